@@ -1,0 +1,1 @@
+"""Cermet: an open NPU driver stack. See docs/architecture.md."""

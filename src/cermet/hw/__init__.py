@@ -1,0 +1,1 @@
+"""Facts about the hardware, as data: registers and SoC constants. No behaviour."""
