@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The subgraph blob: one TFLite graph as the delegate sees it, whole, for the compiler. Little endian, no padding
+ * that is not named. Written by delegate/capture.c and by cermet.frontend.tflite_file, byte for byte alike for the
+ * same model (so that both give the same cache key); read by cermet.frontend.blob, which parses this header.
+ *
+ * Canonical form: operations in execution order. Tensors numbered by first use, walking the operations (inputs, then
+ * outputs, of each in turn); tensors that no operation touches are left out. graph_inputs/graph_outputs are canonical
+ * tensor numbers in ascending order: tensors that no operation produces and that are not constant; produced tensors that the
+ * graph hands to the application. Sections follow the header in the order of their members, each aligned to 16
+ * bytes, gaps zero. Arrays named *_start index the section of 32-bit values `ints` (floats are stored by their bits).
+ * Strings live in `strings`, NUL-terminated, in order of first use without sharing; offset 0 is an empty string.
+ */
+#ifndef CERMET_BLOB_H
+#define CERMET_BLOB_H
+
+#include <stdint.h>
+
+#define CERMET_BLOB_MAGIC 0x424d5243 /* "CRMB" */
+#define CERMET_BLOB_VERSION 1
+
+#define CERMET_TENSOR_CONSTANT 1 /* data_offset and data_bytes name its contents */
+#define CERMET_TENSOR_VARIABLE 2 /* keeps its value between invocations */
+#define CERMET_TENSOR_DYNAMIC 4  /* a dimension is not known: dims_signature has a -1 */
+
+#define CERMET_NO_TENSOR 0xffffffff /* optional input that is absent, in an operation's tensor list */
+
+struct cermet_blob_header {
+	uint32_t magic;
+	uint32_t version;
+	uint64_t file_bytes;
+	uint32_t num_operations;
+	uint32_t operations_offset; /* struct cermet_blob_operation[num_operations] */
+	uint32_t num_tensors;
+	uint32_t tensors_offset; /* struct cermet_blob_tensor[num_tensors] */
+	uint32_t num_ints;
+	uint32_t ints_offset; /* int32_t[num_ints] */
+	uint32_t strings_bytes;
+	uint32_t strings_offset;
+	uint32_t num_graph_inputs;
+	uint32_t graph_inputs_start;
+	uint32_t num_graph_outputs;
+	uint32_t graph_outputs_start;
+	uint64_t data_offset; /* constants, each aligned to 16 bytes */
+	uint64_t data_bytes;
+};
+
+struct cermet_blob_operation {
+	int32_t builtin_code; /* TFLite's BuiltinOperator number */
+	int32_t version;
+	uint32_t custom_name; /* string offset */
+	uint32_t num_inputs;
+	uint32_t inputs_start; /* canonical tensor numbers or CERMET_NO_TENSOR */
+	uint32_t num_outputs;
+	uint32_t outputs_start;
+	uint32_t num_params;
+	uint32_t params_start; /* meaning per builtin_code: the table below */
+	uint32_t reserved;
+};
+
+/*
+ * Parameters, all int32, padding and activation with TFLite's C numbers (padding 1 SAME, 2 VALID; activation 0 none,
+ * 1 RELU, 2 RELU_N1_TO_1, 3 RELU6, 4 TANH, 5 SIGN_BIT):
+ *   CONV_2D (3)            padding, stride_w, stride_h, activation, dilation_w, dilation_h
+ *   DEPTHWISE_CONV_2D (4)  padding, stride_w, stride_h, depth_multiplier, activation, dilation_w, dilation_h
+ *   AVERAGE_POOL_2D (1), MAX_POOL_2D (17)  padding, stride_w, stride_h, filter_w, filter_h, activation
+ *   FULLY_CONNECTED (9)    activation, weights_format, keep_num_dims
+ *   ADD (0)                activation
+ *   MEAN (40)              keep_dims
+ * every other operation: none (its shapes say enough, or it stays on the CPU).
+ */
+
+struct cermet_blob_tensor {
+	int32_t type; /* TfLiteType number */
+	uint32_t flags;
+	uint32_t name; /* string offset */
+	uint32_t rank;
+	uint32_t dims_start;
+	uint32_t num_scales; /* 0: not quantised; 1: per tensor; else per channel */
+	uint32_t scales_start; /* float bits */
+	uint32_t num_zero_points; /* 0, 1 or num_scales */
+	uint32_t zero_points_start;
+	int32_t quantised_dimension; /* 0 when num_scales < 2 */
+	uint64_t data_offset; /* from the start of the file; 0 when not constant */
+	uint64_t data_bytes;
+};
+
+#endif

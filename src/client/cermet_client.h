@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The simulated device's client: what open, ioctl and mmap are for a real node. The fd is the connected socket
+ * itself, so dup, fork, SCM_RIGHTS and close mean what they mean for a device file. Nothing here knows an ioctl's
+ * struct: the driver process reads and writes the caller's memory.
+ */
+#ifndef CERMET_CLIENT_H
+#define CERMET_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Open the simulated NPU of `soc` (NULL: rk3588), starting its driver process when none runs.
+ * Returns an fd, or -1 with errno and, when message is not NULL, one line of what went wrong. flags: O_CLOEXEC, O_EXCL as open(2). */
+int cermet_client_open(const char *soc, int flags, char *message, size_t message_bytes);
+
+/* As ioctl(2). */
+int cermet_client_ioctl(int fd, unsigned long request, void *argument);
+
+/* As mmap(2) on the device. */
+void *cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+
+/* Whether fd is a simulated device (also when it came by dup, fork or a socket). */
+bool cermet_client_owns(int fd);
+
+#endif

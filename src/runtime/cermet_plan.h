@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The plan: what the compiler answers for one subgraph blob, and the content of one cache entry. Little endian.
+ * Written and read by cermet.program.plan (which parses this header), read by src/runtime/plan.c.
+ * A reader trusts nothing: every offset, count and index is checked against the file before use.
+ * All *_offset are bytes from the start of the file, 8-byte aligned; strings are NUL-terminated inside the strings section.
+ */
+#ifndef CERMET_PLAN_H
+#define CERMET_PLAN_H
+
+#include <stdint.h>
+
+#define CERMET_PLAN_MAGIC 0x504d5243 /* "CRMP" */
+#define CERMET_PLAN_VERSION 1
+#define CERMET_ON_CPU 0xffffffff
+
+#define CERMET_MAX_BOS 32
+
+/* What a BO is for. */
+#define CERMET_BO_CONSTANT 0 /* programs, weights, operands: written once, read by the NPU */
+#define CERMET_BO_ARENA 1    /* activations inside the partition */
+#define CERMET_BO_INPUT 2
+#define CERMET_BO_OUTPUT 3
+
+/* How a tensor lies in its BO. */
+#define CERMET_LAYOUT_ATOMS 0  /* NC1HWC2, atoms of 16 channels; see cermet_plan_io */
+#define CERMET_LAYOUT_PACKED 1 /* NHWC bytes, rows line_stride_bytes apart */
+
+struct cermet_plan_header {
+	uint32_t magic;
+	uint32_t version;
+	uint64_t file_bytes;
+	uint8_t checksum[32]; /* BLAKE2b-256 of the file with this field zero */
+	uint8_t key[32];      /* the cache key that the compiler was asked for, see cermet.program.cache */
+	char build_id[32];    /* version of the compiler that wrote it */
+	char soc[16];
+	uint32_t num_nodes;
+	uint32_t nodes_offset; /* struct cermet_plan_node[num_nodes], in the blob's order of operations */
+	uint32_t num_partitions;
+	uint32_t partitions_offset; /* struct cermet_plan_partition[num_partitions] */
+	uint32_t strings_offset;
+	uint32_t strings_bytes;
+};
+
+struct cermet_plan_node {
+	uint32_t partition; /* or CERMET_ON_CPU */
+	uint32_t reason;    /* offset into strings: why it stays on the CPU; 0 when it does not */
+};
+
+/* One group of nodes that the runtime replaces by one NPU program. */
+struct cermet_plan_partition {
+	uint32_t num_nodes;
+	uint32_t nodes_offset; /* uint32_t[]: node numbers, ascending */
+	uint32_t num_bos;
+	uint32_t bos_offset; /* struct cermet_plan_bo[] */
+	uint32_t num_relocations;
+	uint32_t relocations_offset; /* struct cermet_plan_relocation[] */
+	uint32_t num_tasks;
+	uint32_t tasks_offset; /* struct cermet_plan_task[] */
+	uint32_t num_jobs;
+	uint32_t jobs_offset; /* struct cermet_plan_job[]: all go into one SUBMIT */
+	uint32_t num_inputs;
+	uint32_t inputs_offset; /* struct cermet_plan_io[] */
+	uint32_t num_outputs;
+	uint32_t outputs_offset; /* struct cermet_plan_io[] */
+	uint32_t debug_offset;   /* JSON: layer names, MACs per task; may be absent (0, 0) */
+	uint32_t debug_bytes;
+};
+
+struct cermet_plan_bo {
+	uint32_t role;
+	uint32_t size_bytes; /* 1..0x7ffff000 */
+	uint32_t data_offset; /* initial contents of the first data_bytes; the rest is zero */
+	uint32_t data_bytes;
+};
+
+/* Add the NPU address of `target_bo` plus `addend_bytes` into bits 47:16 of the program word at `offset_bytes` of `bo`. */
+struct cermet_plan_relocation {
+	uint32_t bo;
+	uint32_t offset_bytes; /* multiple of 8 */
+	uint32_t target_bo;
+	uint32_t addend_bytes;
+};
+
+struct cermet_plan_task {
+	uint32_t bo;
+	uint32_t offset_bytes; /* multiple of 16 */
+	uint32_t num_words;    /* 64-bit words, trailer included */
+	uint32_t reserved;
+};
+
+/* Tasks first_task .. first_task + num_tasks - 1 as one job. No BO is in both masks (the kernel would drop the job). */
+struct cermet_plan_job {
+	uint32_t first_task;
+	uint32_t num_tasks;
+	uint32_t in_bo_mask; /* bit i: BO i */
+	uint32_t out_bo_mask;
+};
+
+/*
+ * One tensor that crosses the partition's border. TFLite holds num_elements = batch*height*width*channels bytes, NHWC.
+ * ATOMS: element (n,h,w,c) is the byte at offset_bytes + n*batch_stride_bytes + (c/16)*surface_stride_bytes
+ * + h*line_stride_bytes + w*16 + c%16. PACKED: offset_bytes + n*batch_stride_bytes + h*line_stride_bytes + w*channels + c.
+ * On the way in and out each byte is XORed with `flip` (0x80 turns uint8 into the NPU's signed domain, else 0).
+ * On the way in, filler channels of the last atom get the byte `fill` (not flipped).
+ */
+struct cermet_plan_io {
+	uint32_t tensor; /* canonical tensor number of the blob */
+	uint32_t bo;
+	uint32_t layout;
+	uint32_t offset_bytes;
+	uint32_t batch;
+	uint32_t height;
+	uint32_t width;
+	uint32_t channels;
+	uint32_t batch_stride_bytes;
+	uint32_t line_stride_bytes;
+	uint32_t surface_stride_bytes;
+	uint8_t flip;
+	uint8_t fill;
+	uint8_t reserved[2];
+};
+
+#endif
