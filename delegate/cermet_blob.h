@@ -8,7 +8,7 @@
  * outputs, of each in turn); tensors that no operation touches are left out. graph_inputs/graph_outputs are canonical
  * tensor numbers in ascending order: tensors that no operation produces and that are not constant; produced tensors that the
  * graph hands to the application. Sections follow the header in the order of their members, each aligned to 16
- * bytes, gaps zero. Arrays named *_start index the section of 32-bit values `ints` (floats are stored by their bits).
+ * bytes, gaps zero. When all zero points of a tensor are equal only one is stored (runtimes differ in that). Arrays named *_start index the section of 32-bit values `ints` (floats are stored by their bits).
  * Strings live in `strings`, NUL-terminated, in order of first use without sharing; offset 0 is an empty string.
  */
 #ifndef CERMET_BLOB_H

@@ -1,0 +1,121 @@
+"""What every driver offers to the layers above."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from cermet.ir.operation import Operation
+from cermet.ir.subgraph import Subgraph
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an operation stays on the CPU: the rule's name (stable, for tools) and the reason in words (for people)."""
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What the user may choose; each is part of the cache key.
+
+    match     "exact": round once, like real-valued arithmetic; "tflite": imitate the two roundings of TFLite's kernels
+    allow     operation names that may go to the NPU; empty: all. deny: names that may not
+    min_partition_nodes   smaller groups of nodes stay on the CPU
+    groups    when not empty: the partitions, as the runtime insists on them, lists of operation indices
+    """
+
+    match: str = "tflite"
+    allow: frozenset[str] = frozenset()
+    deny: frozenset[str] = frozenset()
+    min_partition_nodes: int = 1
+    groups: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bo:
+    """One buffer of a program: role is one of constant, arena, input, output; data is its initial contents."""
+
+    role: str
+    size_bytes: int
+    data: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """Add the NPU address of BO `target_bo` plus addend into the value field of the program word at an offset of `bo`."""
+
+    bo: int
+    offset_bytes: int
+    target_bo: int
+    addend_bytes: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A register program inside a BO. words includes the four trailing ones."""
+
+    bo: int
+    offset_bytes: int
+    num_words: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Consecutive tasks and the BOs that they read and write (a written BO is not also listed as read)."""
+
+    first_task: int
+    num_tasks: int
+    in_bos: tuple[int, ...]
+    out_bos: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TensorPort:
+    """Where a tensor that crosses the border lies; meaning of each member: struct cermet_plan_io (cermet_plan.h)."""
+
+    tensor: int
+    bo: int
+    layout: str                 # "atoms" or "packed"
+    offset_bytes: int
+    batch: int
+    height: int
+    width: int
+    channels: int
+    batch_stride_bytes: int
+    line_stride_bytes: int
+    surface_stride_bytes: int
+    flip: int
+    fill: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled partition: everything the runtime needs, nothing it has to understand."""
+
+    bos: tuple[Bo, ...]
+    relocations: tuple[Relocation, ...]
+    tasks: tuple[Task, ...]
+    jobs: tuple[Job, ...]
+    inputs: tuple[TensorPort, ...]
+    outputs: tuple[TensorPort, ...]
+    debug: Mapping[str, object] = field(default_factory=dict)   # JSON-able: layers, MACs, names per task
+
+
+class Driver(Protocol):
+    """A target for subgraphs."""
+
+    name: str
+
+    def refuse(self, subgraph: Subgraph, operation: Operation, options: CompileOptions) -> Refusal | None:
+        """None when the operation can run here."""
+
+    def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
+        """Program for a subgraph in which nothing is refused. Raises CompileError (our bug) with pass and operation."""
+
+    def execute(self, subgraph: Subgraph, inputs: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Run a subgraph: tensor number -> array, in and out."""

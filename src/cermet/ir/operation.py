@@ -1,0 +1,116 @@
+"""Operations: what a node computes, without saying how."""
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Kind(enum.Enum):
+    """Operations that this layer understands; the value is the name users know (TFLite's)."""
+
+    CONV = "CONV_2D"
+    DEPTHWISE_CONV = "DEPTHWISE_CONV_2D"
+    FULLY_CONNECTED = "FULLY_CONNECTED"
+    ADD = "ADD"
+    AVERAGE_POOL = "AVERAGE_POOL_2D"
+    MAX_POOL = "MAX_POOL_2D"
+    MEAN = "MEAN"
+    RESHAPE = "RESHAPE"
+    SQUEEZE = "SQUEEZE"
+    OTHER = "other"
+
+
+class Activation(enum.Enum):
+    """Activation fused behind an operation."""
+
+    NONE = "none"
+    RELU = "relu"
+    RELU_N1_TO_1 = "relu_n1_to_1"
+    RELU6 = "relu6"
+    OTHER = "other"     # tanh and sign bit: no quantised kernel has them
+
+    @property
+    def real_range(self) -> tuple[float | None, float | None]:
+        """(lowest, highest) real value that it lets through; None is unbounded."""
+        return {"relu": (0.0, None), "relu_n1_to_1": (-1.0, 1.0), "relu6": (0.0, 6.0)}.get(self.value, (None, None))
+
+
+class Padding(enum.Enum):
+    """How a window meets the border."""
+
+    SAME = "same"
+    VALID = "valid"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A vertical and a horizontal number."""
+
+    y: int
+    x: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a sliding window: kernel, stride, dilation, padding rule."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+    dilation: Pair = Pair(1, 1)
+
+    @property
+    def extent(self) -> Pair:
+        """Input pixels that the dilated kernel spans."""
+        return Pair((self.kernel.y - 1) * self.dilation.y + 1, (self.kernel.x - 1) * self.dilation.x + 1)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        """Output height and width, by TFLite's ComputeOutSize (kernels/padding.h)."""
+        if self.padding is Padding.SAME:
+            return Pair(-(-height // self.stride.y), -(-width // self.stride.x))
+        return Pair((height + self.stride.y - self.extent.y) // self.stride.y,
+                    (width + self.stride.x - self.extent.x) // self.stride.x)
+
+    def pads(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(top, bottom, left, right) pixels added, TFLite's rule: the odd one goes to the bottom and the right."""
+        out = self.output_size(height, width)
+        total_y = max((out.y - 1) * self.stride.y + self.extent.y - height, 0)
+        total_x = max((out.x - 1) * self.stride.x + self.extent.x - width, 0)
+        if self.padding is Padding.VALID:
+            total_y = total_x = 0
+        return total_y // 2, total_y - total_y // 2, total_x // 2, total_x - total_x // 2
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node. Which members mean something depends on kind; unused ones keep their defaults.
+
+    index        its number in the model's order of execution; stays with it through all passes
+    name         TFLite's operator name (CONV_2D, CUSTOM:Foo)
+    inputs       tensor numbers, None where an optional input is absent. CONV, DEPTHWISE_CONV, FULLY_CONNECTED: data,
+                 weights, bias
+    outputs      tensor numbers
+    fused        indices of operations that passes have merged into this one
+    """
+
+    index: int
+    kind: Kind
+    name: str
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
+    window: Window | None = None
+    activation: Activation = Activation.NONE
+    depth_multiplier: int = 1
+    keep_dims: bool = False
+    weights_format: int = 0
+    version: int = 1
+    fused: tuple[int, ...] = ()
+
+    @property
+    def output(self) -> int:
+        """The only output. Raises ValueError when there are several."""
+        (output,) = self.outputs
+        return output
+
+    def __str__(self) -> str:
+        return f"operation {self.index} ({self.name.lower()})"
