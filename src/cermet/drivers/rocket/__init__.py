@@ -1,0 +1,1 @@
+"""Rockchip NPUs: lowers subgraphs to CNA/DPU register programs for accel/rocket."""

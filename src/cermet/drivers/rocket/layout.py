@@ -1,0 +1,50 @@
+"""Feature maps: tensors in the NPU's layout, NC1HWC2 in atoms of 16 bytes (data layouts §1)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cermet.drivers.rocket.regcmd import Address
+
+ATOM_BYTES = 16
+
+
+def round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def ceil_div(value: int, step: int) -> int:
+    return -(-value // step)
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One image of a tensor in memory: surfaces of height * width atoms, 16 int8 channels each.
+
+    address       of atom (surface 0, row 0, column 0)
+    zero_point    in the signed domain (uint8 tensors are stored with 128 subtracted, zero point likewise)
+    num_surfaces  allocated: at least ceil(channels / 16); convolutions write whole groups of 2 (depthwise: 4)
+    """
+
+    address: Address
+    height: int
+    width: int
+    channels: int
+    zero_point: int
+    scale: float
+    num_surfaces: int
+
+    @property
+    def surface_atoms(self) -> int:
+        return self.height * self.width
+
+    @property
+    def surface_bytes(self) -> int:
+        return self.surface_atoms * ATOM_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        return self.num_surfaces * self.surface_bytes
+
+    def row(self, row: int, surface: int = 0) -> Address:
+        """Address of the first atom of a row."""
+        return self.address + (surface * self.surface_atoms + row * self.width) * ATOM_BYTES

@@ -1,0 +1,1 @@
+"""The simulated NPU: executes register programs; knows registers, not intentions."""
