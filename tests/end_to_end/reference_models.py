@@ -1,0 +1,61 @@
+"""The reference models with their goldens: ../shared/models of a developer's tree; the bundled ones elsewhere."""
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "models"
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """One entry of manifest.yaml."""
+
+    name: str
+    entry: dict
+
+    @property
+    def path(self) -> pathlib.Path:
+        return SHARED / self.entry["file"]
+
+    @property
+    def has_convolutions(self) -> bool:
+        return any(op in self.entry["ops"] for op in ("CONV_2D", "DEPTHWISE_CONV_2D"))
+
+    @property
+    def is_classifier(self) -> bool:
+        return self.entry["task"] in ("classification", "keyword-spotting")
+
+    @functools.cached_property
+    def golden(self) -> dict[str, np.ndarray]:
+        with np.load(SHARED / self.entry["golden"]["file"]) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    def cases(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
+        """(name, inputs, reference outputs) of every golden whose inputs are stored with it."""
+        for case in ("pic", "rand", "rand2"):
+            inputs = numbered(self.golden, f"in_{case}_")
+            if inputs:
+                yield case, inputs, numbered(self.golden, f"ref_{case}_out")
+
+
+def numbered(golden: dict[str, np.ndarray], prefix: str) -> list[np.ndarray]:
+    """prefix0, prefix1, ... as far as they go."""
+    found = []
+    while f"{prefix}{len(found)}" in golden:
+        found.append(golden[f"{prefix}{len(found)}"])
+    return found
+
+
+def load_manifest() -> list[ReferenceModel]:
+    """All models of the manifest; empty where the reference set is not there."""
+    path = SHARED / "manifest.yaml"
+    if not path.exists():
+        return []
+    return [ReferenceModel(entry["name"], entry) for entry in yaml.safe_load(path.read_text())["models"]]

@@ -1,0 +1,87 @@
+"""Every reference model through the delegate on the simulated NPU, against goldens of TFLite's reference kernels."""
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cermet import paths
+
+from .reference_models import ReferenceModel, load_manifest
+
+MODELS = load_manifest()
+RUNTIMES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter")
+pytestmark = pytest.mark.skipif(not MODELS, reason="reference models are not beside this tree")
+
+
+def interpreter(model: ReferenceModel, runtime: str) -> Any:
+    """An interpreter with the delegate on the simulated NPU; CPU leftovers run on TFLite's reference kernels."""
+    tflite = pytest.importorskip(runtime)
+    delegate = tflite.load_delegate(str(paths.library("libcermet_delegate.so")), {"device": "sim"})
+    resolver = importlib.import_module(runtime).OpResolverType.BUILTIN_REF
+    made = tflite.Interpreter(str(model.path), experimental_delegates=[delegate], experimental_op_resolver_type=resolver)
+    made.allocate_tensors()
+    return made
+
+
+def run(made: Any, inputs: list[np.ndarray], steps: int) -> list[np.ndarray]:
+    """Outputs of `steps` invocations, stacked when there are several (stateful models)."""
+    collected: list[list[np.ndarray]] = []
+    for _ in range(steps):
+        for detail, array in zip(made.get_input_details(), inputs, strict=True):
+            made.set_tensor(detail["index"], array)
+        made.invoke()
+        collected.append([made.get_tensor(detail["index"]) for detail in made.get_output_details()])
+    if steps == 1:
+        return collected[0]
+    return [np.stack(outputs) for outputs in zip(*collected, strict=True)]
+
+
+def output_lsb(model: ReferenceModel, made: Any, index: int) -> float:
+    """The real value of one step of an output: 1 for integers, the scale behind the last DEQUANTIZE for floats."""
+    if np.issubdtype(made.get_output_details()[index]["dtype"], np.integer):
+        return 1.0
+    values = np.unique(np.concatenate([outputs[index].ravel() for _, _, outputs in model.cases()]))
+    steps = np.diff(values)
+    return float(steps[steps > 1e-7].min()) if (steps > 1e-7).any() else 1.0
+
+
+def allowed_difference(model: ReferenceModel, lsb: float) -> float:
+    """What the project promises: no further from the reference kernels than XNNPACK is, or 2 LSB where that is more."""
+    return max(float(model.entry["ref_vs_xnnpack_litert23"]["max"]), 2 * lsb)
+
+
+def differences(model: ReferenceModel, made: Any) -> list[dict]:
+    """One row per golden case and output."""
+    rows = []
+    for case, inputs, references in model.cases():
+        outputs = run(made, inputs, model.entry["golden"]["steps"])
+        for index, (output, reference) in enumerate(zip(outputs, references, strict=True)):
+            assert output.shape == reference.shape
+            distance = np.abs(output.astype(np.float64) - reference.astype(np.float64))
+            lsb = output_lsb(model, made, index)
+            rows.append({
+                "model": model.name, "case": case, "output": index, "max": float(distance.max(initial=0)),
+                "equal": float(np.mean(distance == 0)) if distance.size else 1.0,
+                "allowed": allowed_difference(model, lsb),
+                "top1": bool(output.ravel().argmax() == reference.ravel().argmax()) if output.size else True})
+    return rows
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=("tflite", "litert"))
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_model_runs_and_classifiers_agree_with_the_reference(model, runtime, record_table):
+    rows = differences(model, interpreter(model, runtime))
+    for row in rows:
+        record_table("Reference models on the simulated NPU against TFLite's reference kernels", {
+            "model": row["model"], "runtime": runtime.split(".")[0], "case": row["case"], "output": row["output"],
+            "max difference": f"{row['max']:g}", "allowed": f"{row['allowed']:g}" if model.is_classifier else "-",
+            "equal": f"{row['equal']:.2%}", "top-1": "same" if row["top1"] else "other"})
+    if not model.is_classifier:
+        return
+    for row in rows:
+        assert row["max"] <= row["allowed"], row
+        if row["case"] == "pic":
+            assert row["top1"], row
