@@ -3,7 +3,21 @@
  * The plan: what the compiler answers for one subgraph blob, and the content of one cache entry. Little endian.
  * Written and read by cermet.program.plan (which parses this header), read by src/runtime/plan.c.
  * A reader trusts nothing: every offset, count and index is checked against the file before use.
- * All *_offset are bytes from the start of the file, 8-byte aligned; strings are NUL-terminated inside the strings section.
+ * All *_offset are bytes from the start of the file, 8-byte aligned; strings are NUL-terminated inside the strings section,
+ * whose first byte is NUL (offset 0 is the empty string).
+ *
+ * The cache key is BLAKE2b-256 (no key, no salt) over these bytes, in this order:
+ *   "cermet-key-1" NUL  soc NUL  build_id NUL  options NUL  blob
+ * where blob is the whole file of cermet_blob.h and options is exactly
+ *   match=M;allow=NAMES;deny=NAMES;min_partition_nodes=N;groups=GROUPS
+ * M: tflite (the default) or exact. NAMES: operation names in upper case, each once, sorted by bytes, joined by '+'; empty when not given
+ * (a user may separate names by '+' or ','). N: decimal without leading zeros, default 1. GROUPS: empty, or the groups joined by '/', each group its
+ * operation numbers in ascending order with every run of two or more consecutive ones as FIRST-LAST, joined by '+':
+ * operations 0,1,2,3,4,5,7,8,9 and 6 as two groups are "0-5+7-9/6". The key with default options has the text
+ *   match=tflite;allow=;deny=;min_partition_nodes=1;groups=
+ * A cache entry is the plan as file DIR/KEY.plan, KEY in 64 lower-case hexadecimal digits, mode 0600. DIR belongs to the user and
+ * nobody else may write to it; the default is $XDG_CACHE_HOME/cermet when that is an absolute path, else $HOME/.cache/cermet.
+ * Writers write DIR/.KEY.PID.tmp, fsync it and rename it. The bytes of soc are the SoC's canonical name (rk3588).
  */
 #ifndef CERMET_PLAN_H
 #define CERMET_PLAN_H
@@ -32,8 +46,8 @@ struct cermet_plan_header {
 	uint64_t file_bytes;
 	uint8_t checksum[32]; /* BLAKE2b-256 of the file with this field zero */
 	uint8_t key[32];      /* the cache key that the compiler was asked for, see cermet.program.cache */
-	char build_id[32];    /* version of the compiler that wrote it */
-	char soc[16];
+	char build_id[32];    /* version of the compiler that wrote it, NUL-padded, at most 31 characters */
+	char soc[16];         /* NUL-padded */
 	uint32_t num_nodes;
 	uint32_t nodes_offset; /* struct cermet_plan_node[num_nodes], in the blob's order of operations */
 	uint32_t num_partitions;
@@ -44,7 +58,7 @@ struct cermet_plan_header {
 
 struct cermet_plan_node {
 	uint32_t partition; /* or CERMET_ON_CPU */
-	uint32_t reason;    /* offset into strings: why it stays on the CPU; 0 when it does not */
+	uint32_t reason;    /* offset into strings: why it stays on the CPU, "rule: words"; 0 when it does not */
 };
 
 /* One group of nodes that the runtime replaces by one NPU program. */
