@@ -1,0 +1,7 @@
+"""`python -m cermet.cli`: the cermet command."""
+import sys
+
+from cermet.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
