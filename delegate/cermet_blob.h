@@ -6,17 +6,20 @@
  *
  * Canonical form: operations in execution order. Tensors numbered by first use, walking the operations (inputs, then
  * outputs, of each in turn); tensors that no operation touches are left out. graph_inputs/graph_outputs are canonical
- * tensor numbers in ascending order: tensors that no operation produces and that are not constant; produced tensors
- * that the graph hands to the application. When all zero points of a tensor are equal only one is stored (runtimes
- * differ in that). A tensor is constant when the model file holds bytes for it (a buffer that is not empty).
- *
- * Sections follow the header in the order of their members (operations, tensors, ints, strings, data), each aligned to
- * 16 bytes, gaps zero; file_bytes = data_offset + data_bytes. Arrays named *_start index the section of 32-bit values
- * `ints` (floats are stored by their bits). `ints` is filled in this order, nothing shared: of each operation its
- * inputs, outputs, params; of each tensor its dims, scales, zero points; graph_inputs; graph_outputs. An empty array's
- * start is the place where it would begin. `strings` begins with a NUL, the empty string at offset 0; then, without
- * sharing, each operation's custom name, each tensor's name, NUL-terminated; an empty one is offset 0. Constants lie in
- * order of tensors, each aligned to 16 bytes; data_bytes ends with the last byte of the last one.
+ * tensor numbers in ascending order: tensors that no operation produces and that are not constant (variables too);
+ * produced tensors that the graph hands to the application. Sections follow the header in this order: operations, tensors,
+ * ints, strings, data, each at the next multiple of 16 bytes also when it is empty, gaps zero; the file ends with the data
+ * section: file_bytes = data_offset + data_bytes. Arrays named *_start index the section of 32-bit values `ints` (floats are
+ * stored by their bits); the start of an empty array is where it would have stood. Order in `ints`, without sharing:
+ * inputs, outputs, params of each operation; dims, scales, zero_points of each tensor; graph_inputs; graph_outputs.
+ * Strings live in `strings`, NUL-terminated, without sharing: one NUL, so that offset 0 is the empty string, then the
+ * custom_name of each operation, then the name of each tensor; empty ones take no room and have offset 0, names end at
+ * their first NUL. custom_name is empty unless builtin_code is 32 (CUSTOM) or 51 (DELEGATE).
+ * Constants lie in the order of the tensors, without sharing, each at the next multiple of 16 bytes from data_offset, gaps
+ * zero; data_bytes ends with the last byte of the last one. A constant has at least one byte of contents in the model file
+ * (allocation kTfLiteMmapRo). Its contents are stored raw, whatever its type.
+ * Quantisation: affine only (others: num_scales 0), scales as the model says, zero points one only when all are equal
+ * (runtimes differ in that). An operation whose options are absent from the model has params 0.
  */
 #ifndef CERMET_BLOB_H
 #define CERMET_BLOB_H
