@@ -1,0 +1,1 @@
+"""Helpers shared by the tests: models without TensorFlow, interpreters, an independent oracle."""
