@@ -11,6 +11,10 @@ from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 
 
+class CompileError(Exception):
+    """A mistake of ours: the text names the pass or lowering and the operation. Never a way to refuse."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why an operation stays on the CPU: the rule's name (stable, for tools) and the reason in words (for people)."""

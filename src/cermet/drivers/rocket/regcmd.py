@@ -63,6 +63,9 @@ class TaskProgram:
     layer           what the task computes, for people: "operation 3 (conv_2d), rows 0..55"
     operations      indices of the subgraph's operations that it belongs to
     macs            multiply-accumulates of the real (unpadded) work
+    cycles          estimate of the compute time in NPU cycles, memory left out (SoC document §4.4)
+    assumed         what the task relies on that no source has seen on silicon, in words
+    needs_previous  it reuses weights that the task before left in the CBUF: both go into one job
     """
 
     words: tuple[int, ...]
@@ -72,6 +75,9 @@ class TaskProgram:
     layer: str
     operations: tuple[int, ...]
     macs: int = 0
+    cycles: int = 0
+    assumed: tuple[str, ...] = ()
+    needs_previous: bool = False
 
 
 class Regcmd:

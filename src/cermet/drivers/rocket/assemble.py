@@ -1,0 +1,146 @@
+"""From tasks with symbolic addresses to a Program: places, BOs, relocations, jobs, ports."""
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+
+from cermet.drivers.base import Bo, CompileError, Job, Program, Relocation, Task, TensorPort
+from cermet.drivers.rocket.context import UINT8_FLIP, Context
+from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, lifetimes, place
+from cermet.drivers.rocket.regcmd import Buffer, TaskProgram
+from cermet.ir.tensor import DType
+
+# A job that runs longer than the kernel's timeout (500 ms) is killed. Mainline leaves the NPU at 200 MHz, where 10 million
+# cycles are 50 ms; memory may make that several times more.
+MAX_JOB_CYCLES = 10_000_000
+ROLES = ("constant", "arena", "input", "output")
+# The PC fetches two words at a time; a program that ends on an odd word makes it read the next word too.
+FETCH_WORDS = 2
+MAX_BO_BYTES = 0x7FFF_F000
+
+
+def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
+    """The program of a partition whose tasks run in the given order."""
+    for tensor in (*context.subgraph.inputs, *context.subgraph.outputs):
+        context.feature_map(tensor)     # an input that nothing reads still has a place
+    constants, programs, constant_bytes = _constant_section(context, tasks)
+    places = _places(context, tasks, constants)
+    sizes = {**_bo_sizes(context, places), "constant": constant_bytes}
+    _check_sizes(sizes)
+    numbers = {role: i for i, role in enumerate(r for r in ROLES if sizes[r])}
+    image = _constant_image(context, constants, programs, tasks, sizes["constant"])
+    bos = tuple(Bo(role, sizes[role], image if role == "constant" else b"") for role in numbers)
+    jobs = _jobs(tasks, numbers)
+    return Program(
+        bos=bos, relocations=_relocations(tasks, programs, places, numbers),
+        tasks=tuple(Task(numbers["constant"], offset, len(task.words))
+                    for offset, task in zip(programs, tasks, strict=True)),
+        jobs=jobs,
+        inputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.inputs),
+        outputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.outputs),
+        debug={"soc": context.soc.name, "tasks": [_describe(task) for task in tasks]})
+
+
+Places = Mapping[str, tuple[str, int]]
+
+
+def _constant_section(context: Context, tasks: Sequence[TaskProgram]) -> tuple[dict[str, int], list[int], int]:
+    """Offsets of constant buffers and of the programs behind them, and the size of all."""
+    offset = 0
+    constants: dict[str, int] = {}
+    for buffer in context.buffers.values():
+        if buffer.role == "constant":
+            constants[buffer.name] = offset
+            offset = round_up(offset + buffer.size_bytes, ALIGNMENT_BYTES)
+    programs = []
+    for task in tasks:
+        programs.append(offset)
+        offset = round_up(offset + round_up(len(task.words), FETCH_WORDS) * 8, ALIGNMENT_BYTES)
+    return constants, programs, offset
+
+
+def _places(context: Context, tasks: Sequence[TaskProgram], constants: Mapping[str, int]) -> dict[str, tuple[str, int]]:
+    """Buffer name -> (role, offset): activations by their lifetimes, inputs and outputs one behind the other."""
+    places = {name: ("constant", offset) for name, offset in constants.items()}
+    arena = {b.name: b.size_bytes for b in context.buffers.values() if b.role == "arena"}
+    offsets, _ = place(lifetimes(arena, [sorted(t.reads | t.writes) for t in tasks]))
+    places.update({name: ("arena", offset) for name, offset in offsets.items()})
+    for role in ("input", "output"):
+        offset = 0
+        for buffer in _of_role(context, role):
+            places[buffer.name] = (role, offset)
+            offset = round_up(offset + buffer.size_bytes, ALIGNMENT_BYTES)
+    return places
+
+
+def _of_role(context: Context, role: str) -> list[Buffer]:
+    return [b for b in context.buffers.values() if b.role == role]
+
+
+def _bo_sizes(context: Context, places: Places) -> dict[str, int]:
+    """Bytes of each role's BO, without the programs."""
+    sizes = dict.fromkeys(ROLES, 0)
+    for name, (role, offset) in places.items():
+        sizes[role] = max(sizes[role], round_up(offset + context.buffers[name].size_bytes, ALIGNMENT_BYTES))
+    return sizes
+
+
+def _check_sizes(sizes: Mapping[str, int]) -> None:
+    for role, size in sizes.items():
+        if size > MAX_BO_BYTES:
+            raise CompileError(f"assemble: the {role} buffer needs {size} bytes, at most {MAX_BO_BYTES} are possible")
+
+
+def _constant_image(context: Context, constants: Mapping[str, int], programs: Sequence[int],
+                    tasks: Sequence[TaskProgram], size_bytes: int) -> bytes:
+    image = bytearray(size_bytes)
+    for name, offset in constants.items():
+        data = context.buffers[name].data
+        image[offset:offset + len(data)] = data
+    for offset, task in zip(programs, tasks, strict=True):
+        struct.pack_into(f"<{len(task.words)}Q", image, offset, *task.words)
+    return bytes(image)
+
+
+def _relocations(tasks: Sequence[TaskProgram], programs: Sequence[int], places: Places,
+                 numbers: Mapping[str, int]) -> tuple[Relocation, ...]:
+    relocations = []
+    for offset, task in zip(programs, tasks, strict=True):
+        for word, address in task.addresses.items():
+            role, start = places[address.buffer]
+            relocations.append(Relocation(numbers["constant"], offset + 8 * word, numbers[role],
+                                          start + address.offset_bytes))
+    return tuple(relocations)
+
+
+def _jobs(tasks: Sequence[TaskProgram], numbers: Mapping[str, int]) -> tuple[Job, ...]:
+    """As few jobs as the kernel's timeout allows; tasks that share weights in the CBUF stay together."""
+    in_bos = tuple(numbers[role] for role in ("constant", "input") if role in numbers)
+    out_bos = tuple(numbers[role] for role in ("arena", "output") if role in numbers)
+    starts, cycles = [], MAX_JOB_CYCLES
+    for index, task in enumerate(tasks):
+        if cycles + task.cycles > MAX_JOB_CYCLES and not task.needs_previous:
+            starts.append(index)
+            cycles = 0
+        cycles += task.cycles
+    ends = [*starts[1:], len(tasks)]
+    return tuple(Job(start, end - start, in_bos, out_bos) for start, end in zip(starts, ends, strict=True))
+
+
+def _port(context: Context, tensor: int, places: Places, numbers: Mapping[str, int]) -> TensorPort:
+    """How the runtime converts a tensor that crosses the border."""
+    described = context.tensor(tensor)
+    layout = context.feature_map(tensor)
+    role, start = places[layout.address.buffer]
+    return TensorPort(
+        tensor=tensor, bo=numbers[role], layout="atoms", offset_bytes=start + layout.address.offset_bytes, batch=1,
+        height=layout.height, width=layout.width, channels=layout.channels,
+        batch_stride_bytes=layout.surface_bytes * ceil_div(layout.channels, ATOM_BYTES),
+        line_stride_bytes=layout.width * ATOM_BYTES, surface_stride_bytes=layout.surface_bytes,
+        flip=UINT8_FLIP if described.dtype is DType.UINT8 else 0, fill=layout.zero_point & 0xFF)
+
+
+def _describe(task: TaskProgram) -> dict[str, object]:
+    return {"layer": task.layer, "operations": list(task.operations), "macs": task.macs, "cycles": task.cycles,
+            "assumed": list(task.assumed)}

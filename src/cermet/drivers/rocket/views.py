@@ -1,0 +1,96 @@
+"""Which tensors share bytes: RESHAPE and SQUEEZE only rename the shape of a feature map.
+
+A feature map is a list of pixels (rows one after another) times channels; any shape with the same number of pixels
+and the same channels describes the same bytes. At the border of a partition even the channels may change, because
+both sides of the conversion count elements in NHWC order.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from cermet.drivers.base import CompileError
+from cermet.ir.operation import Kind, Operation
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import Tensor
+
+VIEW_KINDS = (Kind.RESHAPE, Kind.SQUEEZE)
+
+
+@dataclass(frozen=True)
+class MapShape:
+    """Height, width and channels of a feature map."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+def map_shape(tensor: Tensor) -> MapShape:
+    """The feature map that a tensor's own shape suggests.
+
+    NHWC keeps its rows and columns, images one below the other; of any other rank the last dimension holds channels
+    and the rest is a column of pixels.
+    """
+    shape = tensor.shape or (1,)
+    if len(shape) == 4:
+        return MapShape(shape[0] * shape[1], shape[2], shape[3])
+    return MapShape(prod(shape[:-1]), 1, shape[-1])
+
+
+def is_flexible(operation: Operation, tensor: int) -> bool:
+    """Whether the operation takes this tensor in any shape: FULLY_CONNECTED's input may stay an image."""
+    return operation.kind is Kind.FULLY_CONNECTED and operation.inputs[0] == tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """Tensors joined by views. roots: tensor -> the first of its class, in execution order (only where they differ)."""
+
+    roots: Mapping[int, int]
+
+    @staticmethod
+    def of(subgraph: Subgraph) -> Views:
+        roots: dict[int, int] = {}
+        for op in subgraph.operations:
+            if op.kind in VIEW_KINDS and not _needs_copy(subgraph, op, roots):
+                source = op.inputs[0]
+                assert source is not None
+                roots[op.output] = roots.get(source, source)
+        return Views(roots)
+
+    def root(self, tensor: int) -> int:
+        return self.roots.get(tensor, tensor)
+
+    def members(self, root: int) -> list[int]:
+        return [root, *(t for t, r in self.roots.items() if r == root)]
+
+    def shape(self, subgraph: Subgraph, tensor: int) -> MapShape:
+        """The feature map of the class, in the tensor's own rows and columns where those describe the same pixels."""
+        members = self.members(self.root(tensor))
+        shapes = [map_shape(subgraph.tensor(t)) for t in members if _is_computed_with(subgraph, t)]
+        shapes = shapes or [map_shape(subgraph.tensor(members[0]))]
+        if len({(s.pixels, s.channels) for s in shapes}) > 1:
+            raise CompileError(f"tensor {tensor}: views disagree on the layout: {shapes}")
+        own = map_shape(subgraph.tensor(tensor))
+        return own if (own.pixels, own.channels) == (shapes[0].pixels, shapes[0].channels) else shapes[0]
+
+
+def _needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) -> bool:
+    """A view from an input of the program to an output of it: the two lie in different BOs."""
+    source = view.inputs[0]
+    assert source is not None
+    return roots.get(source, source) in subgraph.inputs and view.output in subgraph.outputs
+
+
+def _is_computed_with(subgraph: Subgraph, tensor: int) -> bool:
+    """Whether an operation other than a view writes the tensor, or reads it and insists on its shape."""
+    producer = subgraph.producer(tensor)
+    if producer is not None and producer.kind not in VIEW_KINDS:
+        return True
+    return any(op.kind not in VIEW_KINDS and not is_flexible(op, tensor) for op in subgraph.consumers(tensor))
