@@ -86,7 +86,8 @@ def _centred(tensor: TensorSpec, value: np.ndarray) -> np.ndarray:
     return value.astype(np.float64) - points
 
 
-def _pads(op: OperationSpec, size: Sequence[int], extent: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
+def _pads(op: OperationSpec, size: Sequence[int], extent: Sequence[int],
+          stride: Sequence[int]) -> list[tuple[int, int]]:
     """(before, after) of both axes. SAME: out = ceil(in / stride), the odd pixel behind."""
     if op.options["Padding"] != 0:
         return [(0, 0), (0, 0)]

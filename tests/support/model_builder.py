@@ -452,8 +452,8 @@ def _joined(first: Model, second: Model) -> Model:
         if i != entry:
             numbers[i] = len(tensors)
             tensors.append(_rescaled(tensor, made.scale / wanted.scale, f"{tensor.name}_{len(tensors)}"))
-    operations = [replace(op, inputs=tuple(numbers[i] for i in op.inputs), outputs=tuple(numbers[o] for o in op.outputs))
-                  for op in second.operations]
+    operations = [replace(op, inputs=tuple(numbers[i] for i in op.inputs),
+                          outputs=tuple(numbers[o] for o in op.outputs)) for op in second.operations]
     inputs = (*first.inputs, *(numbers[i] for i in second.inputs[1:]))
     return Model(tuple(tensors), (*first.operations, *operations), inputs, tuple(numbers[o] for o in second.outputs))
 

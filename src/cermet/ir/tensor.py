@@ -109,4 +109,5 @@ class Tensor:
 
     def _identity(self) -> tuple:
         data = None if self.data is None else self.data.tobytes()
-        return (self.index, self.name, self.shape, self.dtype, self.quantisation, data, self.is_variable, self.is_dynamic)
+        return (self.index, self.name, self.shape, self.dtype, self.quantisation, data, self.is_variable,
+                self.is_dynamic)
