@@ -70,6 +70,7 @@ class Elementwise:
     """EW with a second operand from memory, one int8 element per output element.
 
     offset, scale, shift   operand converter: (e + offset) * scale >> shift
+    relu, relux            clamp of the result below at 0, above at relux (RELUX: trm)
     algo, multiplies       ALU algorithm, or a multiplication instead
     even, odd              addresses of the operand's surfaces 0 and 1 when MRDMA and ERDMA share them behind a
                            convolution (COMB_USE 5); for a stand-alone task `even` is the main operand, `odd` the second
@@ -81,12 +82,14 @@ class Elementwise:
     algo: int = ALGO_ADD
     multiplies: bool = False
     per_element: bool = True
+    relu: bool = False
+    relux: int | None = None
 
     def fields(self) -> dict[str, int]:
         """EW_CFG: memory operand of 8 bits, converter adds first."""
-        return dict(EW_CVT_TYPE=1, EW_DATA_MODE=int(self.per_element), EDATA_SIZE=1, EW_RELU_BYPASS=1,
-                    EW_LUT_BYPASS=1, EW_OP_SRC=1, EW_OP_TYPE=int(self.multiplies),
-                    EW_ALU_ALGO=0 if self.multiplies else self.algo)
+        return dict(EW_CVT_TYPE=1, EW_DATA_MODE=int(self.per_element), EDATA_SIZE=1,
+                    EW_RELU_BYPASS=int(not self.relu), EW_RELUX_EN=int(self.relux is not None), EW_LUT_BYPASS=1,
+                    EW_OP_SRC=1, EW_OP_TYPE=int(self.multiplies), EW_ALU_ALGO=0 if self.multiplies else self.algo)
 
 
 EW_BYPASSED = dict(EW_BYPASS=1, EW_OP_BYPASS=1, EW_LUT_BYPASS=1, EW_OP_CVT_BYPASS=1, EW_RELU_BYPASS=1)     # 0x383
@@ -94,7 +97,7 @@ EW_BYPASSED = dict(EW_BYPASS=1, EW_OP_BYPASS=1, EW_LUT_BYPASS=1, EW_OP_CVT_BYPAS
 
 @dataclass(frozen=True)
 class OutputConverter:
-    """OUT_CVT: y = saturate8(round(v * scale / 2**shift) + offset); ties away from zero when ties_away, else to even."""
+    """OUT_CVT: y = saturate8(round(v * scale / 2**shift) + offset), ties away from zero or else to even."""
 
     offset: int
     scale: int = 1
@@ -126,7 +129,7 @@ def emit_stages(regcmd: Regcmd, stages: Stages) -> None:
     regcmd.emit("DPU.EW_CFG", **(ew.fields() if ew else EW_BYPASSED))
     regcmd.emit("DPU.EW_CVT_OFFSET_VALUE", EW_OP_CVT_OFFSET=ew.offset if ew else 0)
     regcmd.emit("DPU.EW_CVT_SCALE_VALUE", EW_OP_CVT_SCALE=ew.scale if ew else 1, EW_OP_CVT_SHIFT=ew.shift if ew else 0)
-    regcmd.emit("DPU.EW_RELUX_CMP_VALUE", EW_RELUX_CMP_DAT=0)
+    regcmd.emit("DPU.EW_RELUX_CMP_VALUE", EW_RELUX_CMP_DAT=(ew.relux or 0) if ew else 0)
     regcmd.emit("DPU.OUT_CVT_OFFSET", OUT_CVT_OFFSET=stages.out.offset)
     regcmd.emit("DPU.OUT_CVT_SCALE", OUT_CVT_SCALE=stages.out.scale)
     regcmd.emit("DPU.OUT_CVT_SHIFT", OUT_CVT_SHIFT=stages.out.shift, CVT_ROUND=int(stages.out.ties_away))
