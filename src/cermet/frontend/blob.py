@@ -16,7 +16,7 @@ from cermet.ir.tensor import DType, Quantisation, Tensor
 from cermet.ir.verify import VerifyError, verify
 
 DTYPES = {1: DType.FLOAT32, 2: DType.INT32, 3: DType.UINT8, 4: DType.INT64, 6: DType.BOOL, 7: DType.INT16,
-          9: DType.INT8, 10: DType.FLOAT16, 11: DType.FLOAT64, 16: DType.UINT32, 17: DType.UINT16}    # TfLiteType; others: OTHER
+          9: DType.INT8, 10: DType.FLOAT16, 11: DType.FLOAT64, 16: DType.UINT32, 17: DType.UINT16}    # of TfLiteType
 PADDINGS = {1: Padding.SAME, 2: Padding.VALID}
 ACTIVATIONS = {0: Activation.NONE, 1: Activation.RELU, 2: Activation.RELU_N1_TO_1, 3: Activation.RELU6}
 NO_DILATION = Pair(1, 1)

@@ -1,7 +1,7 @@
 """A .tflite file to the subgraph blob, byte for byte what the delegate writes for the same model.
 
 What the runtime shows a delegate differs from what the file says; to_blob follows the runtime (TFLite's
-interpreter_builder.cc): quantisation counts when it has scales, min/max is ignored; a tensor is constant when its buffer
+interpreter_builder.cc): quantisation counts when it has scales, not min/max; a tensor is constant when its buffer
 has bytes; an operator's number is the larger of its two code fields; absent options are zeros.
 """
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Writer:
         tensors = np.array(rows, layout.tensor)
         inputs = sorted(set(self.numbers.values()) - self.produced - constant)
         wanted = {self.numbers.get(t) for t in self.vector("graph outputs", self.subgraph.OutputsAsNumpy())}
-        outputs = sorted(wanted & self.produced)    # type: ignore[type-var]
+        outputs = sorted(t for t in wanted if t is not None and t in self.produced)
         inputs_start, outputs_start = self.append(inputs), self.append(outputs)
         return self.join(operations, tensors, (len(inputs), inputs_start, len(outputs), outputs_start))
 
