@@ -25,8 +25,7 @@ SOAK_INVOKES = 10_000
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("concurrency") / "small.tflite"
-    path.write_bytes(model_builder.conv2d(
-        input_shape=(1, 8, 8, 16), output_channels=16, kernel=(3, 3), seed=5))
+    path.write_bytes(model_builder.conv2d(np.random.default_rng(5), (1, 8, 8, 16), 16).data)
     return path
 
 
