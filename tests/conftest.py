@@ -1,4 +1,4 @@
-"""What all tests share: a private cache and runtime folder, the reference models, golden texts, tables in the summary."""
+"""What all tests share: private cache and runtime folders, reference models, golden texts, tables in the summary."""
 from __future__ import annotations
 
 import atexit
@@ -37,12 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[variable] = str(private / folder)
     tempfile.tempdir = None     # look at TMPDIR again
     # The delegate starts `cermet`, the one of this Python, whatever the shell's PATH says.
-    os.environ["PATH"] = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    scripts = str(pathlib.Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
 
 
 @pytest.fixture(scope="session")
 def models_dir() -> pathlib.Path:
-    """A folder with manifest.yaml, models and goldens/: the whole reference set where it is there, else the bundled part."""
+    """A folder with manifest.yaml, models and goldens/: the whole reference set, or the bundled part of it."""
     return SHARED_MODELS if SHARED_MODELS.is_dir() else BUNDLED_MODELS
 
 
@@ -64,7 +65,7 @@ def golden_text(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             path.write_text(text)
             return
         expected = path.read_text() if path.exists() else ""
-        difference = "".join(difflib.unified_diff(expected.splitlines(True), text.splitlines(True), f"golden/{name}", "now"))
+        difference = "".join(difflib.unified_diff(expected.splitlines(True), text.splitlines(True), name, "now"))
         assert not difference, f"differs from its golden text (--update-golden accepts it):\n{difference}"
     return check
 
@@ -97,7 +98,8 @@ def format_table(rows: list[dict[str, object]]) -> list[str]:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+             for line in cells]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 

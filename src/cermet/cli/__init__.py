@@ -5,12 +5,11 @@ Errors a user can cause are CermetError: printed as one line, exit status 1. A w
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
@@ -51,9 +50,10 @@ class Parser(argparse.ArgumentParser):
         return arguments, unknown
 
 
-def suggestion(word: str, known: object) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """", did you mean X?" for the closest known word, or nothing."""
-    close = difflib.get_close_matches(word.split("=")[0], list(known), n=1)  # type: ignore[call-overload]
+    import difflib  # the compiler starts for every cold model: what only errors need is loaded for errors
+    close = difflib.get_close_matches(word.split("=")[0], list(known), n=1)
     return f", did you mean {close[0]}?" if close else ""
 
 
@@ -65,8 +65,9 @@ def available_verbs() -> dict[str, tuple[str, str]]:
 def overview(verbs: dict[str, tuple[str, str]]) -> str:
     """The text of `cermet --help`."""
     lines = [f"  {verb:<14} {text}" for verb, (_, text) in verbs.items()]
-    return "\n".join(["usage: cermet VERB [OPTIONS]", "", "TensorFlow Lite models on Rockchip NPUs, real or simulated.", "",
-                      *lines, "", "cermet VERB --help tells the options of a verb; cermet --version the version."])
+    return "\n".join(["usage: cermet VERB [OPTIONS]", "",
+                      "TensorFlow Lite models on Rockchip NPUs, real or simulated.", "", *lines, "",
+                      "cermet VERB --help tells the options of a verb; cermet --version the version."])
 
 
 def load(verb: str) -> tuple[ModuleType, Parser]:
@@ -89,7 +90,8 @@ def dispatch(argv: Sequence[str]) -> int:
         print(f"cermet {build.VERSION} ({build.BUILD_ID})")
         return 0
     if argv[0] not in verbs:
-        print(f"cermet: unknown verb {argv[0]!r}{suggestion(argv[0], verbs)}; known: {', '.join(verbs)}", file=sys.stderr)
+        print(f"cermet: unknown verb {argv[0]!r}{suggestion(argv[0], verbs)}; known: {', '.join(verbs)}",
+              file=sys.stderr)
         return 2
     module, parser = load(argv[0])
     return int(module.run(parser.parse_args(argv[1:])) or 0)
