@@ -1,0 +1,304 @@
+"""One simulated NPU core: registers in, memory and interrupts out."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cermet.hw.soc import Soc
+from cermet.sim import cycles, pc
+from cermet.sim.cna import (
+    Cbuf, ConvShape, check_cbuf, check_shape, decode_shape, load_features, load_weights, unpack_weights, window_bytes)
+from cermet.sim.core_mac import Convolution, decode_core
+from cermet.sim.dpu import (
+    Dpu, check_conv, check_flying, check_operands, decode_dpu, make_pipeline, run_conv, run_flying)
+from cermet.sim.lut import LutState
+from cermet.sim.memory import AddressSpace, IommuFault
+from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
+from cermet.sim.ppu import decode_pool, run_pool
+from cermet.sim.rdma import Rdma, decode_rdma
+from cermet.sim.registers import RegisterFile, Snapshot
+
+__all__ = ["AddressSpace", "Core", "Diagnostic", "IommuFault", "TaskOutcome"]
+
+BIT_OF_BLOCK = {"CNA": 1 << 0, "CORE": 1 << 2, "DPU": 1 << 3, "DPU_RDMA": 1 << 4, "PPU": 1 << 5, "PPU_RDMA": 1 << 6}
+CONV_BLOCKS = BIT_OF_BLOCK["CNA"] | BIT_OF_BLOCK["CORE"]
+INTERRUPT_SHIFTS = {"CNA": (0, 2, 4), "CORE": (6,), "DPU": (8,), "PPU": (10,)}
+DMA_READ_ERROR, DMA_WRITE_ERROR = 1 << 12, 1 << 13
+HARDWARE_VERSION = 0x46495245           # VERSION + VERSION_NUM as the kernel logs it; how it splits is ASSUMED
+PC_SLAVE_MODE = 1
+TASK_NUMBER_MASK = 0xFFF
+MAX_WINDOW_BYTES = 64 << 20             # CBUF (384 KB) spread 8x8 by a transposed convolution is 24 MB
+
+
+class PcOffset:
+    """MMIO offsets of the PC block."""
+
+    VERSION, VERSION_NUM, OPERATION_ENABLE, BASE_ADDRESS, REGISTER_AMOUNTS = 0x0, 0x4, 0x8, 0x10, 0x14
+    INTERRUPT_MASK, INTERRUPT_CLEAR, INTERRUPT_STATUS, INTERRUPT_RAW_STATUS = 0x20, 0x24, 0x28, 0x2C
+    TASK_CON, TASK_DMA_BASE_ADDR, TASK_STATUS = 0x30, 0x34, 0x3C
+
+
+class Core:
+    """State survives tasks, jobs and processes; only reset() clears it."""
+
+    def __init__(self, soc: Soc, index: int) -> None:
+        self.soc = soc
+        self.index = index
+        self.files = RegisterFile(soc.registers)
+        self.lut = LutState()
+        self.cbuf = Cbuf()
+        self.reset()
+
+    # -- the kernel's side -----------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """The reset pulse that mainline gives after a timeout."""
+        self.files.reset()
+        self.lut.reset()
+        self.cbuf.clear()
+        self.pc: dict[int, int] = {}
+        self.raw_status = 0
+        self.wedged: str | None = None      # a task that hung holds the core until reset
+        self.reused_weights = False         # the last convolution ran with WEIGHT_REUSE
+
+    def begin_job(self) -> None:
+        """A new job starts: LUT contents do not survive from one submission to the next."""
+        self.lut.begin_job()
+
+    def write(self, offset: int, value: int) -> None:
+        """An MMIO write."""
+        value &= 0xFFFF_FFFF
+        block = self.files.by_page.get(offset >> 12)
+        if block is not None:
+            block.write(offset, value)
+        elif offset == PcOffset.INTERRUPT_CLEAR:
+            self.raw_status &= ~value
+        elif offset < 0x1000:
+            self.pc[offset] = value
+
+    def read(self, offset: int) -> int:
+        """An MMIO read; unknown registers read 0."""
+        block = self.files.by_page.get(offset >> 12)
+        if block is not None:
+            return block.read(offset)
+        if offset == PcOffset.INTERRUPT_RAW_STATUS:
+            return self.raw_status
+        if offset == PcOffset.INTERRUPT_STATUS:
+            return self.raw_status & self.pc.get(PcOffset.INTERRUPT_MASK, 0)
+        if offset == PcOffset.VERSION:
+            return HARDWARE_VERSION
+        return self.pc.get(offset, 0)
+
+    def run(self, space: AddressSpace, cancelled: Callable[[], bool] = lambda: False) -> TaskOutcome:
+        """Execute what OPERATION_ENABLE = 1 started. Never raises for anything a program can contain."""
+        outcome = TaskOutcome()
+        try:
+            self._run_tasks(space, cancelled, outcome)
+        except Hang as hang:
+            outcome.hang = hang.reason
+            outcome.warn(hang.rule, hang.reason)
+        except Cancelled:
+            outcome.hang = "cancelled by the caller"
+        except IommuFault as fault:
+            outcome.fault = fault
+            outcome.interrupts |= DMA_WRITE_ERROR if fault.is_write else DMA_READ_ERROR
+        if self.wedged is None and (outcome.hang or outcome.fault):
+            self.wedged = outcome.hang or str(outcome.fault)
+        self.raw_status |= outcome.interrupts
+        return outcome
+
+    # -- program control -------------------------------------------------------------------------------------
+
+    def _run_tasks(self, space: AddressSpace, cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
+        if self.wedged:
+            raise Hang("core.wedged", f"core {self.index}: still held by a task that did not finish ({self.wedged})")
+        if not self.pc.get(PcOffset.OPERATION_ENABLE, 0) & 1:
+            raise Hang("pc.not_started", "PC.OPERATION_ENABLE: 0, nothing was started")
+        count = self.pc.get(PcOffset.TASK_CON, 0) & TASK_NUMBER_MASK
+        for number in range(max(count, 1)):
+            if cancelled():
+                raise Cancelled
+            address = self.pc.get(PcOffset.BASE_ADDRESS, 0)
+            if address & PC_SLAVE_MODE:
+                raise Hang("pc.slave_mode", "PC.BASE_ADDRESS: bit 0 is set, slave mode fetches no program")
+            if number:
+                self._check_redirect(address)
+            self._run_program(space, address, cancelled, outcome)
+            self.pc[PcOffset.TASK_STATUS] = number + 1
+
+    def _check_redirect(self, address: int) -> None:
+        if address == self._fetched_address:
+            raise Hang("pc.no_redirect", "PC.BASE_ADDRESS: TASK_NUMBER asks for another task but the program names none")
+
+    def _run_program(self, space: AddressSpace, address: int, cancelled: Callable[[], bool],
+                     outcome: TaskOutcome) -> None:
+        amounts = self.pc.get(PcOffset.REGISTER_AMOUNTS, 0)
+        self._fetched_address = address
+        words = pc.fetch(space, address, amounts)
+        outcome.cycles += cycles.fetch_cycles(len(words))
+        separated = False
+        started = False
+        by_target = self.files.by_target
+        for target, offset, value in words:
+            block = by_target.get(target)
+            if block is not None:
+                self._write_from_program(block, offset, value, space, cancelled, outcome)
+            elif target == pc.PC_TARGET:
+                self._write_pc(offset, value, outcome)
+            elif target == pc.OP_ENABLE_TARGET and offset == pc.PC_OPERATION_ENABLE:
+                if not separated:
+                    raise Hang("pc.separator", "program: op_en without the separator word before it (ASSUMED to hang)")
+                started = True
+                separated = False
+                self._launch(value, space, cancelled, outcome)
+            elif target == pc.SEPARATOR_TARGET:
+                separated = True
+            elif not pc.is_nop(target, offset, value):
+                pc.warn_unknown(outcome, target, offset)
+        if not started:
+            raise Hang("pc.no_op_en", f"program: {len(words)} words without an op_en word start nothing")
+
+    def _write_from_program(self, block, offset: int, value: int, space: AddressSpace,
+                            cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
+        if offset not in block.known:
+            pc.warn_unknown(outcome, 0, offset)
+            return
+        if block.name == "DPU" and self.lut.write(offset, value):
+            return
+        if offset == block.operation_enable:
+            if value & 1:
+                outcome.warn("pc.single_start", f"{block.name}.OPERATION_ENABLE: blocks must be started by one op_en word")
+                self._launch(BIT_OF_BLOCK[block.name], space, cancelled, outcome)
+            return
+        block.write(offset, value)
+
+    def _write_pc(self, offset: int, value: int, outcome: TaskOutcome) -> None:
+        """Programs may redirect the fetch; other PC registers are ASSUMED out of their reach (Q-X12)."""
+        if offset in (pc.PC_BASE_ADDRESS, pc.PC_REGISTER_AMOUNTS):
+            self.pc[offset] = value
+        else:
+            outcome.warn("pc.write", f"program word: PC register {offset:#06x} cannot be written by a program")
+
+    # -- blocks ----------------------------------------------------------------------------------------------
+
+    def _launch(self, mask: int, space: AddressSpace, cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
+        """op_en: start the blocks of mask together and run them to completion."""
+        snapshots: dict[str, Snapshot] = {}
+        groups: dict[str, int] = {}
+        for name, bit in BIT_OF_BLOCK.items():
+            if not mask & bit:
+                continue
+            block = self.files.blocks[name]
+            written, executed = block.launch()
+            if written != executed:
+                raise Hang("registers.pointer", f"{name}.S_POINTER: op_en went to group {written} but the executer waits "
+                           f"at group {executed} (ASSUMED to hang)")
+            snapshots[name] = block.snapshot(executed)
+            groups[name] = executed
+        if not snapshots:
+            raise Hang("pc.empty_mask", f"op_en: mask {mask:#x} starts no block")
+        self._check_mask(mask, snapshots)
+        self._run_blocks(snapshots, space, cancelled, outcome)
+        for name, group in groups.items():
+            for shift in INTERRUPT_SHIFTS.get(name, ()):
+                outcome.interrupts |= 1 << shift + group
+
+    def _check_mask(self, mask: int, snapshots: dict[str, Snapshot]) -> None:
+        if mask & CONV_BLOCKS and mask & CONV_BLOCKS != CONV_BLOCKS or mask & CONV_BLOCKS and "DPU" not in snapshots:
+            raise Hang("pc.mask", f"op_en: mask {mask:#x} must start CNA, CORE and DPU together")
+        if "DPU_RDMA" in snapshots and "DPU" not in snapshots:
+            raise Hang("pc.mask", f"op_en: mask {mask:#x} starts DPU_RDMA without DPU")
+        if ("PPU" in snapshots) != ("PPU_RDMA" in snapshots):
+            raise Hang("pc.mask", f"op_en: mask {mask:#x} must start PPU and PPU_RDMA together")
+        for name in ("CNA", "CORE"):
+            held = self.files.blocks[name].core_id
+            if name in snapshots and held != self.index:
+                raise Hang("core.id", f"{name}.S_POINTER: core id bits say {held}, this is core {self.index}")
+
+    def _run_blocks(self, snapshots: dict[str, Snapshot], space: AddressSpace, cancelled: Callable[[], bool],
+                    outcome: TaskOutcome) -> None:
+        base = self.pc.get(PcOffset.TASK_DMA_BASE_ADDR, 0) & ~0xF
+        if "DPU" in snapshots:
+            dpu = decode_dpu(snapshots["DPU"], base, outcome)
+            rdma = decode_rdma(snapshots["DPU_RDMA"], base) if "DPU_RDMA" in snapshots else None
+            if dpu.flying and "CNA" in snapshots:
+                raise Hang("dpu.flying", "DPU.FEATURE_MODE_CFG.FLYING_MODE: 1, but CORE was started (ASSUMED to hang)")
+            if "CNA" in snapshots:
+                self._run_conv(snapshots, dpu, rdma, space, base, cancelled, outcome)
+            elif not dpu.flying:
+                raise Hang("dpu.no_input", "DPU.FEATURE_MODE_CFG.FLYING_MODE: 0, but CORE was not started")
+            else:
+                self._run_flying(snapshots, dpu, rdma, space, base, cancelled, outcome)
+        if "PPU" in snapshots:
+            pool = decode_pool(snapshots["PPU"], snapshots["PPU_RDMA"], base, outcome)
+            taps = pool.kernel_width * pool.kernel_height
+            written = pool.out_width * pool.out_height * pool.surfaces * cycles.PPU_BYTES_PER_CYCLE
+            read = pool.width * pool.height * pool.surfaces * cycles.PPU_BYTES_PER_CYCLE
+            self._spend(max(written // cycles.PPU_BYTES_PER_CYCLE * taps, cycles.dma_cycles(read, written)), outcome)
+            run_pool(pool, space, cancelled)
+
+    def _spend(self, estimate: int, outcome: TaskOutcome) -> None:
+        """Account cycles before doing the work: what outlasts the kernel's timeout is not computed."""
+        outcome.cycles += estimate
+        limit = cycles.timeout_cycles(self.soc)
+        if estimate > limit:
+            raise Hang("core.too_long", f"task: {estimate} estimated cycles are more than {limit}, the kernel's job "
+                       f"timeout of {self.soc.job_timeout_ms} ms at {self.soc.clock_mhz} MHz")
+
+    def _run_conv(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
+                  cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
+        cna = snapshots["CNA"]
+        shape = decode_shape(cna)
+        check_shape(cna, shape, outcome)
+        check_cbuf(cna, shape, self.soc, outcome)
+        settings = decode_core(snapshots["CORE"], shape, outcome)
+        check_conv(dpu, shape.depthwise, (settings.width, settings.height, settings.channels), rdma, outcome,
+                   (self.soc.kernel_group, self.soc.depthwise_group))
+        self._check_kernels(shape, settings.channels)
+        check_operands(dpu, rdma, True)
+        if not dpu.no_offset_term and not settings.sum_inputs and (dpu.offset_operand or dpu.offset_from_memory):
+            outcome.warn("core.qd_en", "CORE.MISC_CFG.QD_EN: 0, so the weight zero point term is 0 (ASSUMED)")
+        if window_bytes(shape) > MAX_WINDOW_BYTES:
+            raise Hang("cna.window", f"CNA: taps reach over {window_bytes(shape)} bytes, far beyond input and pads "
+                       "(ASSUMED to hang)")
+        self._spend(self._conv_estimate(shape, dpu), outcome)
+        outcome.macs += shape.macs
+        self.reused_weights = shape.weight_reuse
+        weights = load_weights(cna, shape, space, base, self.cbuf, self.soc, outcome)
+        features = load_features(cna, shape, space, base, self.cbuf, self.soc, outcome)
+        pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots.get("DPU_RDMA"), self.lut, space, base, outcome)
+        source = Convolution(shape, settings, features, unpack_weights(shape, weights, self.soc))
+        run_conv(dpu, pipeline, source, space, cancelled)
+
+    def _check_kernels(self, shape: ConvShape, channels: int) -> None:
+        if shape.depthwise:
+            if not 0 <= channels - shape.channels < self.soc.depthwise_group:
+                raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.channels} rounded up "
+                           "to 64 (ASSUMED to hang)")
+        elif not 0 <= channels - shape.kernels < self.soc.kernel_group:
+            raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.kernels} kernels rounded "
+                       "up to 32 (ASSUMED to hang)")
+
+    def _conv_estimate(self, shape: ConvShape, dpu: Dpu) -> int:
+        pixels = shape.out_width * shape.out_height
+        taps = shape.kernel_width * shape.kernel_height
+        if shape.depthwise:
+            mac = cycles.depthwise_cycles(self.soc, pixels, taps, shape.channels)
+        else:
+            mac = cycles.conv_cycles(self.soc, pixels, taps, shape.channels, dpu.channels)
+        read = shape.width * shape.height * shape.channels + shape.weight_bytes
+        return max(mac, cycles.dma_cycles(read, pixels * dpu.channels * dpu.out_bytes))
+
+    def _run_flying(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
+                    cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
+        check_flying(dpu, rdma, outcome)
+        assert rdma is not None
+        check_operands(dpu, rdma, False)
+        if self.reused_weights:
+            outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only task right after WEIGHT_REUSE once returned stale "
+                         "data on hardware (Q-X11)")
+        self.reused_weights = False
+        elements = dpu.width * dpu.height * dpu.channels * rdma.unpool_height
+        reads = elements * (2 if dpu.ew.needs_memory and dpu.ew.per_pixel else 1)
+        self._spend(max(elements // cycles.DPU_BYTES_PER_CYCLE, cycles.dma_cycles(reads, elements)), outcome)
+        pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots["DPU_RDMA"], self.lut, space, base, outcome)
+        run_flying(dpu, pipeline, rdma, space, cancelled)
