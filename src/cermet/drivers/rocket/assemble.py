@@ -11,7 +11,7 @@ from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, lifetimes, pl
 from cermet.drivers.rocket.regcmd import Buffer, TaskProgram
 from cermet.ir.tensor import DType
 
-# A job that runs longer than the kernel's timeout (500 ms) is killed. Mainline leaves the NPU at 200 MHz, where 10 million
+# The kernel kills a job that runs longer than 500 ms. Mainline leaves the NPU at 200 MHz, where 10 million
 # cycles are 50 ms; memory may make that several times more.
 MAX_JOB_CYCLES = 10_000_000
 ROLES = ("constant", "arena", "input", "output")

@@ -1,12 +1,18 @@
-"""The table of operations: for each kind its support rules and its lowering. One entry per kind, one file per subject."""
+"""The table of operations: for each kind its support rules and its lowering; each subject has a file of its own."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cermet.drivers.rocket.context import Context
+from cermet.drivers.rocket.conv import lower_conv
+from cermet.drivers.rocket.depthwise import lower_depthwise
+from cermet.drivers.rocket.fully_connected import lower_fully_connected
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Rule
+from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES, FULLY_CONNECTED_RULES
+from cermet.drivers.rocket.rules_view import VIEW_RULES
+from cermet.drivers.rocket.view import lower_view
 from cermet.ir.operation import Kind, Operation
 
 Lowering = Callable[[Context, Operation], list[TaskProgram]]
@@ -21,4 +27,9 @@ class Entry:
 
 
 OPERATIONS: Mapping[Kind, Entry] = {
+    Kind.CONV: Entry(CONV_RULES, lower_conv),
+    Kind.DEPTHWISE_CONV: Entry(DEPTHWISE_RULES, lower_depthwise),
+    Kind.FULLY_CONNECTED: Entry(FULLY_CONNECTED_RULES, lower_fully_connected),
+    Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
+    Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
 }

@@ -58,7 +58,7 @@ class Views:
     def of(subgraph: Subgraph) -> Views:
         roots: dict[int, int] = {}
         for op in subgraph.operations:
-            if op.kind in VIEW_KINDS and not _needs_copy(subgraph, op, roots):
+            if op.kind in VIEW_KINDS and not needs_copy(subgraph, op, roots):
                 source = op.inputs[0]
                 assert source is not None
                 roots[op.output] = roots.get(source, source)
@@ -81,7 +81,7 @@ class Views:
         return own if (own.pixels, own.channels) == (shapes[0].pixels, shapes[0].channels) else shapes[0]
 
 
-def _needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) -> bool:
+def needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) -> bool:
     """A view from an input of the program to an output of it: the two lie in different BOs."""
     source = view.inputs[0]
     assert source is not None

@@ -1,0 +1,208 @@
+"""CONV_2D: numbers and operands of a convolution, and its tasks."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cermet.drivers.base import CompileError
+from cermet.drivers.rocket import dpu
+from cermet.drivers.rocket.activation import clamp_of
+from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
+from cermet.drivers.rocket.convolution_task import Addend, Convolution, emit_convolution
+from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
+from cermet.drivers.rocket.geometry import Geometry, mac_cycles
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
+from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
+from cermet.drivers.rocket.requantise import Requantisation, requantise
+from cermet.drivers.rocket.tiling import Tile, plan
+from cermet.drivers.rocket.weights import (
+    Weights,
+    pack_bias,
+    pack_blocks,
+    pack_depthwise,
+    pack_direct,
+    pack_powers,
+    signed_weights,
+)
+from cermet.ir.operation import Operation
+from cermet.ir.tensor import Tensor
+
+INT32_MAX = (1 << 31) - 1
+# What working programs used; anything else that the fields hold is taken for granted.
+SEEN_KERNEL, SEEN_STRIDE, SEEN_DILATION = 7, 3, 4
+
+
+class RangeError(ValueError):
+    """Numbers that 32 bits cannot hold; the text is the reason for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution in integers: everything but shapes and places.
+
+    bias      int32 per channel, the input zero point's term folded in
+    bounds    largest |accumulator + bias| per channel
+    """
+
+    weights: Weights
+    bias: np.ndarray
+    bounds: np.ndarray
+    multipliers: np.ndarray     # float64, one or one per channel: accumulator to output steps
+
+
+def make_layer(source: Tensor, weights: Weights, bias: Tensor | None, output: Tensor) -> Layer:
+    """The integers of a layer (numerics §10.1). Raises RangeError when they need more than 32 bits."""
+    assert source.quantisation is not None and output.quantisation is not None
+    zero_point = signed_zero_point(source)
+    given = np.zeros(len(weights.values), np.int64) if bias is None or bias.data is None else bias.data.astype(np.int64)
+    folded = given.reshape(-1) - zero_point * weights.tap_sums()
+    _check_range(weights, folded)
+    reach = max(127 - zero_point, zero_point + 128)
+    bounds = reach * weights.magnitudes() + np.abs(given.reshape(-1))
+    multipliers = source.quantisation.scale * weights.scales / output.quantisation.scale
+    return Layer(weights, folded, bounds, multipliers)
+
+
+def _check_range(weights: Weights, folded: np.ndarray) -> None:
+    """Sums of products, of inputs and with the bias must each stay inside int32: no saturation is relied on."""
+    _, height, width, channels = weights.values.shape
+    count = height * width * (channels + ATOM_BYTES)
+    products = 128 * weights.raw_magnitudes()
+    corrections = 256 * np.abs(weights.zero_points) * count
+    worst = products + corrections + np.abs(folded)
+    channel = int(worst.argmax())
+    if worst[channel] > INT32_MAX:
+        raise RangeError(f"output channel {channel} may reach {worst[channel]}, accumulators hold {INT32_MAX}")
+
+
+def layer_requantisation(layer: Layer, operation: Operation, output: Tensor, match: str) -> Requantisation:
+    """How accumulators become bytes. Raises ScaleError."""
+    bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
+    clamp = clamp_of(operation.activation, output)
+    return requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, match)
+
+
+def conv_weights(tensor: Tensor) -> Weights:
+    """Of a CONV_2D: [OC, KH, KW, IC] as stored."""
+    assert tensor.data is not None
+    return signed_weights(tensor, tensor.data)
+
+
+def lower_conv(context: Context, operation: Operation) -> list[TaskProgram]:
+    """Tasks of a CONV_2D."""
+    source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
+    weights = conv_weights(context.tensor(operation.inputs[1]))
+    return lower_direct(context, operation, source, weights)
+
+
+def lower_direct(context: Context, operation: Operation, source: FeatureMap, weights: Weights) -> list[TaskProgram]:
+    """Tasks of any operation that is a direct convolution of `source`."""
+    assert operation.window is not None
+    geometry = Geometry.of(operation.window, (source.height, source.width, source.channels), len(weights.values))
+    return convolution_tasks(context, operation, geometry, source, weights)
+
+
+def convolution_tasks(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap,
+                      weights: Weights) -> list[TaskProgram]:
+    """Tasks of a convolution, direct or depthwise, that ends in the operation's output."""
+    output = context.tensor(operation.output)
+    bias = operation.inputs[2] if len(operation.inputs) > 2 else None
+    source_tensor, bias_tensor = context.tensor(operation.inputs[0]), None if bias is None else context.tensor(bias)
+    layer = make_layer(source_tensor, weights, bias_tensor, output)
+    numbers = layer_requantisation(layer, operation, output, context.options.match)
+    target = context.feature_map(operation.output)
+    conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
+    return convolution_programs(context, conv, (operation,))
+
+
+def place_convolution(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap,
+                      target: FeatureMap, layer: Layer, numbers: Requantisation,
+                      addend: Addend | None = None, elementwise: Elementwise | None = None) -> Convolution:
+    """Constants of a convolution put into buffers, and what its tasks share."""
+    pack = pack_depthwise if geometry.is_depthwise else pack_direct
+    packed = context.constant(f"weights {operation.index}", pack(layer.weights, context.soc))
+    stages, zero_point = _stages(context, operation, geometry, layer, numbers)
+    target = replace(target, height=geometry.output_height, width=geometry.output_width)
+    stages = replace(stages, ew=elementwise)
+    return Convolution(context.soc, geometry, source, target, packed, stages, zero_point, addend)
+
+
+def _stages(context: Context, operation: Operation, geometry: Geometry, layer: Layer,
+            numbers: Requantisation) -> tuple[Stages, int | None]:
+    """BS, BN and OUT_CVT with their operands; and the weight zero point when all channels share one register."""
+    channels = geometry.aligned_output_channels(context.soc)
+    name = f"operands {operation.index}"
+    per_channel = numbers.multipliers is not None and len(numbers.multipliers) > 1
+    if per_channel or not layer.weights.has_one_zero_point:
+        multipliers = numbers.multipliers if numbers.multipliers is not None else np.ones(1, np.int16)
+        multipliers = np.broadcast_to(multipliers, layer.bias.shape)
+        data = pack_blocks(layer.bias, -layer.weights.zero_points, multipliers, channels)
+        bs = Stage(add_from_memory=True, multiplier_from_memory=True, shift=numbers.bs_shift,
+                   operands=context.constant(name, data), data_use=dpu.USE_BLOCK)
+        zero_point = None
+    else:
+        single = None if numbers.multipliers is None else int(numbers.multipliers[0])
+        bs = Stage(add_from_memory=True, multiplier=single, shift=numbers.bs_shift,
+                   operands=context.constant(name, pack_bias(layer.bias, channels)), data_use=dpu.USE_ALU)
+        zero_point = int(layer.weights.zero_points[0])
+    return Stages(bs, _bn(context, operation, channels, numbers), None, numbers.out), zero_point
+
+
+def _bn(context: Context, operation: Operation, channels: int, numbers: Requantisation) -> Stage:
+    """Powers of two per channel, then the clamp."""
+    clamps = numbers.high is not None
+    add = -numbers.low if clamps and numbers.low else None
+    if numbers.powers is None:
+        return Stage(add=add, relu=clamps, relux=numbers.high)
+    address = context.constant(f"powers {operation.index}", pack_powers(numbers.powers, channels))
+    return Stage(add=add, multiplier_from_memory=True, relu=clamps, relux=numbers.high, operands=address,
+                 data_use=dpu.USE_MULTIPLIER)
+
+
+def convolution_programs(context: Context, conv: Convolution, operations: Sequence[Operation]) -> list[TaskProgram]:
+    """One task per tile."""
+    made = plan(context.soc, conv.geometry)
+    if made is None:
+        raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
+    assumed = (*made.assumed, *_assumptions(conv))
+    return [_program(context, conv, tile, operations, assumed) for tile in made.tiles]
+
+
+def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation],
+             assumed: tuple[str, ...]) -> TaskProgram:
+    regcmd = context.regcmd()
+    emit_convolution(regcmd, conv, tile)
+    words, addresses = regcmd.finish(BlockMask.CONV)
+    g = conv.geometry
+    share = tile.output_rows * tile.channels / (g.output_height * g.output_channels)
+    reads: list[Address | None] = [conv.source.address, conv.addend.source.address if conv.addend else None]
+    return TaskProgram(
+        words, addresses, context.touched(*reads), context.touched(conv.target.address),
+        layer_name(operations[0], _part_name(g, tile)), tuple(op.index for op in operations),
+        macs=round(g.macs * share), cycles=mac_cycles(g, context.soc, tile.output_rows, tile.channels),
+        assumed=assumed, needs_previous=tile.reuses_weights)
+
+
+def _part_name(geometry: Geometry, tile: Tile) -> str:
+    """Which part of the output a task makes; empty for all of it."""
+    parts = []
+    if tile.output_rows < geometry.output_height:
+        parts.append(f"rows {tile.first_output_row}..{tile.first_output_row + tile.output_rows - 1}")
+    if tile.channels < geometry.output_channels:
+        parts.append(f"channels {tile.first_channel}..{tile.first_channel + tile.channels - 1}")
+    return ", ".join(parts)
+
+
+def _assumptions(conv: Convolution) -> tuple[str, ...]:
+    """What no working program has shown in int8 on this SoC."""
+    g, made = conv.geometry, []
+    for what, size, seen in (("kernel", max(g.kernel.y, g.kernel.x), SEEN_KERNEL),
+                             ("stride", max(g.stride.y, g.stride.x), SEEN_STRIDE),
+                             ("dilation", max(g.dilation.y, g.dilation.x), SEEN_DILATION)):
+        if size > seen:
+            made.append(f"{what} {size}: working programs go up to {seen}")
+    if conv.stages.bn.multiplier_from_memory:
+        made.append("BN multiplies by powers of two from memory: seen in replayed programs only")
+    return tuple(made)

@@ -1,0 +1,131 @@
+"""Runs a compiled program on one simulated core in this process: no kernel, no runtime, only the simulator.
+
+The steps are the runtime's and the kernel's (plan header, execution model §4), small and slow, for tests and reports.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cermet.drivers.base import Bo, Program, Task, TensorPort
+from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.hw.soc import Soc
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import Tensor
+from cermet.sim.core import AddressSpace, Core, TaskOutcome
+
+PAGE_BYTES = 4096
+FIRST_IOVA = 0x10_0000
+POINTER_BOTH_AUTOMATIC = 0xE
+DPU_INTERRUPTS = 0x300
+TASK_CON = 1 << 14 | 1 << 13 | 1 << 12 | 1
+
+
+class ExecutionError(RuntimeError):
+    """A task did not finish, or did something that hardware would not take."""
+
+
+@dataclass
+class Machine:
+    """BOs of one program in an address space, and a core."""
+
+    soc: Soc
+    program: Program
+
+    def __post_init__(self) -> None:
+        self.core = Core(self.soc, 0)
+        self.space = AddressSpace()
+        self.outcomes: list[TaskOutcome] = []
+        self.memory = [_memory(bo) for bo in self.program.bos]
+        self.iovas: list[int] = []
+        iova = FIRST_IOVA
+        for array in self.memory:
+            self.space.map(iova, array)
+            self.iovas.append(iova)
+            iova += len(array) + PAGE_BYTES     # an unmapped page between them: what runs over the end faults
+        self._relocate()
+
+    def _relocate(self) -> None:
+        for item in self.program.relocations:
+            word = self.memory[item.bo][item.offset_bytes:item.offset_bytes + 8].view("<u8")
+            word += np.uint64(self.iovas[item.target_bo] + item.addend_bytes << 16)
+
+    def run(self) -> None:
+        """All tasks of all jobs in order. Raises ExecutionError for a hang, a fault or a diagnostic."""
+        for job in self.program.jobs:
+            self.core.begin_job()
+            for index in range(job.first_task, job.first_task + job.num_tasks):
+                self._run_task(index, self.program.tasks[index])
+
+    def _run_task(self, index: int, task: Task) -> None:
+        write = self.core.write
+        registers = self.soc.registers
+        write(registers["PC.BASE_ADDRESS"].offset, 1)
+        write(registers["CNA.S_POINTER"].offset, POINTER_BOTH_AUTOMATIC)
+        write(registers["CORE.S_POINTER"].offset, POINTER_BOTH_AUTOMATIC)
+        write(registers["PC.BASE_ADDRESS"].offset, self.iovas[task.bo] + task.offset_bytes)
+        write(registers["PC.REGISTER_AMOUNTS"].offset, (task.num_words + 1) // 2 - 1)
+        write(registers["PC.INTERRUPT_MASK"].offset, DPU_INTERRUPTS)
+        write(registers["PC.INTERRUPT_CLEAR"].offset, DPU_INTERRUPTS)
+        write(registers["PC.TASK_CON"].offset, TASK_CON)
+        write(registers["PC.TASK_DMA_BASE_ADDR"].offset, 0)
+        write(registers["PC.OPERATION_ENABLE"].offset, 1)
+        outcome = self.core.run(self.space)
+        self.outcomes.append(outcome)
+        write(registers["PC.OPERATION_ENABLE"].offset, 0)
+        write(registers["PC.INTERRUPT_CLEAR"].offset, 0x1FFFF)
+        if outcome.hang or outcome.fault or not outcome.interrupts & DPU_INTERRUPTS:
+            reason = outcome.hang or outcome.fault or "no DPU interrupt"
+            raise ExecutionError(f"task {index} ({self._layer(index)}): {reason}")
+        if outcome.diagnostics:
+            first = outcome.diagnostics[0]
+            raise ExecutionError(f"task {index} ({self._layer(index)}): {first.rule}: {first.text}")
+
+    def _layer(self, index: int) -> object:
+        tasks = self.program.debug.get("tasks", [])
+        return tasks[index]["layer"] if isinstance(tasks, list) and index < len(tasks) else "?"
+
+    def store(self, port: TensorPort, value: np.ndarray) -> None:
+        """A tensor into its BO."""
+        flat = np.ascontiguousarray(value).view(np.uint8).reshape(port.height * port.width, port.channels) ^ port.flip
+        surfaces = ceil_div(port.channels, ATOM_BYTES)
+        full = np.full((len(flat), surfaces * ATOM_BYTES), port.fill, np.uint8)
+        full[:, :port.channels] = flat
+        atoms = full.reshape(-1, surfaces, ATOM_BYTES).transpose(1, 0, 2)
+        self._surfaces(port)[...] = atoms
+
+    def load(self, port: TensorPort, tensor: Tensor) -> np.ndarray:
+        """A tensor out of its BO."""
+        atoms = self._surfaces(port).transpose(1, 0, 2).reshape(port.height * port.width, -1)
+        flat = np.ascontiguousarray(atoms[:, :port.channels]) ^ np.uint8(port.flip)
+        return flat.view(tensor.dtype.numpy).reshape(tensor.shape)
+
+    def _surfaces(self, port: TensorPort) -> np.ndarray:
+        """uint8[surface, pixel, 16] view of the port's feature map, whose rows are dense."""
+        surfaces, pixels = ceil_div(port.channels, ATOM_BYTES), port.height * port.width
+        assert port.surface_stride_bytes == pixels * ATOM_BYTES
+        size = surfaces * port.surface_stride_bytes
+        part = self.memory[port.bo][port.offset_bytes:port.offset_bytes + size]
+        return part.reshape(surfaces, pixels, ATOM_BYTES)
+
+
+def _memory(bo: Bo) -> np.ndarray:
+    """The BO's pages; what no initial content covers holds noise, as memory handed out by a kernel may."""
+    size = round_up(bo.size_bytes, PAGE_BYTES)
+    array = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    if bo.role == "constant":
+        array[:] = 0
+    array[:len(bo.data)] = np.frombuffer(bo.data, np.uint8)
+    return array
+
+
+def run_program(soc: Soc, subgraph: Subgraph, program: Program,
+                inputs: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Outputs of a program by tensor number. Raises ExecutionError."""
+    machine = Machine(soc, program)
+    for port in program.inputs:
+        machine.store(port, inputs[port.tensor])
+    machine.run()
+    return {port.tensor: machine.load(port, subgraph.tensor(port.tensor)) for port in program.outputs}

@@ -1,0 +1,89 @@
+"""Shapes of a convolution, as the CNA sees them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.hw.soc import Soc
+from cermet.ir.operation import Pair, Window
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One convolution over one image. Pads on the right and at the bottom follow from the output size."""
+
+    input_height: int
+    input_width: int
+    input_channels: int
+    output_height: int
+    output_width: int
+    output_channels: int
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    pad_top: int
+    pad_left: int
+    is_depthwise: bool = False
+
+    @staticmethod
+    def of(window: Window, input_shape: tuple[int, int, int], output_channels: int, *,
+           is_depthwise: bool = False) -> Geometry:
+        """From a window over an input of (height, width, channels)."""
+        height, width, channels = input_shape
+        out = window.output_size(height, width)
+        top, _, left, _ = window.pads(height, width)
+        return Geometry(height, width, channels, out.y, out.x, output_channels, window.kernel, window.stride,
+                        window.dilation, top, left, is_depthwise)
+
+    @property
+    def aligned_input_channels(self) -> int:
+        """Cal: what is programmed and stored, whole atoms."""
+        return round_up(max(self.input_channels, 1), ATOM_BYTES)
+
+    @property
+    def kernel_height_extent(self) -> int:
+        return (self.kernel.y - 1) * self.dilation.y + 1
+
+    @property
+    def kernel_width_extent(self) -> int:
+        return (self.kernel.x - 1) * self.dilation.x + 1
+
+    @property
+    def taps(self) -> int:
+        return self.kernel.y * self.kernel.x
+
+    @property
+    def kernel_bytes(self) -> int:
+        """Weight bytes of one kernel; of all channels when depthwise, whose channels make one kernel."""
+        return self.taps * self.aligned_input_channels
+
+    def group(self, soc: Soc) -> int:
+        """Output channels that the DPU completes together."""
+        return soc.depthwise_group if self.is_depthwise else soc.kernel_group
+
+    def aligned_output_channels(self, soc: Soc) -> int:
+        """OCal: whole groups, else the task never ends (recipes §1.7)."""
+        return round_up(self.output_channels, self.group(soc))
+
+    @property
+    def num_kernels(self) -> int:
+        """Kernels that are stored: even (data layouts §7.1). Depthwise: one."""
+        return 1 if self.is_depthwise else round_up(self.output_channels, 2)
+
+    @property
+    def weight_bytes(self) -> int:
+        return self.kernel_bytes * self.num_kernels
+
+    @property
+    def macs(self) -> int:
+        per_output = self.taps * (1 if self.is_depthwise else self.input_channels)
+        return self.output_height * self.output_width * self.output_channels * per_output
+
+
+def mac_cycles(geometry: Geometry, soc: Soc, output_rows: int, output_channels: int) -> int:
+    """NPU cycles of a task, the vendor compiler's own estimate (SoC document §4.4, fitted)."""
+    pixels = round_up(output_rows * geometry.output_width, 16)
+    groups = ceil_div(output_channels, geometry.group(soc))
+    if geometry.is_depthwise:
+        return pixels * geometry.taps * groups
+    return pixels * max(geometry.taps * ceil_div(geometry.input_channels, soc.weight_input_block), 4) * groups

@@ -1,0 +1,172 @@
+"""Cuts a convolution into tasks that fit the CBUF: along rows, output channels or both (recipes §1.3 to §1.6).
+
+Each task costs an interrupt round trip of about 30 000 cycles, so the plan with the fewest tasks wins; among those the
+one that reads the fewest bytes.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from cermet.drivers.rocket.geometry import Geometry
+from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.hw.soc import Soc
+
+TASK_CYCLES = 30_000            # one interrupt round trip at 1 GHz (27-41 us, hw-verified)
+BYTES_PER_CYCLE = 16            # memory, ASSUMED by the SoC document §4.3
+STREAM_DATA_BANKS = 7           # with weights that do not fit: 7 data and 5 weight banks (hw-verified)
+MAX_TASK_CHANNELS = 8192        # DPU cube: 13 bits
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The work of one task, in rows and channels of the whole convolution."""
+
+    first_output_row: int
+    output_rows: int
+    first_input_row: int
+    input_rows: int
+    pad_top: int
+    first_channel: int
+    channels: int
+    data_banks: int
+    weight_banks: int
+    reuses_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tiles in order, and what they take for granted that no source has seen."""
+
+    tiles: tuple[Tile, ...]
+    bytes_read: int
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        return len(self.tiles) * TASK_CYCLES + self.bytes_read / BYTES_PER_CYCLE
+
+
+def row_entries(width: int, channels: int) -> int:
+    """CBUF entries of 128 bytes that one input row takes (recipes §1.3)."""
+    atoms = ceil_div(channels, ATOM_BYTES)
+    rest = atoms % 8
+    return atoms // 8 * width + (width if rest == 3 else ceil_div(rest * width, 8))
+
+
+def data_banks(soc: Soc, width: int, channels: int, rows: int) -> int:
+    """Banks for some input rows. A column of width 1 needs a spare bank: the last rows are garbage otherwise."""
+    return ceil_div(row_entries(width, channels) * rows, soc.cbuf.entries_per_bank) + (1 if width == 1 else 0)
+
+
+def rows_that_fit(soc: Soc, width: int, channels: int, banks: int) -> int:
+    banks -= 1 if width == 1 else 0
+    return max(banks, 0) * soc.cbuf.entries_per_bank // row_entries(width, channels)
+
+
+def weight_banks(soc: Soc, num_bytes: int) -> int:
+    """Banks for resident weights, with the spare one that working programs leave."""
+    return ceil_div(num_bytes, soc.cbuf.bank_bytes) + 1
+
+
+def plan(soc: Soc, geometry: Geometry) -> Plan | None:
+    """The cheapest plan, or None when not even the rows of one output row fit."""
+    plans = list(_depthwise_plans(soc, geometry) if geometry.is_depthwise else _direct_plans(soc, geometry))
+    return min(plans, key=lambda p: p.cost, default=None)
+
+
+def _direct_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
+    """All weights resident; some groups of kernels resident at a time; weights streamed."""
+    group = soc.kernel_group
+    total_groups = ceil_div(geometry.output_channels, group)
+    group_bytes = geometry.kernel_bytes * group
+    largest = MAX_TASK_CHANNELS // group
+    for parts in _part_counts(total_groups):
+        groups = ceil_div(total_groups, parts)
+        if groups > largest:
+            continue
+        banks = weight_banks(soc, min(groups * group_bytes, geometry.weight_bytes))
+        if banks < soc.cbuf.banks:
+            yield from _plan(soc, geometry, groups * group, soc.cbuf.banks - banks, is_resident=True)
+    groups = min(total_groups, largest)
+    banks = max(soc.cbuf.banks - STREAM_DATA_BANKS, ceil_div(group_bytes, soc.cbuf.bank_bytes))
+    if banks < soc.cbuf.banks:
+        yield from _plan(soc, geometry, groups * group, soc.cbuf.banks - banks, is_resident=False)
+    else:
+        yield from _plan(soc, geometry, groups * group, STREAM_DATA_BANKS, is_resident=False,
+                         assumed=("32 kernels need more than the CBUF, weights stream in parts of a kernel group",))
+
+
+def _part_counts(total: int) -> list[int]:
+    """Numbers of parts that give different part sizes."""
+    return sorted({ceil_div(total, size) for size in range(1, total + 1)})
+
+
+def _depthwise_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
+    """Channel groups at a time: their weights and their surfaces only."""
+    group = soc.depthwise_group
+    total_groups = ceil_div(geometry.output_channels, group)
+    for parts in _part_counts(total_groups):
+        channels = ceil_div(total_groups, parts) * group
+        banks = weight_banks(soc, geometry.taps * min(channels, geometry.aligned_input_channels))
+        if banks < soc.cbuf.banks and channels <= MAX_TASK_CHANNELS:
+            yield from _plan(soc, geometry, channels, soc.cbuf.banks - banks, is_resident=True)
+
+
+def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: bool,
+          assumed: tuple[str, ...] = ()) -> Iterator[Plan]:
+    """One plan with `part` output channels at a time and `banks` for data; nothing when a window's rows do not fit."""
+    channels_read = min(part, geometry.input_channels) if geometry.is_depthwise else geometry.input_channels
+    rows = rows_that_fit(soc, geometry.input_width, channels_read, banks)
+    if rows < min(geometry.kernel_height_extent, geometry.input_height):
+        return
+    bands = list(_bands(geometry, rows))
+    if sum(band.output_rows for band in bands) < geometry.output_height:
+        return
+    tiles: list[Tile] = []
+    for first in range(0, geometry.output_channels, part):
+        channels = min(part, geometry.output_channels - first)
+        for index, band in enumerate(bands):
+            used = banks if len(bands) > 1 else data_banks(soc, geometry.input_width, channels_read, band.input_rows)
+            tiles.append(replace(band, first_channel=first, channels=channels, data_banks=used,
+                                 weight_banks=soc.cbuf.banks - used, reuses_weights=is_resident and index > 0))
+    yield Plan(tuple(tiles), _bytes_read(geometry, tiles, channels_read), assumed)
+
+
+def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:
+    """Bands of output rows, each as tall as `rows` input rows allow; nothing when one output row needs more."""
+    first = 0
+    while first < geometry.output_height:
+        height = _tallest(geometry, first, rows)
+        if height == 0:
+            return
+        start, size = _input_rows(geometry, first, height)
+        pad_top = max(geometry.pad_top - first * geometry.stride.y, 0)
+        yield Tile(first, height, start, size, pad_top, 0, 0, 0, 0)
+        first += height
+
+
+def _tallest(geometry: Geometry, first: int, rows: int) -> int:
+    """Output rows from `first` on whose input rows number at most `rows`."""
+    low, high = 0, geometry.output_height - first
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _input_rows(geometry, first, middle)[1] <= rows:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _input_rows(geometry: Geometry, first: int, height: int) -> tuple[int, int]:
+    """(first input row, number of input rows) that some output rows look at."""
+    top = max(first * geometry.stride.y - geometry.pad_top, 0)
+    last = (first + height - 1) * geometry.stride.y - geometry.pad_top + geometry.kernel_height_extent
+    return top, min(last, geometry.input_height) - top
+
+
+def _bytes_read(geometry: Geometry, tiles: list[Tile], channels_read: int) -> int:
+    row_bytes = geometry.input_width * round_up(channels_read, ATOM_BYTES)
+    per_channel = geometry.taps if geometry.is_depthwise else geometry.kernel_bytes
+    return sum(tile.input_rows * row_bytes + (0 if tile.reuses_weights else tile.channels * per_channel)
+               for tile in tiles)
