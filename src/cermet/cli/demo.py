@@ -1,0 +1,176 @@
+"""`cermet demo`: the bundled picture through the bundled models, on the NPU of this machine or a simulated one."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from cermet import interpreter, paths
+from cermet.errors import CermetError
+from cermet.frontend.tflite_file import load
+from cermet.ir.macs import count_macs
+from cermet.program.cache import Cache
+from cermet.program.plan import Plan
+
+TOP = 5
+INVOKES = 3     # the fastest is shown: the first one also fills caches and starts the simulated device's workers
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a model runs on the NPU."""
+
+    nodes: int
+    nodes_npu: int
+    macs_share: float
+    partitions: int
+    npu_ms: float       # what the compiler expects at the SoC's full clock
+
+    def __str__(self) -> str:
+        partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
+        return f"{self.nodes_npu} of {self.nodes} nodes, {self.macs_share:.2%} of the MACs, {partitions}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One model's run. top: (label, probability), best first."""
+
+    top: list[tuple[str, float]]
+    coverage: Coverage
+    cold_s: float
+    warm_s: float
+    invoke_s: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (default: a real NPU, else the simulated one), sim, "
+                        "or a path like /dev/accel/accel0")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    manifest = tomllib.loads(paths.data_file("demo/manifest.toml").read_text())
+    device = choose_device(arguments.device)
+    picture = paths.data_file(f"demo/{manifest['picture']['file']}")
+    labels = paths.data_file(f"demo/{manifest['labels']['file']}").read_text().splitlines()
+    print(f"{picture.name}: {manifest['picture']['shows']}")
+    print("device: " + ("simulated RK3588 NPU (no NPU in this machine)" if device == "sim" else device))
+    with quiet_runtime(), tempfile.TemporaryDirectory(prefix="cermet-demo-") as cache:
+        for number, entry in enumerate(manifest["models"]):
+            model = paths.data_file(f"demo/{entry['file']}")
+            outcome = classify(model, picture, labels, device, Path(cache) / str(number))
+            show(entry["title"], model.name, outcome, device)
+    print(next_steps(f"demo/{manifest['models'][-1]['file']}"))
+    return 0
+
+
+def choose_device(wish: str) -> str:
+    """A real NPU where there is one."""
+    if wish != "auto":
+        return wish
+    return "auto" if interpreter.has_real_device() else "sim"
+
+
+@contextlib.contextmanager
+def quiet_runtime() -> Iterator[None]:
+    """TFLite greets on stderr, from C++: hold fd 2 back, and show it when something goes wrong."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            held.seek(0)
+            sys.stderr.write(held.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def classify(model: Path, picture: Path, labels: list[str], device: str, cache: Path) -> Outcome:
+    """Compile with an empty cache, load again from the cache, invoke."""
+    options = {"device": device, "cache_dir": str(cache)}
+    started = time.perf_counter()
+    interpreter.make_interpreter(model, options)
+    compiled = time.perf_counter()
+    warm = interpreter.make_interpreter(model, options)
+    loaded = time.perf_counter()
+    invoke_s = min(invoke(warm, picture) for _ in range(INVOKES))
+    return Outcome(top_classes(warm, labels), coverage(model, the_plan(cache)), compiled - started, loaded - compiled,
+                   invoke_s)
+
+
+def invoke(model: Any, picture: Path) -> float:
+    """Seconds of one inference."""
+    detail = model.get_input_details()[0]
+    model.set_tensor(detail["index"], interpreter.picture_tensor(picture, detail["shape"], detail["dtype"]))
+    started = time.perf_counter()
+    model.invoke()
+    return time.perf_counter() - started
+
+
+def top_classes(model: Any, labels: list[str]) -> list[tuple[str, float]]:
+    """The best classes with their probabilities."""
+    detail = model.get_output_details()[0]
+    scale, zero_point = detail["quantization"]
+    scores = (model.get_tensor(detail["index"])[0].astype(np.float64) - zero_point) * scale
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return [(labels[number].split(",")[0], float(scores[number])) for number in best]
+
+
+def the_plan(cache: Path) -> Plan:
+    """The plan that the delegate put into a cache folder of its own."""
+    (entry,) = Cache(cache).entries()
+    if entry.plan is None:
+        raise CermetError(f"{entry.path}: {entry.error}")
+    return entry.plan
+
+
+def coverage(model: Path, plan: Plan) -> Coverage:
+    """What the plan takes of the model."""
+    macs = [count_macs(subgraph, operation) for subgraph in [load(model)] for operation in subgraph.operations]
+    taken = [node.partition is not None for node in plan.nodes]
+    tasks: list[dict[str, Any]] = []
+    for partition in plan.partitions:
+        tasks += cast(list[dict[str, Any]], partition.program.debug.get("tasks", []))
+    share = sum(count for count, on_npu in zip(macs, taken, strict=True) if on_npu) / max(sum(macs), 1)
+    return Coverage(len(taken), sum(taken), share, len(plan.partitions), expected_ms(plan, tasks))
+
+
+def expected_ms(plan: Plan, tasks: list[dict[str, Any]]) -> float:
+    """Cycles that the compiler expects, at the SoC's full clock; without the kernel's time between tasks."""
+    from cermet.hw.soc import soc_by_name
+    return sum(float(task["cycles"]) for task in tasks) / (soc_by_name(plan.soc).clock_mhz * 1000)
+
+
+def show(title: str, name: str, outcome: Outcome, device: str) -> None:
+    """One model's part of the output."""
+    print(f"\n{title} ({name})")
+    for label, probability in outcome.top:
+        print(f"  {probability:6.1%}  {label}")
+    print(f"  on the NPU   {outcome.coverage}")
+    print(f"  compile      {outcome.cold_s:.2f} s the first time, {outcome.warm_s * 1000:.0f} ms from the cache")
+    print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else "") +
+          f"; estimate for the NPU itself: {outcome.coverage.npu_ms:.1f} ms")
+
+
+def next_steps(model: str) -> str:
+    """Commands to try, as they can be typed where this was started: with ./run in a clone's own environment."""
+    clone = Path(sys.prefix).parent
+    is_clone = (clone / "run").is_file() and (clone / "src" / "cermet").is_dir()
+    command = "./run cermet" if is_clone else "cermet"
+    shown = Path("src/cermet", model) if is_clone else paths.data_file(model)
+    return "\n".join(["", "Next:", f"  {command} report {shown}", f"  {command} run {shown} --random 1 --compare cpu",
+                      f"  {command} --help"])
