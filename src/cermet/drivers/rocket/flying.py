@@ -1,0 +1,150 @@
+"""Tasks of the DPU alone: cubes read from memory, one or two operands, one result ("flying", recipes §6)."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cermet.drivers.rocket.context import Context, layer_name
+from cermet.drivers.rocket.dpu import (
+    BURST_LENGTH,
+    POINTER_BOTH_AUTOMATIC,
+    OutputConverter,
+    Stage,
+    Stages,
+    emit_operand_clients,
+    emit_stages,
+    emit_unused_dpu,
+)
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.regcmd import Address, BlockMask, Regcmd, TaskProgram
+from cermet.ir.operation import Operation
+
+MAX_CUBE = 8192                 # width, height and channels of the DPU's cubes: 13 bits
+OUTPUT_TO_MEMORY = 2            # OUTPUT_MODE of every known program
+ERDMA_PER_ELEMENT, ERDMA_8_BIT = 1, 1
+RDMA_EVEN_WEIGHTS = dict(E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)
+
+
+@dataclass(frozen=True)
+class Cube:
+    """What a task touches of each of its feature maps: columns, rows, surfaces of 16 channels."""
+
+    width: int
+    height: int
+    num_surfaces: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def channels(self) -> int:
+        return self.num_surfaces * ATOM_BYTES
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a cube lies: its first atom, the atoms from one surface to the next, the atoms from one row to the next."""
+
+    address: Address
+    surface_pitch: int
+    line_pitch: int
+
+    @staticmethod
+    def of(source: FeatureMap, row: int = 0, column: int = 0) -> View:
+        """A feature map from some row and column on."""
+        return View(source.row(row) + column * ATOM_BYTES, source.surface_atoms, source.width)
+
+
+@dataclass(frozen=True)
+class FlyingTask:
+    """One task. The second operand, when there is one, has dense rows: its line pitch is the cube's width.
+
+    The line notch of ERDMA is known from the register document only, so that no task uses it.
+    """
+
+    cube: Cube
+    stages: Stages
+    source: View
+    destination: View
+    operand: View | None = None
+
+
+def flying_program(context: Context, operation: Operation, task: FlyingTask, part: str = "") -> TaskProgram:
+    """The register program of a task. Raises FieldError for a cube that the registers cannot hold (our bug)."""
+    regcmd = context.regcmd()
+    _emit_dpu(regcmd, task)
+    _emit_rdma(regcmd, task)
+    words, addresses = regcmd.finish(BlockMask.ELEMENTWISE)
+    operand = task.operand.address if task.operand else None
+    return TaskProgram(
+        words=words, addresses=addresses, reads=context.touched(task.source.address, operand),
+        writes=context.touched(task.destination.address), layer=layer_name(operation, part),
+        operations=(operation.index, *operation.fused), cycles=task.cube.pixels * task.cube.num_surfaces)
+
+
+def _emit_dpu(regcmd: Regcmd, task: FlyingTask) -> None:
+    cube, to = task.cube, task.destination
+    channels = cube.channels
+    notch = to.line_pitch - cube.width
+    regcmd.emit("DPU.S_POINTER", **POINTER_BOTH_AUTOMATIC)
+    regcmd.emit("DPU.FEATURE_MODE_CFG", BURST_LEN=BURST_LENGTH, OUTPUT_MODE=OUTPUT_TO_MEMORY, FLYING_MODE=1)
+    regcmd.emit_address("DPU.DST_BASE_ADDR", to.address)
+    regcmd.emit("DPU.DST_SURF_STRIDE", DST_SURF_STRIDE=to.surface_pitch)
+    regcmd.emit("DPU.DATA_CUBE_WIDTH", WIDTH=cube.width)
+    regcmd.emit("DPU.DATA_CUBE_HEIGHT", HEIGHT=cube.height)
+    regcmd.emit("DPU.DATA_CUBE_NOTCH_ADDR", NOTCH_ADDR_1=notch, NOTCH_ADDR_0=notch)
+    regcmd.emit("DPU.DATA_CUBE_CHANNEL", ORIG_CHANNEL=channels, CHANNEL=channels)
+    regcmd.emit("DPU.BS_OW_CFG", OD_BYPASS=1)
+    regcmd.emit("DPU.BS_OW_OP")
+    regcmd.emit("DPU.WDMA_SIZE_0", CHANNEL_WDMA=channels)
+    regcmd.emit("DPU.WDMA_SIZE_1", HEIGHT_WDMA=cube.height, WIDTH_WDMA=cube.width)
+    regcmd.emit("DPU.SURFACE_ADD", SURF_ADD=to.surface_pitch)
+    emit_stages(regcmd, task.stages)
+    emit_unused_dpu(regcmd)
+
+
+def _emit_rdma(regcmd: Regcmd, task: FlyingTask) -> None:
+    cube, source, operand = task.cube, task.source, task.operand
+    regcmd.emit("DPU_RDMA.RDMA_S_POINTER", **POINTER_BOTH_AUTOMATIC)
+    regcmd.emit("DPU_RDMA.RDMA_DATA_CUBE_WIDTH", WIDTH=cube.width)
+    regcmd.emit("DPU_RDMA.RDMA_DATA_CUBE_HEIGHT", HEIGHT=cube.height)
+    regcmd.emit("DPU_RDMA.RDMA_DATA_CUBE_CHANNEL", CHANNEL=cube.channels)
+    regcmd.emit_address("DPU_RDMA.RDMA_SRC_BASE_ADDR", source.address)
+    emit_operand_clients(regcmd, task.stages)
+    if operand is None:
+        regcmd.emit("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DISABLE=1)
+        regcmd.emit("DPU_RDMA.RDMA_EW_BASE_ADDR")
+    else:
+        regcmd.emit("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DATA_MODE=ERDMA_PER_ELEMENT, ERDMA_DATA_SIZE=ERDMA_8_BIT)
+        regcmd.emit_address("DPU_RDMA.RDMA_EW_BASE_ADDR", operand.address)
+    regcmd.emit("DPU_RDMA.RDMA_EW_SURF_STRIDE", EW_SURF_STRIDE=operand.surface_pitch if operand else 0)
+    regcmd.emit("DPU_RDMA.RDMA_FEATURE_MODE_CFG", BURST_LEN=BURST_LENGTH, FLYING_MODE=1)
+    regcmd.emit("DPU_RDMA.RDMA_SRC_DMA_CFG", LINE_NOTCH_ADDR=source.line_pitch - cube.width)
+    regcmd.emit("DPU_RDMA.RDMA_SURF_NOTCH", SURF_NOTCH_ADDR=_surface_notch(source, cube))
+    regcmd.emit("DPU_RDMA.RDMA_PAD_CFG")
+    regcmd.emit("DPU_RDMA.RDMA_WEIGHT", **RDMA_EVEN_WEIGHTS)
+    regcmd.emit("DPU_RDMA.RDMA_EW_SURF_NOTCH",
+                EW_SURF_NOTCH=_surface_notch(View(operand.address, operand.surface_pitch, cube.width), cube)
+                if operand else 0)
+
+
+def _surface_notch(view: View, cube: Cube) -> int:
+    """Atoms between the last pixel of a surface's last row and the next surface (data layouts §5)."""
+    if cube.num_surfaces == 1:
+        return 0
+    return view.surface_pitch - ((cube.height - 1) * view.line_pitch + cube.width)
+
+
+def whole_cube(source: FeatureMap) -> Cube:
+    """All real channels of a feature map, in whole surfaces."""
+    return Cube(source.width, source.height, ceil_div(source.channels, ATOM_BYTES))
+
+
+def copy_stages() -> Stages:
+    """Bytes come out as they went in."""
+    return Stages(out=OutputConverter(0))
+
+
+def fill_stages(value: int) -> Stages:
+    """Every byte becomes `value`, whatever is read: BS multiplies by 0, BN adds (vendor's fill, recipes §6)."""
+    return Stages(bs=Stage(multiplier=0), bn=Stage(add=value), out=OutputConverter(0))
