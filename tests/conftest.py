@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED_MODELS = ROOT.parent / "shared" / "models"
 BUNDLED_MODELS = ROOT / "tests" / "data" / "models"
 GOLDENS = ROOT / "tests" / "data" / "golden"
-KEPT_VARIABLES = {"CERMET_LIB_DIR"}     # chooses what is tested; every other CERMET_* changes how it behaves
+KEPT_VARIABLES = {"CERMET_LIB_DIR", "CERMET_COMMAND"}     # choose what is tested; others change how it behaves
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
