@@ -11,17 +11,22 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* The shim exports these calls too; elsewhere they are linked in and hidden. */
+#ifndef CERMET_CLIENT_API
+#define CERMET_CLIENT_API
+#endif
+
 /* Open the simulated NPU of `soc` (NULL: rk3588), starting its driver process when none runs.
  * Returns an fd, or -1 with errno and, when message is not NULL, one line of what went wrong. flags: O_CLOEXEC, O_EXCL as open(2). */
-int cermet_client_open(const char *soc, int flags, char *message, size_t message_bytes);
+CERMET_CLIENT_API int cermet_client_open(const char *soc, int flags, char *message, size_t message_bytes);
 
 /* As ioctl(2). */
-int cermet_client_ioctl(int fd, unsigned long request, void *argument);
+CERMET_CLIENT_API int cermet_client_ioctl(int fd, unsigned long request, void *argument);
 
 /* As mmap(2) on the device. */
-void *cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+CERMET_CLIENT_API void *cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 
 /* Whether fd is a simulated device (also when it came by dup, fork or a socket). */
-bool cermet_client_owns(int fd);
+CERMET_CLIENT_API bool cermet_client_owns(int fd);
 
 #endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Which paths the shim answers for. */
+#ifndef CERMET_SHIM_DEVICES_H
+#define CERMET_SHIM_DEVICES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define ACCEL_MAJOR 261
+#define ACCEL_MINOR 0
+
+enum shim_path {
+   SHIM_OTHER,  /* not ours: the system's */
+   SHIM_NODE,   /* the device node itself */
+   SHIM_FILE,   /* a folder of devices or a sysfs file: a real file elsewhere */
+};
+
+/* What a path given to a call with a folder fd (AT_FDCWD too) is; SHIM_FILE fills `real` with where the file is. */
+enum shim_path shim_classify(int folder_fd, const char *path, char *real, size_t real_bytes);
+
+/* The path that a program must see for one that lies in our files: shortens it in place. */
+void shim_hide_tree(char *path);
+
+#endif

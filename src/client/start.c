@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the driver process listens, and how it is started when it does not. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "client_internal.h"
+
+#if defined(__has_include)
+#if __has_include("cermet_build.h")
+#include "cermet_build.h"
+#endif
+#endif
+#ifndef CERMET_BUILD_ID
+#define CERMET_BUILD_ID "dev"
+#endif
+
+#define MAX_ARGUMENTS 32
+#define READY_FD 3
+#define POLL_INTERVAL_US 10000
+
+extern char **environ;
+
+void
+client_say(char *message, size_t message_bytes, const char *format, ...)
+{
+   int kept = errno;
+   va_list arguments;
+
+   if (!message || message_bytes == 0)
+      return;
+   va_start(arguments, format);
+   vsnprintf(message, message_bytes, format, arguments);
+   va_end(arguments);
+   errno = kept;
+}
+
+/* --- where -------------------------------------------------------------------------------------------------------- */
+
+/* 0 when path is a folder that only this user can enter; makes it when missing. */
+static int
+private_folder(const char *path, char *message, size_t message_bytes)
+{
+   struct stat status;
+
+   if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+      client_say(message, message_bytes, "%s: cannot be made: %s", path, strerror(errno));
+      return -1;
+   }
+   int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+   if (fd < 0 || fstat(fd, &status) != 0) {
+      client_say(message, message_bytes, "%s: is not a folder (symbolic links are refused): %s", path, strerror(errno));
+      if (fd >= 0)
+         close(fd);
+      return -1;
+   }
+   close(fd);
+   if (status.st_uid != geteuid() || (status.st_mode & 077) != 0) {
+      client_say(message, message_bytes, "%s: owner %u, mode %03o: must be this user's own, mode 700", path,
+                 (unsigned)status.st_uid, (unsigned)(status.st_mode & 0777));
+      errno = EACCES;
+      return -1;
+   }
+   return 0;
+}
+
+int
+client_runtime_folder(char *path, size_t path_bytes, char *message, size_t message_bytes)
+{
+   const char *base = getenv("XDG_RUNTIME_DIR");
+   int length = base && base[0] == '/' ? snprintf(path, path_bytes, "%s/cermet", base)
+                                       : snprintf(path, path_bytes, "/tmp/cermet-%u", (unsigned)geteuid());
+
+   if (length < 0 || (size_t)length >= path_bytes) {
+      client_say(message, message_bytes, "XDG_RUNTIME_DIR: %d bytes with /cermet, must be less than %zu", length,
+                 path_bytes);
+      errno = ENAMETOOLONG;
+      return -1;
+   }
+   return private_folder(path, message, message_bytes);
+}
+
+static bool
+is_soc_name(const char *soc)
+{
+   size_t length = strspn(soc, "abcdefghijklmnopqrstuvwxyz0123456789-_");
+
+   return length > 0 && length <= 16 && soc[length] == '\0';
+}
+
+int
+client_socket_path(const char *soc, char *path, size_t path_bytes, char *message, size_t message_bytes)
+{
+   const char *given = getenv("CERMET_SIM_SOCKET");
+   char folder[CLIENT_PATH_BYTES];
+   int length;
+
+   if (!is_soc_name(soc)) {
+      client_say(message, message_bytes, "soc: '%s' must be 1 to 16 of a-z, 0-9, - and _", soc);
+      errno = EINVAL;
+      return -1;
+   }
+   if (given && given[0]) {
+      length = snprintf(path, path_bytes, "%s", given);
+   } else {
+      if (client_runtime_folder(folder, sizeof(folder), message, message_bytes) != 0)
+         return -1;
+      length = snprintf(path, path_bytes, "%s/%s-%s", folder, soc, CERMET_BUILD_ID);
+   }
+   if (length < 0 || (size_t)length >= path_bytes) {
+      client_say(message, message_bytes, "socket path: %d bytes, must be less than %zu", length, path_bytes);
+      errno = ENAMETOOLONG;
+      return -1;
+   }
+   return 0;
+}
+
+/* --- the command -------------------------------------------------------------------------------------------------- */
+
+static bool
+is_program(const char *path)
+{
+   struct stat status;
+
+   return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+}
+
+/* bin/cermet in a folder above this library. */
+static bool
+find_above_library(char *command, size_t bytes)
+{
+   char folder[PATH_MAX];
+   Dl_info info;
+
+   if (!dladdr((void *)client_start_driver, &info) || !info.dli_fname || !realpath(info.dli_fname, folder))
+      return false;
+   for (char *slash; (slash = strrchr(folder, '/')) != NULL && slash != folder;) {
+      *slash = '\0';
+      int length = snprintf(command, bytes, "%s/bin/cermet", folder);
+      if (length > 0 && (size_t)length < bytes && is_program(command))
+         return true;
+   }
+   return false;
+}
+
+static bool
+find_in_path(char *command, size_t bytes)
+{
+   const char *path = getenv("PATH");
+
+   while (path && *path) {
+      size_t length = strcspn(path, ":");
+      int written = snprintf(command, bytes, "%.*s/cermet", (int)length, path);
+      if (length > 0 && written > 0 && (size_t)written < bytes && is_program(command))
+         return true;
+      path += length + (path[length] == ':');
+   }
+   return false;
+}
+
+/* Split into words at blanks, in place; a text that names a program as it is stays one word. Returns the count. */
+static size_t
+split_words(char *text, char **words, size_t max_words)
+{
+   size_t count = 0;
+
+   if (is_program(text)) {
+      words[0] = text;
+      return 1;
+   }
+   for (char *rest = text, *word; count < max_words && (word = strtok_r(rest, " ", &rest)) != NULL;)
+      words[count++] = word;
+   return count;
+}
+
+/* The words of the command that starts the driver; 0 when there is none. */
+static size_t
+find_command(char *text, size_t bytes, char **words, size_t max_words)
+{
+   const char *given = getenv("CERMET_COMMAND");
+
+   if (given && given[0]) {
+      int length = snprintf(text, bytes, "%s", given);
+      return length > 0 && (size_t)length < bytes ? split_words(text, words, max_words) : 0;
+   }
+   words[0] = text;
+   return find_above_library(text, bytes) || find_in_path(text, bytes) ? 1 : 0;
+}
+
+/* --- the child ---------------------------------------------------------------------------------------------------- */
+
+struct child {
+   char *arguments[MAX_ARGUMENTS];
+   char **environment;
+   int log_fd;
+   int ready_fd;
+};
+
+static void
+close_from(unsigned first)
+{
+#ifdef SYS_close_range
+   if (syscall(SYS_close_range, first, ~0U, 0) == 0)
+      return;
+#endif
+   for (unsigned fd = first; fd < 65536; fd++)
+      syscall(SYS_close, fd);
+}
+
+/* Runs in the grandchild: only calls that are safe after a fork of a threaded program. */
+_Noreturn static void
+become_driver(const struct child *child)
+{
+   sigset_t none;
+   /* Out of the way first: an application that closed its standard streams has these on low numbers. */
+   int ready = fcntl(child->ready_fd, F_DUPFD, 10), log = fcntl(child->log_fd, F_DUPFD, 10);
+   int null = fcntl(open("/dev/null", O_RDONLY), F_DUPFD, 10);
+
+   dup2(null, 0);
+   dup2(log, 1);
+   dup2(log, 2);
+   dup2(ready, READY_FD);
+   close_from(READY_FD + 1); /* an inherited device fd would keep its file open for ever */
+   for (int number = 1; number < 32; number++)
+      signal(number, SIG_DFL);
+   sigemptyset(&none);
+   sigprocmask(SIG_SETMASK, &none, NULL);
+   execvpe(child->arguments[0], child->arguments, child->environment);
+
+   const char *reason = strerror(errno);
+   if (write(1, reason, strlen(reason)) < 0 || write(1, "\n", 1) < 0)
+      _exit(126);
+   _exit(127);
+}
+
+/*
+ * Two processes down, in a session of its own. The raw system call, without an exit signal: the application's SIGCHLD
+ * handler, its wait() and its fork handlers see nothing of this.
+ */
+static int
+start_detached(const struct child *child)
+{
+   sigset_t all, before;
+
+   sigfillset(&all);
+   pthread_sigmask(SIG_SETMASK, &all, &before); /* the children must not run the application's handlers */
+   long pid = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
+   if (pid == 0) {
+      setsid();
+      if (syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L) == 0)
+         become_driver(child);
+      _exit(0);
+   }
+   int error = errno;
+   pthread_sigmask(SIG_SETMASK, &before, NULL);
+   errno = error;
+   if (pid < 0)
+      return -1;
+   while (waitpid((pid_t)pid, NULL, __WCLONE) < 0 && errno == EINTR)
+      ;
+   return 0;
+}
+
+/* This process' environment without what was meant for it alone; one malloc, freed by the caller. */
+static char **
+driver_environment(void)
+{
+   size_t count = 0, kept = 0;
+
+   while (environ && environ[count])
+      count++;
+   char **copy = malloc((count + 1) * sizeof(*copy));
+   if (!copy)
+      return NULL;
+   for (size_t i = 0; i < count; i++) {
+      if (strncmp(environ[i], "LD_PRELOAD=", 11) != 0)
+         copy[kept++] = environ[i];
+   }
+   copy[kept] = NULL;
+   return copy;
+}
+
+/* --- start and wait ----------------------------------------------------------------------------------------------- */
+
+/* The log's last line that is not empty, or "". */
+static void
+last_line(const char *path, char *line, size_t bytes)
+{
+   char text[512];
+   int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+   off_t end = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+   off_t start = end > (off_t)sizeof(text) - 1 ? end - ((off_t)sizeof(text) - 1) : 0;
+   ssize_t length = fd >= 0 ? pread(fd, text, sizeof(text) - 1, start) : 0;
+
+   if (fd >= 0)
+      close(fd);
+   while (length > 0 && text[length - 1] == '\n')
+      length--;
+   text[length > 0 ? length : 0] = '\0';
+   const char *newline = strrchr(text, '\n');
+   snprintf(line, bytes, "%.*s", (int)bytes - 1, newline ? newline + 1 : text);
+}
+
+/* An exclusive lock, so that of many processes one starts the driver. The fd, or -1 with errno. */
+static int
+take_lock(const char *path, int64_t deadline_ms)
+{
+   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+   while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+      if ((errno != EWOULDBLOCK && errno != EINTR) || client_now_ms() > deadline_ms) {
+         int error = errno == EWOULDBLOCK ? ETIMEDOUT : errno;
+         close(fd);
+         errno = error;
+         return -1;
+      }
+      usleep(POLL_INTERVAL_US);
+   }
+   return fd;
+}
+
+/* Whether the driver says that it listens; false when it ended or took too long. */
+static bool
+is_ready(int fd, int64_t deadline_ms)
+{
+   struct pollfd wait = {.fd = fd, .events = POLLIN};
+   char word;
+
+   for (;;) {
+      int64_t left = deadline_ms - client_now_ms();
+      int count = poll(&wait, 1, left > 0 ? (int)left : 0);
+
+      if (count > 0)
+         return read(fd, &word, 1) == 1;
+      if (count == 0 || errno != EINTR)
+         return false;
+   }
+}
+
+/* 0, or an errno. */
+static int
+run_driver(struct child *child, int64_t deadline_ms)
+{
+   int ready[2];
+
+   if (pipe2(ready, O_CLOEXEC) != 0)
+      return errno;
+   child->ready_fd = ready[1];
+   int error = start_detached(child) != 0 ? errno : 0;
+   close(ready[1]);
+   if (!error && !is_ready(ready[0], deadline_ms))
+      error = ENXIO;
+   close(ready[0]);
+   return error;
+}
+
+/* Start the driver with the lock held. 0, or -1 with errno and a line. */
+static int
+start_locked(const char *soc, const char *path, int64_t deadline_ms, char *message, size_t message_bytes)
+{
+   char text[PATH_MAX], log_path[CLIENT_PATH_BYTES + 8], line[256];
+   struct child child = {.environment = driver_environment()};
+   size_t count = find_command(text, sizeof(text), child.arguments, MAX_ARGUMENTS - 10);
+   const char *rest[] = {"sim", "--soc", soc, "--socket", path, "--on-demand", "--ready-fd", "3", NULL};
+   int error = 0;
+
+   if (count == 0) {
+      client_say(message, message_bytes,
+                 "the simulated device cannot start: no cermet command above this library or in PATH; set CERMET_COMMAND");
+      free(child.environment);
+      errno = ENXIO;
+      return -1;
+   }
+   for (size_t i = 0; i < sizeof(rest) / sizeof(rest[0]); i++)
+      child.arguments[count + i] = (char *)rest[i];
+
+   snprintf(log_path, sizeof(log_path), "%s.log", path);
+   child.log_fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+   if (child.log_fd < 0 || !child.environment)
+      error = errno;
+   else
+      error = run_driver(&child, deadline_ms);
+   if (child.log_fd >= 0)
+      close(child.log_fd);
+   free(child.environment);
+
+   if (error) {
+      last_line(log_path, line, sizeof(line));
+      client_say(message, message_bytes, "%s sim: the simulated device did not start (%s): %s", child.arguments[0],
+                 log_path, line[0] ? line : strerror(error));
+      errno = ENXIO;
+      return -1;
+   }
+   return 0;
+}
+
+int
+client_start_driver(const char *soc, const char *path, int64_t deadline_ms, char *message, size_t message_bytes)
+{
+   char lock_path[CLIENT_PATH_BYTES + 8];
+
+   snprintf(lock_path, sizeof(lock_path), "%s.start", path);
+   int lock = take_lock(lock_path, deadline_ms);
+   if (lock < 0) {
+      client_say(message, message_bytes, "%s: cannot be locked: %s", lock_path, strerror(errno));
+      errno = ENXIO;
+      return -1;
+   }
+   /* Another process may have started it while this one waited for the lock. */
+   int probe = client_connect(path), result = 0;
+   if (probe >= 0)
+      close(probe);
+   else
+      result = start_locked(soc, path, deadline_ms, message, message_bytes);
+   int kept = errno;
+   close(lock);
+   errno = kept;
+   return result;
+}
