@@ -114,7 +114,7 @@ def _emit_cna(regcmd: Regcmd, conv: Convolution, tile: Tile) -> None:
     regcmd.emit_address("CNA.FEATURE_DATA_ADDR", source.row(tile.first_input_row, first_surface))
     e("CNA.FC_CON2")
     e("CNA.DMA_CON0", WEIGHT_BURST_LEN=dpu.BURST_LENGTH, DATA_BURST_LEN=dpu.BURST_LENGTH)
-    # In atoms, by groups of four lines; negative below four lines. Columns of a wider map: line by line (data layouts §3).
+    # In atoms, by groups of four lines; negative below four lines. A wider map: line by line (data layouts §3).
     lines = 1 if is_window else 4
     e("CNA.DMA_CON1", LINE_STRIDE=lines * source.width)
     e("CNA.DMA_CON2", SURF_STRIDE=source.surface_atoms - lines * g.input_width)

@@ -83,7 +83,7 @@ def activations_are_quantised_per_tensor(query: Query) -> str | None:
 def shapes_are_known(query: Query) -> str | None:
     """All shapes are known before the run, and no dimension is 0."""
     for tensor in query.activations:
-        if tensor.is_dynamic or any(d < 1 for d in tensor.shape):
+        if any(d < 1 for d in tensor.shape):
             return f"tensor {tensor.index} has shape {list(tensor.shape)}, must be known and not empty"
     return None
 
