@@ -77,7 +77,8 @@ def main() -> None:
     print("| model | " + " | ".join(COLUMNS) + " |\n|---|" + "---:|" * len(COLUMNS))
     for model in arguments.models:
         measured = measure(model, arguments.repeat)
-        print(f"| {model.stem} | " + " | ".join(f"{measured[column] * 1000:.1f}" for column in COLUMNS) + " |", flush=True)
+        row = " | ".join(f"{measured[column] * 1000:.1f}" for column in COLUMNS)
+        print(f"| {model.stem} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
