@@ -11,6 +11,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "models"
+FOLDER = SHARED if SHARED.is_dir() else ROOT / "tests" / "data" / "models"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ReferenceModel:
 
     @property
     def path(self) -> pathlib.Path:
-        return SHARED / self.entry["file"]
+        return FOLDER / self.entry["file"]
 
     @property
     def has_convolutions(self) -> bool:
@@ -34,7 +35,7 @@ class ReferenceModel:
 
     @functools.cached_property
     def golden(self) -> dict[str, np.ndarray]:
-        with np.load(SHARED / self.entry["golden"]["file"]) as archive:
+        with np.load(FOLDER / self.entry["golden"]["file"]) as archive:
             return {name: archive[name] for name in archive.files}
 
     def cases(self) -> Iterator[tuple[str, list[np.ndarray], list[np.ndarray]]]:
@@ -54,8 +55,6 @@ def numbered(golden: dict[str, np.ndarray], prefix: str) -> list[np.ndarray]:
 
 
 def load_manifest() -> list[ReferenceModel]:
-    """All models of the manifest; empty where the reference set is not there."""
-    path = SHARED / "manifest.yaml"
-    if not path.exists():
-        return []
-    return [ReferenceModel(entry["name"], entry) for entry in yaml.safe_load(path.read_text())["models"]]
+    """All models of the manifest."""
+    manifest = yaml.safe_load((FOLDER / "manifest.yaml").read_text())
+    return [ReferenceModel(entry["name"], entry) for entry in manifest["models"]]

@@ -13,7 +13,6 @@ from .reference_models import ReferenceModel, load_manifest
 
 MODELS = load_manifest()
 RUNTIMES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter")
-pytestmark = pytest.mark.skipif(not MODELS, reason="reference models are not beside this tree")
 
 
 def interpreter(model: ReferenceModel, runtime: str) -> Any:
