@@ -12,10 +12,10 @@ that one unit of v is worth, and e1 = g*C1/2**k - r1, e2 = g*C2 - r2. Before the
     D = e1*(a - z1) + e2*(b - z2) + g*d,   |d| <= 1/2 if k > 0, else d = 0
 
 With relative errors n1 = e1/r1 and n2 = e2/r2 the first two terms are n2*T + (n1 - n2)*r1*(a - z1), where |T| <= 256
-for results that do not saturate. So |D| has three bounds: |e1|*A + |e2|*B, |n2|*256 + |n1 - n2|*r1*A and the same with
-the operands exchanged (A, B: largest |a - z1|, |b - z2|); the smallest holds. Results that saturate exactly also saturate
-here or lie within |D| of the limit, because both sides grow monotonically with T. With |D| < 1/2 the result is within
-1/2 + 1/2 output steps of the exact real-valued sum, so never more than 1 LSB from its rounded value.
+for results that do not saturate. So |D| has three bounds: |e1|*A + |e2|*B, |n2|*256 + |n1 - n2|*r1*A and the same
+with the operands exchanged (A, B: largest |a - z1|, |b - z2|); the smallest holds. Results that saturate exactly also
+saturate here or lie within |D| of the limit, because both sides grow monotonically with T. With |D| < 1/2 the result is
+within 1/2 + 1/2 output steps of the exact real-valued sum, so never more than 1 LSB from its rounded value.
 """
 from __future__ import annotations
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.context import Context, layer_name
 from cermet.drivers.rocket.dpu import (
     BURST_LENGTH,
@@ -70,7 +71,10 @@ class FlyingTask:
 
 
 def flying_program(context: Context, operation: Operation, task: FlyingTask, part: str = "") -> TaskProgram:
-    """The register program of a task. Raises FieldError for a cube that the registers cannot hold (our bug)."""
+    """The register program of a task. Raises CompileError and FieldError for what registers cannot hold (our bugs)."""
+    if task.operand is not None and task.cube.height > 1 and task.operand.line_pitch != task.cube.width:
+        raise CompileError(f"{operation}: rows of the second operand are {task.operand.line_pitch} atoms apart, "
+                           f"must be {task.cube.width}")
     regcmd = context.regcmd()
     _emit_dpu(regcmd, task)
     _emit_rdma(regcmd, task)

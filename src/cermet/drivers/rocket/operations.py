@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import lower_conv
 from cermet.drivers.rocket.depthwise import lower_depthwise
+from cermet.drivers.rocket.eltwise import lower_add
+from cermet.drivers.rocket.eltwise_rules import ADD_RULES
 from cermet.drivers.rocket.fully_connected import lower_fully_connected
+from cermet.drivers.rocket.max_pooling import lower_max_pool
+from cermet.drivers.rocket.pooling import lower_average_pool, lower_mean
+from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES, MEAN_RULES
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Rule
 from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES, FULLY_CONNECTED_RULES
@@ -30,6 +35,10 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.CONV: Entry(CONV_RULES, lower_conv),
     Kind.DEPTHWISE_CONV: Entry(DEPTHWISE_RULES, lower_depthwise),
     Kind.FULLY_CONNECTED: Entry(FULLY_CONNECTED_RULES, lower_fully_connected),
+    Kind.ADD: Entry(ADD_RULES, lower_add),
+    Kind.AVERAGE_POOL: Entry(AVERAGE_POOL_RULES, lower_average_pool),
+    Kind.MAX_POOL: Entry(MAX_POOL_RULES, lower_max_pool),
+    Kind.MEAN: Entry(MEAN_RULES, lower_mean),
     Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
     Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
 }

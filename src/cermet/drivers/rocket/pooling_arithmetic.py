@@ -1,8 +1,8 @@
 """Multipliers that turn a sum over a window into an average, with one weight and one output converter.
 
 A depthwise convolution with all weights w gives w times the sum; OUT_CVT multiplies by M / 2**S and rounds once, ties
-away from zero. So the sum is multiplied by m / 2**S with m = w * M: up to 22 significant bits instead of 15 (the vendor's
-compiler uses w = 127 for its global averages).
+away from zero. So the sum is multiplied by m / 2**S with m = w * M: up to 22 significant bits instead of 15 (the
+vendor's compiler uses w = 127 for its global averages).
 """
 from __future__ import annotations
 
