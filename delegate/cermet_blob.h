@@ -31,7 +31,7 @@
 
 #define CERMET_TENSOR_CONSTANT 1 /* data_offset and data_bytes name its contents */
 #define CERMET_TENSOR_VARIABLE 2 /* keeps its value between invocations */
-#define CERMET_TENSOR_DYNAMIC 4  /* a dimension is not known: dims_signature has a -1 */
+#define CERMET_TENSOR_DYNAMIC 4  /* dims_signature has a -1: the application may resize it; dims are its size now */
 
 #define CERMET_NO_TENSOR 0xffffffff /* optional input that is absent, in an operation's tensor list */
 

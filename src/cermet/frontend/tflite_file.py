@@ -174,7 +174,7 @@ class _Writer:
         signature = self.vector(where + " shape signature", tensor.ShapeSignatureAsNumpy())
         return (constants["CERMET_TENSOR_CONSTANT"] * is_constant
                 + constants["CERMET_TENSOR_VARIABLE"] * bool(tensor.IsVariable())
-                + constants["CERMET_TENSOR_DYNAMIC"] * (not is_constant and any(n < 0 for n in signature)))
+                + constants["CERMET_TENSOR_DYNAMIC"] * (not is_constant and -1 in signature))
 
     def constant(self, tensor: tflite.Tensor, where: str) -> np.ndarray | None:
         index = tensor.Buffer()

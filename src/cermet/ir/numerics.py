@@ -10,7 +10,7 @@ Operands are int8 or uint8, per tensor except where a docstring says per channel
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -193,7 +193,7 @@ def depthwise_conv(subgraph: Subgraph, operation: Operation, values: Values, mat
 def fully_connected(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
     """FULLY_CONNECTED: x reshaped to [batch, I], w [O, I], y [batch, O] in the output tensor's shape.
 
-    w per tensor with any zero point, or per channel (axis 0) with zero points 0: only ai-edge-litert computes the latter
+    w per tensor with any zero point, or per channel (axis 0) with zero points 0 (ai-edge-litert only)
     Source: TFLite's reference/fully_connected.h and reference/integer_ops/fully_connected.h.
     """
     x, w = (_centred(*_operand(subgraph, values, t)) for t in operation.inputs[:2])
@@ -237,7 +237,7 @@ def average_pool(subgraph: Subgraph, operation: Operation, values: Values, match
     Source: TFLite's reference/pooling.h and reference/integer_ops/pooling.h.
     """
     assert operation.window is not None
-    source, data = _operand(subgraph, values, operation.inputs[0])
+    _, data = _operand(subgraph, values, operation.inputs[0])
     out = subgraph.tensor(operation.output)
     centre = _quantisation(out).zero_point if match == "exact" else 0
     taps, inside = _Taps(data.astype(np.int32) - centre, operation.window), _Taps(np.ones_like(data), operation.window)
@@ -301,10 +301,3 @@ EVALUATE: dict[Kind, Evaluate] = {
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
     Kind.SQUEEZE: reshape,
 }
-
-
-def run_operations(subgraph: Subgraph, operations: Sequence[Operation], values: dict[int, np.ndarray],
-                   match: str = "tflite") -> None:
-    """Evaluate operations in order, adding each output to values."""
-    for operation in operations:
-        values[operation.output] = evaluate(subgraph, operation, values, match)

@@ -78,7 +78,9 @@ class Tensor:
 
     index    its number in the subgraph (canonical number of the blob)
     shape    as the model says; empty for a scalar
-    data     contents of a constant, read-only, of `shape` and `dtype`; None otherwise
+    data     contents of a constant, read-only, of `shape` and `dtype` (raw bytes when OTHER); None otherwise
+    is_variable   keeps its value between invocations
+    is_dynamic    the application may resize it; `shape` is its shape now
     """
 
     index: int

@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 from cermet.ir.operation import Operation
+from cermet.ir.problems import op_problem
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
+
+__all__ = ["VerifyError", "op_problem", "verify"]
 
 
 class VerifyError(Exception):

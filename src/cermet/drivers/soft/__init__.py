@@ -1,0 +1,1 @@
+"""The driver without hardware: every operation by its numerics, in NumPy."""
