@@ -207,6 +207,14 @@ def entries_per_row(shape: ConvShape) -> int:
     return atoms // 8 * shape.width + (shape.width if rest == 3 else ceil_div(rest * shape.width, 8))
 
 
+def data_entries(shape: ConvShape) -> set[int]:
+    """Accepted CBUF_CON1 values: 64-byte units of one row. Three atoms over a multiple of four may be rounded up to
+    four per pixel: the vendor does (48 channels, width 15: 15), Mesa does not."""
+    atoms = shape.surfaces
+    rounded = atoms + 1 if atoms % 4 == 3 else atoms
+    return {ceil_div(shape.width * count, 4) & 0x3FFF for count in (atoms, rounded)}
+
+
 def check_cbuf(cna: Snapshot, shape: ConvShape, soc: Soc, outcome: TaskOutcome) -> None:
     """Banks: features must fit theirs; kernels may be streamed. Raises Hang."""
     if not shape.data_banks or not shape.weight_banks or shape.data_banks + shape.weight_banks > soc.cbuf.banks:
@@ -216,10 +224,10 @@ def check_cbuf(cna: Snapshot, shape: ConvShape, soc: Soc, outcome: TaskOutcome) 
         entries = ceil_div(shape.width * shape.packed_channels * shape.height, soc.cbuf.entry_bytes)
     else:
         entries = entries_per_row(shape) * shape.height
-        per_row = ceil_div(shape.width * shape.channels, 64)
-        if cna("CBUF_CON1.DATA_ENTRIES") != per_row & 0x3FFF:
-            raise Hang("cna.entries", f"CNA.CBUF_CON1.DATA_ENTRIES: {cna('CBUF_CON1.DATA_ENTRIES')} must be {per_row} "
-                       "(ASSUMED to hang)")
+        per_row = data_entries(shape)
+        if cna("CBUF_CON1.DATA_ENTRIES") not in per_row:
+            raise Hang("cna.entries", f"CNA.CBUF_CON1.DATA_ENTRIES: {cna('CBUF_CON1.DATA_ENTRIES')} must be "
+                       f"{' or '.join(map(str, sorted(per_row)))} (ASSUMED to hang)")
     if ceil_div(entries, soc.cbuf.entries_per_bank) > shape.data_banks:
         raise Hang("cna.cbuf_overflow", f"CNA.CBUF_CON0.DATA_BANK: {entries} entries of features must fit "
                    f"{shape.data_banks} banks of {soc.cbuf.entries_per_bank} (ASSUMED to hang)")

@@ -290,7 +290,7 @@ class Core:
 
     def _run_flying(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
                     cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
-        check_flying(dpu, rdma, outcome)
+        dpu = check_flying(dpu, rdma, outcome)
         assert rdma is not None
         check_operands(dpu, rdma, False)
         if self.reused_weights:

@@ -5,7 +5,7 @@ Checks of execution model §7 that concern the DPU; writer: data layouts §4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -154,8 +154,11 @@ def _check_conv_rdma(dpu: Dpu, rdma: Rdma | None, outcome: TaskOutcome) -> None:
                    "(ASSUMED to hang)")
 
 
-def check_flying(dpu: Dpu, rdma: Rdma | None, outcome: TaskOutcome) -> None:
-    """A DPU fed by MRDMA. Raises Hang."""
+def check_flying(dpu: Dpu, rdma: Rdma | None, outcome: TaskOutcome) -> Dpu:
+    """A DPU fed by MRDMA. Raises Hang. The stream's size is MRDMA's: the result is the DPU with that size.
+
+    A vendor program leaves a larger size in the DPU's cube registers, so these do not decide.
+    """
     if rdma is None or not rdma.mrdma_on or not rdma.flying:
         raise Hang("rdma.off", "DPU.FEATURE_MODE_CFG.FLYING_MODE: 1, but MRDMA does not deliver")
     if dpu.out_precision != OUT_INT8 or rdma.proc_precision:
@@ -173,14 +176,15 @@ def check_flying(dpu: Dpu, rdma: Rdma | None, outcome: TaskOutcome) -> None:
     raw_scale = 2 if dpu.in_precision == PRECISION_INT16 else 1
     main = (rdma.width * rdma.unpool_width, rdma.height, rdma.channels * raw_scale)
     if main != (dpu.width, dpu.height, dpu.channels):
-        raise Hang("rdma.size", f"DPU_RDMA cube: {main[0]}x{main[1]}x{main[2]} must be the DPU's {dpu.width}x"
-                   f"{dpu.height}x{dpu.channels} (ASSUMED to hang)")
+        outcome.warn("rdma.size", f"DPU_RDMA cube: {main[0]}x{main[1]}x{main[2]} differs from the DPU's {dpu.width}x"
+                     f"{dpu.height}x{dpu.channels}; MRDMA's is used")
     if dpu.writer.surfaces_per_group != rdma.unpool_height:
         raise Hang("dpu.size_e", f"DPU.BS_OW_CFG.SIZE_E: {dpu.writer.surfaces_per_group - 1} must be "
                    f"{rdma.unpool_height - 1} in flying mode")
     if rdma.unpool_height > 1 and dpu.ew.needs_memory:
         raise Hang("rdma.unpool_ew", "DPU_RDMA: un-pooling with a second operand is in no known program "
                    "(ASSUMED to hang)")
+    return replace(dpu, width=main[0], height=main[1], channels=main[2])
 
 
 def is_raw_copy(dpu: Dpu) -> bool:
