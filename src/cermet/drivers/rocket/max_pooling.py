@@ -4,17 +4,17 @@ The PPU would do it natively, but mainline never sees its interrupt (execution m
 doubling: the maximum over m neighbours, joined with itself d <= m further on, is the maximum over m + d. So a side of k
 costs ceil(log2 k) tasks. Steps, each left out where it is not needed:
 
-    pad      a map filled with -128, larger by the padding. The first vertical maximum goes straight into it; when some
-             window has only one row inside the plane, a copy of the input does instead
+    pad      a map filled with -128, larger by the padding. The first vertical maximum goes straight into it; when the
+             windows at the border cannot be joined from its rows, a copy of the input does instead
     down     maxima of rows; each task leaves fewer rows, the last one only every stride-th where the rows of all
              surfaces lie at equal distances
     across   maxima of columns. A row's pixels follow the row before: the last columns get garbage that no window sees
     select   every stride-th pixel, by a depthwise convolution with one weight of 1; or the last maximum writes rows of
              the output's width itself
 
-Tasks for an even plane: 2x2 stride 2: 3. 3x3 stride 2 SAME: 6. 3x3 stride 1 SAME: 5. 5x5: 7. 13x13: 9.
-Every step is a form that was replayed (maximum, fill, copy, row and surface notches). Exact: bytes are compared, never
-changed. -128 is the lowest byte, so that padding never wins over a pixel.
+Tasks for an even plane: 2x2 stride 2: 3. 3x3 stride 2 SAME: 6. 3x3 stride 1 SAME: 5. 5x5: 7. 13x13: 10.
+Every step is a form that was replayed (maximum, fill, copy, row and surface notches), but for a clamp behind a maximum.
+Exact: bytes are compared, never changed. -128 is the lowest byte, so that padding never wins over a pixel.
 """
 from __future__ import annotations
 
@@ -60,9 +60,23 @@ def shifts(kernel: int) -> list[int]:
     return made
 
 
-def fewest_inside(size: int, kernel: int, stride: int, pad: int, output_size: int) -> int:
-    """The smallest number of pixels inside the plane that a window along one axis has."""
-    return min(min(o * stride - pad + kernel, size) - max(o * stride - pad, 0) for o in range(output_size))
+def pairs_see_every_pixel(size: int, kernel: int, stride: int, pad: int, output_size: int) -> bool:
+    """Whether windows may be joined from maxima of two neighbours that both lie inside the plane.
+
+    The maximum of pixels i and i + 1 is there for i = 0..size - 2 only: the pairs that stick out at either end, which
+    would hold the first and the last pixel, are missing. True when every window has its pixels from other pairs.
+    """
+    offsets = {0}
+    for shift in shifts(kernel)[1:]:
+        offsets |= {offset + shift for offset in offsets}
+    for output in range(output_size):
+        start = output * stride - pad
+        if start >= 0 and start + kernel <= size:
+            continue
+        pairs = {start + offset for offset in offsets if 0 <= start + offset < size - 1}
+        if not set(range(max(start, 0), min(start + kernel, size))) <= pairs | {pair + 1 for pair in pairs}:
+            return False
+    return True
 
 
 def lower_max_pool(context: Context, operation: Operation) -> list[TaskProgram]:
@@ -80,7 +94,7 @@ NO_CLAMP = Clamp()
 
 
 def max_stages(clamp: Clamp = NO_CLAMP) -> Stages:
-    """The larger of two bytes. With a clamp both lose its lower end first, and OUT_CVT puts it back."""
+    """The larger of two bytes. With a clamp, both lose its lower end first, and OUT_CVT puts it back."""
     if clamp.is_trivial:
         return Stages(ew=Elementwise(0, 1, 0, ALGO_MAX), out=OutputConverter(0))
     return Stages(bs=Stage(add=-clamp.lowest),
@@ -156,7 +170,7 @@ class _MaxPool:
         """A map with borders of -128; with the first maximum of rows in it (True) when that loses no window."""
         top, bottom, left, right = self.window.pads(source.height, source.width)
         kernel = self.window.kernel.y
-        joins = kernel > 1 and fewest_inside(source.height, kernel, self.stride.y, top, self.output.height) > 1
+        joins = kernel > 1 and pairs_see_every_pixel(source.height, kernel, self.stride.y, top, self.output.height)
         rows = source.height - 1 if joins else source.height
         padded = self._scratch(top + rows + bottom, left + source.width + right, source)
         # What a fill reads does not matter; its own map is certainly there.

@@ -19,7 +19,7 @@ from cermet.drivers.rocket.convolution_task import Convolution
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
-from cermet.drivers.rocket.pooling_arithmetic import Gain, division_gain, scaling_gain
+from cermet.drivers.rocket.pooling_arithmetic import Gain, MeanGain, division_gain, mean_gain
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp
 from cermet.drivers.rocket.weights import Weights, pack_bias, pack_depthwise
@@ -170,21 +170,30 @@ def lower_mean(context: Context, operation: Operation) -> list[TaskProgram]:
     assert operation.inputs[0] is not None
     source, target = context.feature_map(operation.inputs[0]), context.feature_map(operation.output)
     shape = global_shape(source.height, source.width)
-    if shape is None:
-        raise CompileError(f"lowering of {operation}: {source.height}x{source.width} pixels do not fit one window")
-    gain = mean_gain(context.tensor(operation.inputs[0]), context.tensor(operation.output), source.surface_atoms)
-    bias = -source.zero_point * source.surface_atoms * gain.weight
-    stages = Stages(bs=Stage(add_from_memory=True, data_use=dpu.USE_ALU),
-                    out=OutputConverter(target.zero_point, gain.multiplier, gain.shift))
+    numbers = mean_numbers(context.tensor(operation.inputs[0]), context.tensor(operation.output), source.surface_atoms,
+                           context.options.match)
+    if shape is None or numbers is None:
+        raise CompileError(f"lowering of {operation}: a rule should have refused it")
+    bias = -source.zero_point * source.surface_atoms * numbers.weight
     plane = replace(source, height=shape.y, width=shape.x)
-    return _region_tasks(context, operation, global_region(shape), plane, target, gain.weight, bias, stages,
-                         is_only=True)
+    return _region_tasks(context, operation, global_region(shape), plane, target, numbers.weight, bias,
+                         mean_stages(numbers, target.zero_point), is_only=True)
 
 
-def mean_gain(source: Tensor, output: Tensor, pixels: int) -> Gain:
-    """The gain nearest to s_in / (s_out * pixels)."""
+def mean_stages(numbers: MeanGain, zero_point: int) -> Stages:
+    """One rounding in OUT_CVT, or the first of two in BS."""
+    gain = numbers.gain
+    bs = Stage(add_from_memory=True, data_use=dpu.USE_ALU)
+    if numbers.second_shift is None:
+        return Stages(bs=bs, out=OutputConverter(zero_point, gain.multiplier, gain.shift))
+    return Stages(bs=replace(bs, multiplier=gain.multiplier, shift=gain.shift),
+                  out=OutputConverter(zero_point, 1, numbers.second_shift))
+
+
+def mean_numbers(source: Tensor, output: Tensor, pixels: int, match: str) -> MeanGain | None:
+    """Register values of a MEAN; None when no values keep the result within one step."""
     assert source.quantisation is not None and output.quantisation is not None
-    return scaling_gain(mean_factor(source, output, pixels))
+    return mean_gain(source.quantisation.scale / output.quantisation.scale, pixels, match)
 
 
 def mean_factor(source: Tensor, output: Tensor, pixels: int) -> float:

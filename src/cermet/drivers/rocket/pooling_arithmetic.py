@@ -11,10 +11,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from cermet.ir.fixed_point import quantize_multiplier
+
 LARGEST_MULTIPLIER = 32767      # OUT_CVT_SCALE is signed, 16 bits
 SMALLEST_NORMAL = 16384
 LARGEST_WEIGHT = 127
 LARGEST_SHIFT = 63
+STEPS = 256.0
+MAX_MULTIPLIER_ERROR = 0.25     # output steps, see mean_gain
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,46 @@ def scaling_gain(real: float) -> Gain:
     multipliers = np.minimum(np.rint(wanted * 2.0 ** shifts), LARGEST_MULTIPLIER)
     best = int(np.argmin(np.abs(weights * multipliers * 2.0 ** -shifts - real)))
     return Gain(int(weights[best]), int(multipliers[best]), int(shifts[best]))
+
+
+@dataclass(frozen=True)
+class MeanGain:
+    """Register values of a MEAN. gain: BS's when second_shift is given (OUT_CVT's right shift), else OUT_CVT's."""
+
+    gain: Gain
+    second_shift: int | None = None
+
+    @property
+    def weight(self) -> int:
+        return self.gain.weight
+
+
+def mean_gain(ratio: float, pixels: int, match: str) -> MeanGain | None:
+    """Values that multiply sums of (q - zero point) over `pixels` by ratio / pixels; ratio: input scale / output scale.
+
+    match "exact": rounded once. match "tflite": TFLite multiplies by a fraction q of 31 bits, rounds, then shifts right
+    by R and rounds again; BS and OUT_CVT do the same, BS with up to 22 significant bits of q. Where R < 1 there is one
+    rounding only. None when the multiplier's error alone could move a result by MAX_MULTIPLIER_ERROR steps.
+    Bound: 1/4 for the multiplier, 1/2 * 2**-R <= 1/4 for BS's rounding, 1/2 for the last one: at most one step.
+    """
+    fraction, right = _tflite_mean_multiplier(ratio, pixels)
+    if match == "tflite" and 1 <= right <= LARGEST_SHIFT:
+        made, wanted, steps = scaling_gain(fraction), fraction, 2.0 ** -right
+        chosen = MeanGain(made, right)
+    else:
+        wanted, steps = ratio / pixels, 1.0
+        made = scaling_gain(wanted)
+        chosen = MeanGain(made)
+    # A result is fewer than 256 steps from the zero point, or saturates; no sum is above 255 * pixels.
+    reach = min(STEPS, 255 * pixels * ratio / pixels)
+    error = abs(made.real - wanted) * steps / (ratio / pixels) * reach
+    return chosen if error < MAX_MULTIPLIER_ERROR else None
+
+
+def _tflite_mean_multiplier(ratio: float, pixels: int) -> tuple[float, int]:
+    """(q, R) with ratio / pixels ~ q * 2**-R, as QuantizedMeanOrSum (reference/reduce.h) divides its multiplier."""
+    q31, shift = quantize_multiplier(ratio)
+    gained = min(pixels.bit_length() - 1, 32, 31 + shift)
+    if gained < 0:
+        return 0.0, 0
+    return ((q31 << gained) // pixels) / 2.0 ** 31, gained - shift
