@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two passes over the graph: number_tensors gives tensors their canonical numbers, then the sections are filled in the
+ * order that cermet_blob.h prescribes.
+ */
+#include "capture.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT_BYTES 16
+#define NOT_NUMBERED (-1)
+#define MAX_PARAMS 8
+
+_Static_assert(sizeof(struct cermet_blob_header) == 80, "format");
+_Static_assert(sizeof(struct cermet_blob_operation) == 40, "format");
+_Static_assert(sizeof(struct cermet_blob_tensor) == 56, "format");
+
+/* A growing section; is_short says that memory ran out, once and for all. */
+struct section {
+	uint8_t *data;
+	size_t size, capacity;
+	bool is_short;
+};
+
+struct node {
+	const struct TfLiteNode *node;
+	const struct TfLiteRegistration *registration;
+};
+
+struct writer {
+	struct TfLiteContext *context;
+	struct cermet_capture *capture;
+	struct node *nodes;
+	int *numbers;        /* tensor index of the runtime -> canonical number or NOT_NUMBERED */
+	bool *is_produced;   /* by canonical number */
+	bool *is_output;     /* by canonical number: handed to the application */
+	struct section operations, tensors, ints, strings, data;
+	uint32_t graph_inputs_start, num_graph_inputs, graph_outputs_start, num_graph_outputs;
+};
+
+/* Room for `size` more bytes, zeroed; NULL when memory is short. */
+static void *
+extend(struct section *section, size_t size)
+{
+	size_t capacity = section->capacity;
+	uint8_t *data;
+
+	while (capacity < section->size + size)
+		capacity = capacity ? capacity * 2 : 4096;
+	if (capacity != section->capacity) {
+		data = realloc(section->data, capacity);
+		if (!data) {
+			section->is_short = true;
+			return NULL;
+		}
+		section->data = data;
+		section->capacity = capacity;
+	}
+	data = section->data + section->size;
+	memset(data, 0, size);
+	section->size += size;
+	return data;
+}
+
+static void
+append(struct section *section, const void *data, size_t size)
+{
+	void *place = extend(section, size);
+
+	if (place && size > 0)
+		memcpy(place, data, size);
+}
+
+static void
+append_int(struct writer *writer, int32_t value)
+{
+	append(&writer->ints, &value, sizeof(value));
+}
+
+static uint32_t
+num_ints(const struct writer *writer)
+{
+	return (uint32_t)(writer->ints.size / sizeof(int32_t));
+}
+
+/* Offset of a string in the strings section; the empty one is at 0. */
+static uint32_t
+append_string(struct writer *writer, const char *text)
+{
+	uint32_t offset = (uint32_t)writer->strings.size;
+
+	if (!text || !text[0])
+		return 0;
+	append(&writer->strings, text, strlen(text) + 1);
+	return offset;
+}
+
+static const struct TfLiteTensor *
+tensor_of(const struct writer *writer, uint32_t number)
+{
+	return &writer->context->tensors[writer->capture->tensors[number]];
+}
+
+static bool
+is_constant(const struct TfLiteTensor *tensor)
+{
+	return tensor->allocation_type == TFLITE_ALLOCATION_CONSTANT && tensor->data != NULL && tensor->bytes > 0;
+}
+
+/* First pass. */
+
+static bool
+number_tensor(struct writer *writer, int tensor, bool is_produced, struct cermet_error *error)
+{
+	struct cermet_capture *capture = writer->capture;
+
+	if (tensor < 0 && !is_produced)
+		return true; /* an optional input that is absent */
+	if (tensor < 0 || (size_t)tensor >= writer->context->tensors_size)
+		return cermet_fail(error, "graph: tensor %d must be one of %zu", tensor, writer->context->tensors_size);
+	if (writer->numbers[tensor] == NOT_NUMBERED) {
+		writer->numbers[tensor] = (int)capture->num_tensors;
+		capture->tensors[capture->num_tensors++] = tensor;
+	}
+	if (is_produced)
+		writer->is_produced[writer->numbers[tensor]] = true;
+	return true;
+}
+
+static bool
+number_tensors(struct writer *writer, struct cermet_error *error)
+{
+	for (uint32_t i = 0; i < writer->capture->num_nodes; i++) {
+		const struct TfLiteNode *node = writer->nodes[i].node;
+
+		for (int k = 0; node->inputs && k < node->inputs->size; k++)
+			if (!number_tensor(writer, node->inputs->data[k], false, error))
+				return false;
+		for (int k = 0; node->outputs && k < node->outputs->size; k++)
+			if (!number_tensor(writer, node->outputs->data[k], true, error))
+				return false;
+	}
+	return true;
+}
+
+/* Operations. */
+
+/* Values of builtin_data as the table in cermet_blob.h orders them; zeros when the model says nothing. */
+static uint32_t
+read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
+{
+	static const int nothing[16];
+	const void *source = data ? data : nothing;
+
+	switch (builtin_code) {
+	case TFLITE_CONV_2D: {
+		const struct TfLiteConvParams *p = source;
+		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->activation, p->dilation_width,
+		                          p->dilation_height};
+
+		memcpy(params, values, sizeof(values));
+		return CERMET_COUNT(values);
+	}
+	case TFLITE_DEPTHWISE_CONV_2D: {
+		const struct TfLiteDepthwiseConvParams *p = source;
+		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->depth_multiplier, p->activation,
+		                          p->dilation_width, p->dilation_height};
+
+		memcpy(params, values, sizeof(values));
+		return CERMET_COUNT(values);
+	}
+	case TFLITE_AVERAGE_POOL_2D:
+	case TFLITE_MAX_POOL_2D: {
+		const struct TfLitePoolParams *p = source;
+		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->filter_width, p->filter_height,
+		                          p->activation};
+
+		memcpy(params, values, sizeof(values));
+		return CERMET_COUNT(values);
+	}
+	case TFLITE_FULLY_CONNECTED: {
+		const struct TfLiteFullyConnectedParams *p = source;
+
+		params[0] = p->activation;
+		params[1] = p->weights_format;
+		params[2] = p->keep_num_dims;
+		return 3;
+	}
+	case TFLITE_ADD:
+		params[0] = ((const struct TfLiteAddParams *)source)->activation;
+		return 1;
+	case TFLITE_MEAN:
+		params[0] = ((const struct TfLiteReducerParams *)source)->keep_dims;
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+static uint32_t
+append_tensor_list(struct writer *writer, const struct TfLiteIntArray *list)
+{
+	uint32_t size = list && list->size > 0 ? (uint32_t)list->size : 0;
+
+	for (uint32_t k = 0; k < size; k++)
+		append_int(writer, list->data[k] < 0 ? (int32_t)CERMET_NO_TENSOR : writer->numbers[list->data[k]]);
+	return size;
+}
+
+static void
+write_operation(struct writer *writer, const struct node *entry)
+{
+	const struct TfLiteNode *node = entry->node;
+	/* What another delegate took is its kernel, whatever it calls itself. */
+	const int code = node->delegate ? TFLITE_DELEGATE : entry->registration->builtin_code;
+	const bool has_name = code == TFLITE_CUSTOM || code == TFLITE_DELEGATE;
+	struct cermet_blob_operation operation = {
+		.builtin_code = code,
+		.version = entry->registration->version,
+		.custom_name = append_string(writer, has_name ? entry->registration->custom_name : NULL),
+	};
+	int32_t params[MAX_PARAMS];
+
+	operation.inputs_start = num_ints(writer);
+	operation.num_inputs = append_tensor_list(writer, node->inputs);
+	operation.outputs_start = num_ints(writer);
+	operation.num_outputs = append_tensor_list(writer, node->outputs);
+	operation.params_start = num_ints(writer);
+	operation.num_params = read_params(code, node->builtin_data, params);
+	append(&writer->ints, params, operation.num_params * sizeof(*params));
+	append(&writer->operations, &operation, sizeof(operation));
+}
+
+/* Tensors. */
+
+static bool
+has_unknown_dimension(const struct TfLiteTensor *tensor)
+{
+	for (int i = 0; tensor->dims_signature && i < tensor->dims_signature->size; i++)
+		if (tensor->dims_signature->data[i] == -1)
+			return true;
+	return false;
+}
+
+static bool
+all_equal(const struct TfLiteIntArray *values)
+{
+	for (int i = 1; i < values->size; i++)
+		if (values->data[i] != values->data[0])
+			return false;
+	return true;
+}
+
+static void
+write_quantisation(struct writer *writer, const struct TfLiteTensor *tensor, struct cermet_blob_tensor *to)
+{
+	const struct TfLiteAffineQuantization *affine = tensor->quantization.params;
+	const bool is_affine = tensor->quantization.type == TFLITE_AFFINE_QUANTIZATION && affine && affine->scale &&
+	                       affine->zero_point;
+
+	to->scales_start = num_ints(writer);
+	if (is_affine && affine->scale->size > 0) {
+		to->num_scales = (uint32_t)affine->scale->size;
+		append(&writer->ints, affine->scale->data, to->num_scales * sizeof(float));
+	}
+	to->zero_points_start = num_ints(writer);
+	if (to->num_scales > 0 && affine->zero_point->size > 0) {
+		to->num_zero_points = all_equal(affine->zero_point) ? 1 : (uint32_t)affine->zero_point->size;
+		append(&writer->ints, affine->zero_point->data, to->num_zero_points * sizeof(int32_t));
+	}
+	if (to->num_scales > 1)
+		to->quantised_dimension = affine->quantized_dimension;
+}
+
+static void
+write_constant(struct writer *writer, const struct TfLiteTensor *tensor, struct cermet_blob_tensor *to)
+{
+	extend(&writer->data, -writer->data.size % ALIGNMENT_BYTES);
+	to->flags |= CERMET_TENSOR_CONSTANT;
+	to->data_offset = writer->data.size; /* join makes it an offset in the file */
+	to->data_bytes = tensor->bytes;
+	append(&writer->data, tensor->data, tensor->bytes);
+}
+
+static void
+write_tensor(struct writer *writer, const struct TfLiteTensor *tensor)
+{
+	struct cermet_blob_tensor to = {
+		.type = tensor->type,
+		.flags = (tensor->is_variable ? CERMET_TENSOR_VARIABLE : 0) |
+		         (has_unknown_dimension(tensor) ? CERMET_TENSOR_DYNAMIC : 0),
+		.name = append_string(writer, tensor->name),
+		.rank = tensor->dims && tensor->dims->size > 0 ? (uint32_t)tensor->dims->size : 0,
+		.dims_start = num_ints(writer),
+	};
+
+	if (to.rank > 0)
+		append(&writer->ints, tensor->dims->data, to.rank * sizeof(int32_t));
+	write_quantisation(writer, tensor, &to);
+	if (is_constant(tensor))
+		write_constant(writer, tensor, &to);
+	append(&writer->tensors, &to, sizeof(to));
+}
+
+/* What the graph takes and gives. */
+
+/*
+ * The runtime does not tell a delegate the graph's outputs, but a partition's: tensors that others read or that the
+ * application gets. Asked about all nodes it usually answers with one partition, whose outputs are the graph's. With
+ * more of them, a tensor that goes from one to another counts as an output too: nothing gets lost by that.
+ */
+static bool
+find_outputs(struct writer *writer, struct cermet_error *error)
+{
+	struct cermet_capture *capture = writer->capture;
+	struct TfLiteIntArray *all = cermet_int_array(capture->num_nodes);
+	struct TfLiteDelegateParams *partitions = NULL;
+	int num_partitions = 0, status;
+
+	if (!all)
+		return cermet_fail(error, "graph: out of memory");
+	memcpy(all->data, capture->nodes, capture->num_nodes * sizeof(int));
+	status = writer->context->PreviewDelegatePartitioning(writer->context, all, &partitions, &num_partitions);
+	free(all);
+	if (status != TFLITE_OK)
+		return cermet_fail(error, "graph: the runtime cannot partition it (status %d)", status);
+	capture->has_exact_outputs = num_partitions <= 1;
+	for (int i = 0; i < num_partitions; i++) {
+		const struct TfLiteIntArray *outputs = partitions[i].output_tensors;
+
+		for (int k = 0; outputs && k < outputs->size; k++) {
+			int tensor = outputs->data[k];
+
+			if (tensor >= 0 && (size_t)tensor < writer->context->tensors_size &&
+			    writer->numbers[tensor] != NOT_NUMBERED)
+				writer->is_output[writer->numbers[tensor]] = true;
+		}
+	}
+	return true;
+}
+
+static void
+write_graph_ends(struct writer *writer)
+{
+	writer->graph_inputs_start = num_ints(writer);
+	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
+		if (!writer->is_produced[i] && !is_constant(tensor_of(writer, i)))
+			append_int(writer, (int32_t)i);
+	writer->num_graph_inputs = num_ints(writer) - writer->graph_inputs_start;
+	writer->graph_outputs_start = num_ints(writer);
+	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
+		if (writer->is_produced[i] && writer->is_output[i])
+			append_int(writer, (int32_t)i);
+	writer->num_graph_outputs = num_ints(writer) - writer->graph_outputs_start;
+}
+
+/* The file. */
+
+static size_t
+align(size_t offset)
+{
+	return (offset + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
+}
+
+static bool
+join(struct writer *writer, struct cermet_error *error)
+{
+	struct section *sections[] = {&writer->operations, &writer->tensors, &writer->ints, &writer->strings, &writer->data};
+	size_t offsets[CERMET_COUNT(sections)], size = sizeof(struct cermet_blob_header);
+	struct cermet_blob_header header;
+	struct cermet_blob_tensor *tensors;
+	uint8_t *file;
+
+	for (size_t i = 0; i < CERMET_COUNT(sections); i++) {
+		if (sections[i]->is_short)
+			return cermet_fail(error, "graph: out of memory");
+		offsets[i] = align(size);
+		size = offsets[i] + sections[i]->size;
+	}
+	if (offsets[4] > UINT32_MAX)
+		return cermet_fail(error, "graph: %zu bytes of description, at most 4 GiB are possible", offsets[4]);
+	file = calloc(1, size);
+	if (!file)
+		return cermet_fail(error, "graph: out of memory");
+	tensors = (struct cermet_blob_tensor *)(void *)writer->tensors.data;
+	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
+		if (tensors[i].flags & CERMET_TENSOR_CONSTANT)
+			tensors[i].data_offset += offsets[4];
+	for (size_t i = 0; i < CERMET_COUNT(sections); i++)
+		if (sections[i]->size > 0)
+			memcpy(file + offsets[i], sections[i]->data, sections[i]->size);
+	header = (struct cermet_blob_header){
+		.magic = CERMET_BLOB_MAGIC,
+		.version = CERMET_BLOB_VERSION,
+		.file_bytes = size,
+		.num_operations = writer->capture->num_nodes,
+		.operations_offset = (uint32_t)offsets[0],
+		.num_tensors = writer->capture->num_tensors,
+		.tensors_offset = (uint32_t)offsets[1],
+		.num_ints = num_ints(writer),
+		.ints_offset = (uint32_t)offsets[2],
+		.strings_bytes = (uint32_t)writer->strings.size,
+		.strings_offset = (uint32_t)offsets[3],
+		.num_graph_inputs = writer->num_graph_inputs,
+		.graph_inputs_start = writer->graph_inputs_start,
+		.num_graph_outputs = writer->num_graph_outputs,
+		.graph_outputs_start = writer->graph_outputs_start,
+		.data_offset = offsets[4],
+		.data_bytes = writer->data.size,
+	};
+	memcpy(file, &header, sizeof(header));
+	writer->capture->blob = (struct cermet_bytes){file, size};
+	return true;
+}
+
+static bool
+read_nodes(struct writer *writer, struct cermet_error *error)
+{
+	struct cermet_capture *capture = writer->capture;
+
+	for (uint32_t i = 0; i < capture->num_nodes; i++) {
+		struct TfLiteNode *node = NULL;
+		struct TfLiteRegistration *registration = NULL;
+
+		if (writer->context->GetNodeAndRegistration(writer->context, capture->nodes[i], &node, &registration) !=
+		        TFLITE_OK || !node || !registration)
+			return cermet_fail(error, "graph: the runtime does not show node %d", capture->nodes[i]);
+		writer->nodes[i] = (struct node){node, registration};
+	}
+	return true;
+}
+
+/* Copied at once: the runtime overwrites its array at the next call. */
+static bool
+copy_plan(struct writer *writer, struct cermet_error *error)
+{
+	struct cermet_capture *capture = writer->capture;
+	const size_t num_tensors = writer->context->tensors_size;
+	struct TfLiteIntArray *plan = NULL;
+
+	if (writer->context->GetExecutionPlan(writer->context, &plan) != TFLITE_OK || !plan || plan->size < 0)
+		return cermet_fail(error, "graph: the runtime does not tell its execution plan");
+	if (num_tensors > INT_MAX / 2)
+		return cermet_fail(error, "graph: %zu tensors", num_tensors);
+	capture->num_nodes = (uint32_t)plan->size;
+	capture->nodes = calloc(capture->num_nodes + 1, sizeof(int));
+	capture->tensors = calloc(num_tensors + 1, sizeof(int));
+	writer->nodes = calloc(capture->num_nodes + 1, sizeof(*writer->nodes));
+	writer->numbers = calloc(num_tensors + 1, sizeof(int));
+	writer->is_produced = calloc(num_tensors + 1, sizeof(bool));
+	writer->is_output = calloc(num_tensors + 1, sizeof(bool));
+	if (!capture->nodes || !capture->tensors || !writer->nodes || !writer->numbers || !writer->is_produced ||
+	    !writer->is_output)
+		return cermet_fail(error, "graph: out of memory");
+	memcpy(capture->nodes, plan->data, capture->num_nodes * sizeof(int));
+	for (size_t i = 0; i < num_tensors; i++)
+		writer->numbers[i] = NOT_NUMBERED;
+	return true;
+}
+
+static bool
+write_blob(struct writer *writer, struct cermet_error *error)
+{
+	append(&writer->strings, "", 1);
+	for (uint32_t i = 0; i < writer->capture->num_nodes; i++)
+		write_operation(writer, &writer->nodes[i]);
+	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
+		write_tensor(writer, tensor_of(writer, i));
+	write_graph_ends(writer);
+	return join(writer, error);
+}
+
+bool
+cermet_capture(struct TfLiteContext *context, struct cermet_capture *capture, struct cermet_error *error)
+{
+	struct writer writer = {.context = context, .capture = capture};
+	bool is_done;
+
+	*capture = (struct cermet_capture){0};
+	is_done = copy_plan(&writer, error) && read_nodes(&writer, error) && number_tensors(&writer, error) &&
+	          find_outputs(&writer, error) && write_blob(&writer, error);
+	free(writer.nodes);
+	free(writer.numbers);
+	free(writer.is_produced);
+	free(writer.is_output);
+	free(writer.operations.data);
+	free(writer.tensors.data);
+	free(writer.ints.data);
+	free(writer.strings.data);
+	free(writer.data.data);
+	return is_done;
+}
+
+void
+cermet_capture_free(struct cermet_capture *capture)
+{
+	free(capture->blob.data);
+	free(capture->nodes);
+	free(capture->tensors);
+	*capture = (struct cermet_capture){0};
+}
+
+const struct cermet_blob_tensor *
+cermet_capture_tensor(const struct cermet_capture *capture, uint32_t number)
+{
+	const struct cermet_blob_header *header = (const void *)capture->blob.data;
+
+	return (const struct cermet_blob_tensor *)(const void *)(capture->blob.data + header->tensors_offset) + number;
+}
+
+const int32_t *
+cermet_capture_dims(const struct cermet_capture *capture, uint32_t number, uint32_t *rank)
+{
+	const struct cermet_blob_header *header = (const void *)capture->blob.data;
+	const struct cermet_blob_tensor *tensor = cermet_capture_tensor(capture, number);
+
+	*rank = tensor->rank;
+	return (const int32_t *)(const void *)(capture->blob.data + header->ints_offset) + tensor->dims_start;
+}
+
+struct TfLiteIntArray *
+cermet_int_array(uint32_t size)
+{
+	struct TfLiteIntArray *array = calloc(1, sizeof(*array) + (size_t)size * sizeof(int));
+
+	if (array)
+		array->size = (int)size;
+	return array;
+}

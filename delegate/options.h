@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* The delegate's options: key=value pairs of the application, CERMET_<KEY> of the environment, defaults. */
+#ifndef CERMET_OPTIONS_H
+#define CERMET_OPTIONS_H
+
+#include "base.h"
+#include "cache.h"
+
+struct cermet_options {
+	char *texts[16]; /* as given or defaulted, by number in options.c's table; own memory, never NULL */
+
+	/* Parsed: */
+	const char *device;
+	const char *soc;
+	const char *cache_dir; /* NULL: default */
+	const char *compiler;  /* NULL: look for it */
+	enum cermet_cache_mode cache;
+	enum cermet_log_level log_level;
+	struct cermet_compile_options compile; /* groups: "" */
+	uint32_t cores;
+	bool profile;
+	bool falls_back_to_cpu;
+	int64_t timeout_ns;
+	int64_t compiler_timeout_ns;
+};
+
+/* Unknown keys and wrong values fail with one line that names what is allowed. Free also after a failure. */
+bool
+cermet_options_parse(struct cermet_options *options, const char *const *keys, const char *const *values,
+                     size_t num_options, struct cermet_error *error);
+
+void
+cermet_options_free(struct cermet_options *options);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+#include "session.h"
+
+#include <stdlib.h>
+
+struct cermet_session *
+cermet_session_new(const struct cermet_options *options)
+{
+	struct cermet_session *session = calloc(1, sizeof(*session));
+
+	if (!session)
+		return NULL;
+	session->num_references = 1;
+	session->device.fd = -1;
+	session->log_level = options->log_level;
+	session->profile = options->profile;
+	session->timeout_ns = options->timeout_ns;
+	pthread_mutex_init(&session->lock, NULL);
+	return session;
+}
+
+void
+cermet_session_take(struct cermet_session *session)
+{
+	pthread_mutex_lock(&session->lock);
+	session->num_references++;
+	pthread_mutex_unlock(&session->lock);
+}
+
+void
+cermet_session_drop(struct cermet_session *session)
+{
+	unsigned left;
+
+	pthread_mutex_lock(&session->lock);
+	left = --session->num_references;
+	pthread_mutex_unlock(&session->lock);
+	if (left > 0)
+		return;
+	cermet_session_forget_graph(session);
+	cermet_device_close(&session->device);
+	pthread_mutex_destroy(&session->lock);
+	free(session);
+}
+
+void
+cermet_session_forget_graph(struct cermet_session *session)
+{
+	cermet_plan_file_free(&session->plan);
+	cermet_capture_free(&session->capture);
+}
+
+static bool
+contains(const struct TfLiteIntArray *nodes, int node)
+{
+	for (int i = 0; i < nodes->size; i++)
+		if (nodes->data[i] == node)
+			return true;
+	return false;
+}
+
+int
+cermet_session_find_partition(const struct cermet_session *session, const struct TfLiteIntArray *nodes)
+{
+	const struct cermet_plan_view *plan = &session->plan.view;
+
+	for (uint32_t p = 0; p < plan->header->num_partitions; p++) {
+		const struct cermet_plan_partition *partition = &plan->partitions[p];
+		const uint32_t *members = CERMET_PLAN_TABLE(plan, partition->nodes_offset, uint32_t);
+		uint32_t num_found = 0;
+
+		if ((int64_t)partition->num_nodes != nodes->size)
+			continue;
+		while (num_found < partition->num_nodes && contains(nodes, session->capture.nodes[members[num_found]]))
+			num_found++;
+		if (num_found == partition->num_nodes)
+			return (int)p;
+	}
+	return -1;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* One interpreter on one delegate: its plan while the delegate is applied, its open device as long as kernels live. */
+#ifndef CERMET_SESSION_H
+#define CERMET_SESSION_H
+
+#include "capture.h"
+#include "device.h"
+#include "options.h"
+
+#include <pthread.h>
+
+struct cermet_session {
+	unsigned num_references; /* guarded by lock: the delegate's while it is applied, one per kernel */
+	pthread_mutex_t lock;    /* also: one run at a time */
+	struct cermet_device device;
+	enum cermet_log_level log_level;
+	bool profile;
+	int64_t timeout_ns;
+
+	/* Only while the delegate is applied: */
+	struct cermet_capture capture;
+	struct cermet_plan_file plan;
+};
+
+/* A session without device and plan; one reference. NULL when memory is short. */
+struct cermet_session *
+cermet_session_new(const struct cermet_options *options);
+
+void
+cermet_session_take(struct cermet_session *session);
+
+/* The last one closes the device and frees. */
+void
+cermet_session_drop(struct cermet_session *session);
+
+/* Free the plan and the captured graph: all kernels have what they need. */
+void
+cermet_session_forget_graph(struct cermet_session *session);
+
+/* The plan's partition that consists of exactly these nodes (runtime's indices); -1 when there is none. */
+int
+cermet_session_find_partition(const struct cermet_session *session, const struct TfLiteIntArray *nodes);
+
+#endif

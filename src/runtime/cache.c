@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "cache.h"
+
+#include "locate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if defined(__has_include)
+#if __has_include("cermet_build.h")
+#include "cermet_build.h"
+#endif
+#endif
+#ifndef CERMET_BUILD_ID
+#define CERMET_BUILD_ID "dev"
+#endif
+
+/* Texts one behind the other, then the NUL that ends a part of the key's text. */
+static void
+add_part(struct cermet_blake2b *hash, const char *const *texts, size_t num_texts)
+{
+	for (size_t i = 0; i < num_texts; i++)
+		cermet_blake2b_add(hash, texts[i], strlen(texts[i]));
+	cermet_blake2b_add(hash, "", 1);
+}
+
+void
+cermet_cache_key(const char *soc, const char *build_id, const struct cermet_compile_options *options,
+                 const struct cermet_bytes *blob, uint8_t key[CERMET_HASH_BYTES])
+{
+	const char *const option_texts[] = {
+		"match=", options->match, ";allow=", options->allow, ";deny=", options->deny,
+		";min_partition_nodes=", options->min_partition_nodes, ";groups=", options->groups,
+	};
+	const char *const prefix = "cermet-key-1";
+	struct cermet_blake2b hash;
+
+	cermet_blake2b_start(&hash, CERMET_HASH_BYTES);
+	add_part(&hash, &prefix, 1);
+	add_part(&hash, &soc, 1);
+	add_part(&hash, &build_id, 1);
+	add_part(&hash, option_texts, CERMET_COUNT(option_texts));
+	cermet_blake2b_add(&hash, blob->data, blob->size);
+	cermet_blake2b_finish(&hash, key, CERMET_HASH_BYTES);
+}
+
+void
+cermet_key_hex(const uint8_t key[CERMET_HASH_BYTES], char hex[CERMET_KEY_HEX_BYTES])
+{
+	for (int i = 0; i < CERMET_HASH_BYTES; i++)
+		snprintf(hex + 2 * i, 3, "%02x", key[i]);
+}
+
+void
+cermet_plan_file_free(struct cermet_plan_file *plan)
+{
+	free(plan->bytes.data);
+	*plan = (struct cermet_plan_file){0};
+}
+
+/* Make the directory and those above it, as `mkdir -p` does, for this user only. */
+static void
+make_directories(const char *directory)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s", directory) >= (int)sizeof(path))
+		return;
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(path, 0700);
+		*slash = '/';
+	}
+	mkdir(path, 0700);
+}
+
+/* Only this user or root may have put files there: a plan is a program for a DMA engine. */
+static bool
+directory_is_private(const char *directory, struct cermet_error *error)
+{
+	struct stat status;
+
+	if (stat(directory, &status) != 0)
+		return cermet_fail(error, "cache directory %s: %s", directory, strerror(errno));
+	if (!S_ISDIR(status.st_mode))
+		return cermet_fail(error, "cache directory %s: is no directory", directory);
+	if (status.st_uid != geteuid() && status.st_uid != 0)
+		return cermet_fail(error, "cache directory %s: belongs to user %u, must belong to %u or root", directory,
+		                   (unsigned)status.st_uid, (unsigned)geteuid());
+	if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		return cermet_fail(error, "cache directory %s: mode %04o lets others write, must be 0700 or 0755", directory,
+		                   (unsigned)status.st_mode & 0777);
+	return true;
+}
+
+/* The directory to use; false, with the reason, when there is none that can be trusted. */
+static bool
+choose_directory(const struct cermet_cache *cache, char directory[PATH_MAX], struct cermet_error *error)
+{
+	if (!cache->directory) {
+		if (!cermet_default_cache_dir(directory, PATH_MAX))
+			return cermet_fail(error, "no cache directory: HOME is not set; give option cache_dir");
+	} else if (snprintf(directory, PATH_MAX, "%s", cache->directory) >= PATH_MAX) {
+		return cermet_fail(error, "option cache_dir: longer than %d bytes", PATH_MAX - 1);
+	}
+	if (cache->mode == CERMET_CACHE_ON)
+		make_directories(directory);
+	return directory_is_private(directory, error);
+}
+
+static bool
+check_plan(struct cermet_plan_file *plan, const char *soc, const uint8_t *key, struct cermet_error *error)
+{
+	const struct cermet_plan_expectation expected = {.key = key, .build_id = CERMET_BUILD_ID, .soc = soc};
+
+	return cermet_plan_open(plan->bytes.data, plan->bytes.size, &expected, &plan->view, error);
+}
+
+/* A hit; else false, with a reason unless the entry just is not there. */
+static bool
+load_entry(const char *path, const char *soc, const uint8_t *key, struct cermet_plan_file *plan,
+           struct cermet_error *error)
+{
+	if (!cermet_read_file(path, &plan->bytes, error))
+		return false;
+	if (check_plan(plan, soc, key, error)) {
+		plan->is_from_cache = true;
+		return true;
+	}
+	cermet_plan_file_free(plan);
+	return false;
+}
+
+/* Write beside the entry, sync, rename: a reader sees nothing or all of it. */
+static bool
+store_entry(const char *directory, const char *hex, const char *path, const struct cermet_bytes *bytes,
+            struct cermet_error *error)
+{
+	static pthread_mutex_t one_writer = PTHREAD_MUTEX_INITIALIZER; /* the name is the process's */
+	char temporary[PATH_MAX];
+	bool is_stored;
+	int fd;
+
+	if (snprintf(temporary, sizeof(temporary), "%s/.%s.%d.tmp", directory, hex, (int)getpid()) >= PATH_MAX)
+		return cermet_fail(error, "cache directory %s: path is too long", directory);
+	pthread_mutex_lock(&one_writer);
+	unlink(temporary);
+	is_stored = cermet_write_file(temporary, bytes->data, bytes->size, error);
+	fd = is_stored ? open(temporary, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	if (is_stored && rename(temporary, path) != 0)
+		is_stored = cermet_fail(error, "cache entry %s: %s", path, strerror(errno));
+	if (!is_stored)
+		unlink(temporary);
+	pthread_mutex_unlock(&one_writer);
+	return is_stored;
+}
+
+static bool
+compile(const struct cermet_cache *cache, const struct cermet_compile_options *options,
+        const struct cermet_bytes *blob, const uint8_t *key, const char *hex, struct cermet_plan_file *plan,
+        struct cermet_error *error)
+{
+	struct cermet_error reason;
+
+	if (!cermet_compile(&cache->compiler, options, hex, blob, &plan->bytes, error))
+		return false;
+	if (check_plan(plan, cache->compiler.soc, key, &reason))
+		return true;
+	cermet_plan_file_free(plan);
+	return cermet_fail(error, "the compiler's answer cannot be used: %s", reason.text);
+}
+
+bool
+cermet_find_plan(const struct cermet_cache *cache, const struct cermet_compile_options *options,
+                 const struct cermet_bytes *blob, struct cermet_plan_file *plan, struct cermet_error *error)
+{
+	const enum cermet_log_level level = cache->compiler.log_level;
+	uint8_t key[CERMET_HASH_BYTES];
+	char hex[CERMET_KEY_HEX_BYTES], directory[PATH_MAX], path[PATH_MAX + 80];
+	struct cermet_error reason = {""};
+	bool has_directory;
+
+	*plan = (struct cermet_plan_file){0};
+	cermet_cache_key(cache->compiler.soc, CERMET_BUILD_ID, options, blob, key);
+	cermet_key_hex(key, hex);
+	if (cache->mode == CERMET_CACHE_OFF)
+		return compile(cache, options, blob, key, hex, plan, error);
+	has_directory = choose_directory(cache, directory, &reason);
+	snprintf(path, sizeof(path), "%s/%s.plan", directory, hex);
+	if (has_directory && load_entry(path, cache->compiler.soc, key, plan, &reason))
+		return true;
+	if (cache->mode == CERMET_CACHE_REQUIRED && has_directory)
+		return cermet_fail(error, "option cache=required: %s is %s%s", path,
+		                   reason.text[0] ? "unusable: " : "missing; make it with `cermet compile`", reason.text);
+	if (cache->mode == CERMET_CACHE_REQUIRED)
+		return cermet_fail(error, "option cache=required: %s", reason.text);
+	if (reason.text[0] && (has_directory || cache->mode == CERMET_CACHE_ON))
+		cermet_log(level, CERMET_LOG_WARNING, "%s; compiling again%s", reason.text, has_directory ? "" : ", not cached");
+	if (!compile(cache, options, blob, key, hex, plan, error))
+		return false;
+	if (cache->mode == CERMET_CACHE_ON && has_directory &&
+	    !store_entry(directory, hex, path, &plan->bytes, &reason))
+		cermet_log(level, CERMET_LOG_WARNING, "%s", reason.text);
+	return true;
+}

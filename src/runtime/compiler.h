@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* The compiler as a child process: a crash, a memory spike or another Python version never touches the application. */
+#ifndef CERMET_COMPILER_H
+#define CERMET_COMPILER_H
+
+#include "base.h"
+
+/* Compile options that are part of the key, in the spelling of cermet_plan.h. */
+struct cermet_compile_options {
+	const char *match;
+	const char *allow;
+	const char *deny;
+	const char *min_partition_nodes;
+	const char *groups;
+};
+
+struct cermet_compiler {
+	const char *command; /* NULL: look for it (locate.h) */
+	const char *soc;
+	enum cermet_log_level log_level;
+	int64_t timeout_ns;
+};
+
+/* A file's contents in malloc'ed memory. */
+struct cermet_bytes {
+	uint8_t *data;
+	size_t size;
+};
+
+/* Read a regular file, whole. Missing: false with error->text empty. */
+bool
+cermet_read_file(const char *path, struct cermet_bytes *bytes, struct cermet_error *error);
+
+/* Write a new file that only this user can read. */
+bool
+cermet_write_file(const char *path, const void *data, size_t size, struct cermet_error *error);
+
+/* Run the compiler on a blob and hand back the plan's bytes, unchecked. Leaves no files behind. */
+bool
+cermet_compile(const struct cermet_compiler *compiler, const struct cermet_compile_options *options, const char *key_hex,
+               const struct cermet_bytes *blob, struct cermet_bytes *plan, struct cermet_error *error);
+
+#endif

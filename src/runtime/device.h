@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* The only file that calls the kernel's accel interface: one API for a real node and the simulated one. */
+#ifndef CERMET_DEVICE_H
+#define CERMET_DEVICE_H
+
+#include "base.h"
+#include "rocket_accel.h"
+
+struct cermet_device {
+	int fd;
+	bool is_simulated;
+	char name[64]; /* "sim" or the node's path */
+};
+
+/* One buffer, mapped for the CPU. */
+struct cermet_bo {
+	uint32_t handle; /* 0: none */
+	uint32_t size_bytes;
+	uint64_t dma_address; /* 0 is a valid address */
+	void *map;
+};
+
+/* name: "auto" (the first rocket node), "sim", or a path. soc: which NPU to simulate. */
+bool
+cermet_device_open(struct cermet_device *device, const char *name, const char *soc, struct cermet_error *error);
+
+void
+cermet_device_close(struct cermet_device *device);
+
+/* Created zeroed. On failure *bo is empty and needs no destroy. */
+bool
+cermet_bo_create(const struct cermet_device *device, uint32_t size_bytes, struct cermet_bo *bo,
+                 struct cermet_error *error);
+
+/* Harmless on an empty one. The device must be done with it. */
+void
+cermet_bo_destroy(const struct cermet_device *device, struct cermet_bo *bo);
+
+/* The CPU has written: make it visible to the NPU. */
+bool
+cermet_bo_finish_cpu(const struct cermet_device *device, const struct cermet_bo *bo, struct cermet_error *error);
+
+enum cermet_wait {
+	CERMET_WAIT_DONE,
+	CERMET_WAIT_TIMEOUT,
+	CERMET_WAIT_FAILED,
+};
+
+/* Wait until no queued job writes the buffer, then let the CPU read it. Deadline: absolute CLOCK_MONOTONIC. */
+enum cermet_wait
+cermet_bo_wait(const struct cermet_device *device, const struct cermet_bo *bo, int64_t deadline_ns,
+               struct cermet_error *error);
+
+bool
+cermet_device_submit(const struct cermet_device *device, const struct drm_rocket_job *jobs, uint32_t num_jobs,
+                     struct cermet_error *error);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/* Loading: buffers, contents, relocations, the arrays that SUBMIT takes. Running is in invoke.c. */
+#include "program.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define VALUE_SHIFT 16 /* a program word is target << 48 | value << 16 | register */
+#define VALUE_MASK 0xffffffffu
+
+static bool
+create_bos(struct cermet_program *program, const struct cermet_plan_view *plan,
+           const struct cermet_plan_partition *partition, struct cermet_error *error)
+{
+	const struct cermet_plan_bo *bo = CERMET_PLAN_TABLE(plan, partition->bos_offset, struct cermet_plan_bo);
+
+	for (uint32_t i = 0; i < partition->num_bos; i++) {
+		if (!cermet_bo_create(program->device, bo[i].size_bytes, &program->bos[i], error))
+			return false;
+		program->num_bos = i + 1;
+		if (program->bos[i].dma_address + bo[i].size_bytes > UINT64_C(1) << 32)
+			return cermet_fail(error, "device %s: buffer at 0x%llx, NPU addresses have 32 bits", program->device->name,
+			                   (unsigned long long)program->bos[i].dma_address);
+		memcpy(program->bos[i].map, plan->bytes + bo[i].data_offset, bo[i].data_bytes);
+	}
+	return true;
+}
+
+static bool
+relocate(struct cermet_program *program, const struct cermet_plan_view *plan,
+         const struct cermet_plan_partition *partition, struct cermet_error *error)
+{
+	const struct cermet_plan_relocation *relocation =
+		CERMET_PLAN_TABLE(plan, partition->relocations_offset, struct cermet_plan_relocation);
+
+	for (uint32_t i = 0; i < partition->num_relocations; i++, relocation++) {
+		uint8_t *place = (uint8_t *)program->bos[relocation->bo].map + relocation->offset_bytes;
+		uint64_t word, value;
+
+		memcpy(&word, place, sizeof(word));
+		value = (word >> VALUE_SHIFT & VALUE_MASK) + program->bos[relocation->target_bo].dma_address +
+		        relocation->addend_bytes;
+		if (value > VALUE_MASK)
+			return cermet_fail(error, "plan: relocation %u: address 0x%llx does not fit 32 bits", i,
+			                   (unsigned long long)value);
+		word = (word & ~((uint64_t)VALUE_MASK << VALUE_SHIFT)) | value << VALUE_SHIFT;
+		memcpy(place, &word, sizeof(word));
+	}
+	return true;
+}
+
+/* Handles of the BOs in a mask, appended at *next; returns how many. The BOs differ, so no handle occurs twice. */
+static uint32_t
+append_handles(const struct cermet_program *program, uint32_t mask, uint32_t **next)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < program->num_bos; i++)
+		if (mask >> i & 1) {
+			*(*next)++ = program->bos[i].handle;
+			count++;
+		}
+	return count;
+}
+
+static void
+fill_jobs(struct cermet_program *program, const struct cermet_plan_view *plan,
+          const struct cermet_plan_partition *partition)
+{
+	const struct cermet_plan_task *task = CERMET_PLAN_TABLE(plan, partition->tasks_offset, struct cermet_plan_task);
+	const struct cermet_plan_job *job = CERMET_PLAN_TABLE(plan, partition->jobs_offset, struct cermet_plan_job);
+	uint32_t *next = program->handles;
+
+	for (uint32_t i = 0; i < partition->num_tasks; i++)
+		program->tasks[i] = (struct drm_rocket_task){
+			.regcmd = (uint32_t)program->bos[task[i].bo].dma_address + task[i].offset_bytes,
+			.regcmd_count = task[i].num_words,
+		};
+	for (uint32_t i = 0; i < partition->num_jobs; i++) {
+		struct drm_rocket_job *to = &program->jobs[i];
+
+		*to = (struct drm_rocket_job){
+			.tasks = (uintptr_t)&program->tasks[job[i].first_task],
+			.task_count = job[i].num_tasks,
+			.task_struct_size = sizeof(struct drm_rocket_task),
+			.in_bo_handles = (uintptr_t)next,
+		};
+		to->in_bo_handle_count = append_handles(program, job[i].in_bo_mask, &next);
+		to->out_bo_handles = (uintptr_t)next;
+		to->out_bo_handle_count = append_handles(program, job[i].out_bo_mask, &next);
+		program->wait_mask |= job[i].out_bo_mask;
+	}
+	program->num_jobs = partition->num_jobs;
+}
+
+/*
+ * What to sync around a run. Outputs are flushed too: the canary is in them, and a dirty line of it must not be
+ * written back over the NPU's result. Waiting for the outputs is enough: jobs of one file end in order.
+ */
+static bool
+choose_syncs(struct cermet_program *program, struct cermet_error *error)
+{
+	uint32_t outputs = 0;
+
+	program->finish_mask = 0;
+	for (uint32_t i = 0; i < program->num_inputs; i++)
+		program->finish_mask |= 1u << program->inputs[i].bo;
+	for (uint32_t i = 0; i < program->num_outputs; i++)
+		outputs |= 1u << program->outputs[i].bo;
+	if ((outputs & ~program->wait_mask) != 0)
+		return cermet_fail(error, "plan: partition %u: an output lies in a bo that no job writes", program->number);
+	if ((outputs & program->finish_mask) != 0)
+		return cermet_fail(error, "plan: partition %u: a bo holds inputs and outputs", program->number);
+	program->wait_mask = outputs;
+	program->finish_mask |= outputs;
+	return true;
+}
+
+static void *
+copy_of(const void *from, size_t count, size_t size)
+{
+	void *copy = calloc(count ? count : 1, size);
+
+	if (copy && count)
+		memcpy(copy, from, count * size);
+	return copy;
+}
+
+static bool
+allocate_arrays(struct cermet_program *program, const struct cermet_plan_view *plan,
+                const struct cermet_plan_partition *partition, struct cermet_error *error)
+{
+	program->inputs = copy_of(plan->bytes + partition->inputs_offset, partition->num_inputs, sizeof(*program->inputs));
+	program->outputs = copy_of(plan->bytes + partition->outputs_offset, partition->num_outputs,
+	                           sizeof(*program->outputs));
+	program->jobs = calloc(partition->num_jobs, sizeof(*program->jobs));
+	program->tasks = calloc(partition->num_tasks, sizeof(*program->tasks));
+	program->handles = calloc((size_t)partition->num_jobs * partition->num_bos, sizeof(*program->handles));
+	if (!program->inputs || !program->outputs || !program->jobs || !program->tasks || !program->handles)
+		return cermet_fail(error, "partition %u: out of memory", program->number);
+	program->num_inputs = partition->num_inputs;
+	program->num_outputs = partition->num_outputs;
+	return true;
+}
+
+static bool
+finish_all(const struct cermet_program *program, struct cermet_error *error)
+{
+	for (uint32_t i = 0; i < program->num_bos; i++)
+		if (!cermet_bo_finish_cpu(program->device, &program->bos[i], error))
+			return false;
+	return true;
+}
+
+/* A pattern that no one can foresee: a result that happens to equal it is as likely as 2**-128. */
+static void
+choose_canary(uint8_t canary[CERMET_CANARY_BYTES])
+{
+	if (getrandom(canary, CERMET_CANARY_BYTES, GRND_NONBLOCK) == CERMET_CANARY_BYTES)
+		return;
+	/* Only before the kernel's random pool is ready: any irregular pattern will do. */
+	for (int i = 0; i < CERMET_CANARY_BYTES; i++)
+		canary[i] = (uint8_t)(cermet_now_ns() >> (i % 4) ^ i * 151);
+}
+
+bool
+cermet_program_load(struct cermet_program *program, const struct cermet_device *device,
+                    const struct cermet_plan_view *plan, uint32_t number, int64_t timeout_ns,
+                    struct cermet_error *error)
+{
+	const struct cermet_plan_partition *partition = &plan->partitions[number];
+
+	*program = (struct cermet_program){.device = device, .number = number, .timeout_ns = timeout_ns};
+	choose_canary(program->canary);
+	if (!allocate_arrays(program, plan, partition, error) || !create_bos(program, plan, partition, error) ||
+	    !relocate(program, plan, partition, error) || !finish_all(program, error))
+		goto fail;
+	fill_jobs(program, plan, partition);
+	if (!choose_syncs(program, error))
+		goto fail;
+	return true;
+fail:
+	cermet_program_unload(program);
+	return false;
+}
+
+void
+cermet_program_unload(struct cermet_program *program)
+{
+	struct cermet_error ignored;
+
+	for (uint32_t i = 0; program->is_running && i < program->num_bos; i++)
+		if (program->wait_mask >> i & 1)
+			cermet_bo_wait(program->device, &program->bos[i], cermet_now_ns() + program->timeout_ns, &ignored);
+	for (uint32_t i = 0; i < program->num_bos; i++)
+		cermet_bo_destroy(program->device, &program->bos[i]);
+	free(program->inputs);
+	free(program->outputs);
+	free(program->jobs);
+	free(program->tasks);
+	free(program->handles);
+	*program = (struct cermet_program){0};
+}
