@@ -78,6 +78,31 @@ class ConvShape:
         return self.out_width * self.out_height * self.weight_bytes
 
 
+@dataclass(frozen=True)
+class Features:
+    """int8 input of a task. Element (row, column, channel) lies at row * row_step + column * column_step
+    + channel // 16 * surface_step + channel % 16 of data."""
+
+    data: np.ndarray
+    row_step: int
+    column_step: int
+    surface_step: int
+    shape: tuple[int, int, int]
+
+    def nhwc(self) -> np.ndarray:
+        """[rows][columns][channels]."""
+        height, width, channels = self.shape
+        view = np.ndarray((height, width, channels // ATOM_BYTES, ATOM_BYTES), np.int8, self.data.data, 0,
+                          (self.row_step, self.column_step, self.surface_step, 1))
+        return view.reshape(height, width, channels)
+
+
+def rows_of(features: np.ndarray) -> Features:
+    """From a dense [rows][columns][channels] array."""
+    height, width, channels = features.shape
+    return Features(np.ascontiguousarray(features), width * channels, channels, ATOM_BYTES, (height, width, channels))
+
+
 @dataclass
 class Cbuf:
     """What the convolution buffer holds between tasks: reuse bits read this, right or wrong."""
@@ -241,8 +266,8 @@ def check_cbuf(cna: Snapshot, shape: ConvShape, soc: Soc, outcome: TaskOutcome) 
 
 
 def load_features(cna: Snapshot, shape: ConvShape, space: AddressSpace, base: int, cbuf: Cbuf, soc: Soc,
-                  outcome: TaskOutcome) -> np.ndarray:
-    """int8 [rows][columns][channels] as CBUF delivers them. base is TASK_DMA_BASE_ADDR."""
+                  outcome: TaskOutcome) -> Features:
+    """The input as CBUF delivers it. base is TASK_DMA_BASE_ADDR."""
     if shape.data_reuse:
         raw = _reused_features(shape, cbuf, outcome)
     else:
@@ -287,22 +312,22 @@ def _fetch_features(cna: Snapshot, shape: ConvShape, space: AddressSpace, base: 
     return np.concatenate(rows, axis=1)
 
 
-def _unpack(cna: Snapshot, shape: ConvShape, raw: np.ndarray, outcome: TaskOutcome) -> np.ndarray:
-    """Atoms or pixels to [rows][columns][channels], converted."""
+def _unpack(cna: Snapshot, shape: ConvShape, raw: np.ndarray, outcome: TaskOutcome) -> Features:
+    """Atoms, or pixels spread over channels and converted."""
     bypass = cna("CVT_CON0.CVT_BYPASS")
     if not shape.packed_channels:
         if not bypass:
             raise Hang("cna.cvt", "CNA.CVT_CON0: an active converter on feature atoms is unsupported")
-        atoms = raw.view(np.int8).reshape(shape.surfaces, shape.height, shape.width, ATOM_BYTES)
-        return atoms.transpose(1, 2, 0, 3).reshape(shape.height, shape.width, shape.channels)
+        return Features(raw.view(np.int8), shape.width * ATOM_BYTES, ATOM_BYTES,
+                        shape.height * shape.width * ATOM_BYTES, (shape.height, shape.width, shape.channels))
     pixels = raw.reshape(shape.height, shape.width, shape.packed_channels)
     features = np.zeros((shape.height, shape.width, shape.channels), np.int8)
     if bypass:
         features[..., :shape.packed_channels] = pixels.view(np.int8)
-        return features
+        return rows_of(features)
     for lane in range(shape.packed_channels):
         features[..., lane] = convert_lane(cna, pixels[..., lane], lane)
-    return features
+    return rows_of(features)
 
 
 def convert_lane(cna: Snapshot, stored: np.ndarray, lane: int) -> np.ndarray:
@@ -320,11 +345,11 @@ def convert_lane(cna: Snapshot, stored: np.ndarray, lane: int) -> np.ndarray:
     return saturate(value, 8).astype(np.int8)
 
 
-def _with_cbuf_defects(cna: Snapshot, shape: ConvShape, features: np.ndarray, soc: Soc,
-                       outcome: TaskOutcome) -> np.ndarray:
+def _with_cbuf_defects(cna: Snapshot, shape: ConvShape, features: Features, soc: Soc,
+                       outcome: TaskOutcome) -> Features:
     """Wrong data that bank settings are known to give (execution model §7)."""
     if cna("CBUF_CON0.FC_DATA_BANK"):
-        return garbage(features.size).view(np.int8).reshape(features.shape)
+        return rows_of(garbage(int(np.prod(features.shape))).view(np.int8).reshape(features.shape))
     if shape.width != 1 or shape.packed_channels:
         return features
     entries = entries_per_row(shape) * shape.height
@@ -334,10 +359,10 @@ def _with_cbuf_defects(cna: Snapshot, shape: ConvShape, features: np.ndarray, so
     lost = max(1, ceil_div(last_bank - int(0.97 * soc.cbuf.entries_per_bank), entries_per_row(shape)))
     outcome.warn("cna.exact_fit", f"CNA.CBUF_CON0.DATA_BANK: width 1 fills the last bank to more than 97 %, the last "
                  f"{lost} rows are garbage (how many: ASSUMED)")
-    features = features.copy()
-    tail = features[-lost:]
+    rows = features.nhwc().copy()
+    tail = rows[-lost:]
     tail[...] = garbage(tail.size).view(np.int8).reshape(tail.shape)
-    return features
+    return rows_of(rows)
 
 
 def load_weights(cna: Snapshot, shape: ConvShape, space: AddressSpace, base: int, cbuf: Cbuf, soc: Soc,
@@ -400,10 +425,15 @@ def pad_lanes(shape: ConvShape) -> np.ndarray:
     return lanes.view(np.int8)
 
 
+def window_size(shape: ConvShape) -> tuple[int, int]:
+    """Rows and columns that the taps of all outputs reach over."""
+    return ((shape.out_height - 1) * shape.stride_y + (shape.kernel_height - 1) * shape.dilation_y + 1,
+            (shape.out_width - 1) * shape.stride_x + (shape.kernel_width - 1) * shape.dilation_x + 1)
+
+
 def padded_window(shape: ConvShape, features: np.ndarray) -> np.ndarray:
     """int8 [rows][columns][channels] with borders (and the pixels that DECONV inserts) filled in."""
-    rows = (shape.out_height - 1) * shape.stride_y + (shape.kernel_height - 1) * shape.dilation_y + 1
-    columns = (shape.out_width - 1) * shape.stride_x + (shape.kernel_width - 1) * shape.dilation_x + 1
+    rows, columns = window_size(shape)
     window = np.empty((rows, columns, shape.channels), np.int8)
     window[...] = pad_lanes(shape)
     height = max(0, min(shape.height, ceil_div(rows - shape.pad_top, shape.deconv_y)))
@@ -414,6 +444,5 @@ def padded_window(shape: ConvShape, features: np.ndarray) -> np.ndarray:
 
 def window_bytes(shape: ConvShape) -> int:
     """Size of padded_window, to be judged before it is made."""
-    rows = (shape.out_height - 1) * shape.stride_y + (shape.kernel_height - 1) * shape.dilation_y + 1
-    columns = (shape.out_width - 1) * shape.stride_x + (shape.kernel_width - 1) * shape.dilation_x + 1
+    rows, columns = window_size(shape)
     return rows * columns * shape.channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cermet.hw.soc import Soc
-from cermet.sim import cycles, pc
+from cermet.sim import cycles, fast, pc
 from cermet.sim.cna import (
     Cbuf, ConvShape, check_cbuf, check_shape, decode_shape, load_features, load_weights, unpack_weights, window_bytes)
 from cermet.sim.core_mac import Convolution, decode_core
@@ -266,7 +266,9 @@ class Core:
         weights = load_weights(cna, shape, space, base, self.cbuf, self.soc, outcome)
         features = load_features(cna, shape, space, base, self.cbuf, self.soc, outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots.get("DPU_RDMA"), self.lut, space, base, outcome)
-        source = Convolution(shape, settings, features, unpack_weights(shape, weights, self.soc))
+        if fast.run_conv(shape, settings, features, weights, dpu, pipeline, space, cancelled):
+            return
+        source = Convolution(shape, settings, features.nhwc(), unpack_weights(shape, weights, self.soc))
         run_conv(dpu, pipeline, source, space, cancelled)
 
     def _check_kernels(self, shape: ConvShape, channels: int) -> None:
@@ -301,4 +303,6 @@ class Core:
         reads = elements * (2 if dpu.ew.needs_memory and dpu.ew.per_pixel else 1)
         self._spend(max(elements // cycles.DPU_BYTES_PER_CYCLE, cycles.dma_cycles(reads, elements)), outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots["DPU_RDMA"], self.lut, space, base, outcome)
-        run_flying(dpu, pipeline, rdma, space, cancelled)
+        unpooled = rdma.unpool_width * rdma.unpool_height > 1
+        if unpooled or not fast.run_flying(dpu, pipeline, rdma.main, space, cancelled):
+            run_flying(dpu, pipeline, rdma, space, cancelled)

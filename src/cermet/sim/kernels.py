@@ -1,0 +1,97 @@
+"""Binding of libcermet_sim.so (src/simkernels). Calls release the interpreter lock, so cores run in parallel.
+
+CERMET_SIM_PLAIN=1 selects the NumPy definitions instead; results are identical.
+"""
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from typing import Any
+
+import cffi
+import numpy as np
+
+from cermet.paths import library
+
+LIBRARY = "libcermet_sim.so"
+
+# The same declarations as cermet_sim.h; cermet_sim_abi() tells when they have drifted apart.
+DECLARATIONS = """
+struct cermet_sim_linear {
+   const int32_t *alu; const int32_t *mul;
+   int32_t multiply_first; int32_t prelu; int32_t shift, shift_negative; int32_t relu, relux; int32_t relux_limit;
+};
+struct cermet_sim_surfaces { const int8_t *base[2]; int64_t step[2]; int64_t line[2]; };
+struct cermet_sim_post {
+   const int32_t *weight_offset; int32_t truncate, truncate_up;
+   struct cermet_sim_linear bs, bn;
+   int32_t ew; const int32_t *ew_table; const int32_t *ew_vector; struct cermet_sim_surfaces ew_source;
+   int32_t ew_prelu, ew_shift, ew_shift_negative; int32_t ew_relu, ew_relux, ew_relux_limit;
+   int32_t out_scale, out_shift, out_offset, out_away, out_bytes;
+   int8_t *target; int64_t group_bytes, surface_bytes, line_bytes; int32_t surfaces_per_group;
+};
+struct cermet_sim_conv {
+   const int16_t *window; const int16_t *weights; const int32_t *input_sums;
+   int32_t window_width, channels; int32_t out_width, out_channels; int32_t kernel_width, kernel_height;
+   int32_t stride_x, stride_y, dilation_x, dilation_y; int32_t depthwise;
+};
+struct cermet_sim_fill {
+   const int8_t *source; int64_t row_step, column_step, surface_step;
+   int32_t height, width, channels; int32_t rows, columns;
+   int32_t pad_top, pad_left, spread_y, spread_x; const int8_t *lanes;
+};
+int32_t cermet_sim_abi(void);
+void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window);
+void cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums);
+void cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
+                     int16_t *packed);
+void cermet_sim_conv_rows(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int32_t first_row,
+                          int32_t last_row);
+void cermet_sim_flying_rows(const struct cermet_sim_surfaces *source, const struct cermet_sim_post *post,
+                            int32_t width, int32_t first_row, int32_t last_row, int32_t first_surface,
+                            int32_t last_surface);
+void cermet_sim_pool_rows(const int16_t *band, int32_t band_columns, int32_t method, int32_t kernel_width,
+                          int32_t kernel_height, int32_t stride_x, int32_t stride_y, int64_t reciprocal,
+                          int32_t out_width, int32_t rows, int8_t *target, int64_t line_bytes);
+"""
+
+ffi = cffi.FFI()
+ffi.cdef(DECLARATIONS)
+
+EW_NONE, EW_ADD, EW_MAX, EW_MIN, EW_MUL = range(5)
+
+
+def plain_wanted() -> bool:
+    return os.environ.get("CERMET_SIM_PLAIN", "") not in ("", "0")
+
+
+@functools.cache
+def loaded() -> Any:
+    """The library, or None when it is not there (then everything runs in NumPy). Raises OSError when it is broken."""
+    try:
+        path = library(LIBRARY)
+    except FileNotFoundError as error:
+        warnings.warn(f"simulated NPU: running its slow NumPy form: {error}", stacklevel=2)
+        return None
+    lib = ffi.dlopen(str(path))
+    if lib.cermet_sim_abi() != _expected_abi():
+        raise OSError(f"{path}: its structs differ from cermet.sim.kernels; rebuild it")
+    return lib
+
+
+def _expected_abi() -> int:
+    sizes = [ffi.sizeof(f"struct cermet_sim_{name}") for name in ("post", "conv", "fill")]
+    return sizes[0] << 16 | sizes[1] << 8 | sizes[2]
+
+
+def fast_library() -> Any:
+    """The library to use now, or None for the plain form."""
+    return None if plain_wanted() else loaded()
+
+
+def pointer(array: np.ndarray | None, kind: str) -> Any:
+    """Address of an array's first element; the caller keeps the array alive."""
+    if array is None:
+        return ffi.NULL
+    return ffi.cast(f"{kind} *", array.ctypes.data)
