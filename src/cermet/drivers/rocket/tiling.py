@@ -88,13 +88,16 @@ def _direct_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
         banks = weight_banks(soc, min(groups * group_bytes, geometry.weight_bytes))
         if banks < soc.cbuf.banks:
             yield from _plan(soc, geometry, groups * group, soc.cbuf.banks - banks, is_resident=True)
-    groups = min(total_groups, largest)
+    yield from _streamed_plans(soc, geometry, min(total_groups, largest) * group)
+
+
+def _streamed_plans(soc: Soc, geometry: Geometry, part: int) -> Iterator[Plan]:
+    """Weights fetched group by group for each task: one group must fit its banks, or so it is safest."""
+    group_bytes = geometry.kernel_bytes * min(soc.kernel_group, geometry.num_kernels)
     banks = max(soc.cbuf.banks - STREAM_DATA_BANKS, ceil_div(group_bytes, soc.cbuf.bank_bytes))
-    if banks < soc.cbuf.banks:
-        yield from _plan(soc, geometry, groups * group, soc.cbuf.banks - banks, is_resident=False)
-    else:
-        yield from _plan(soc, geometry, groups * group, STREAM_DATA_BANKS, is_resident=False,
-                         assumed=("32 kernels need more than the CBUF, weights stream in parts of a kernel group",))
+    made = list(_plan(soc, geometry, part, soc.cbuf.banks - banks, is_resident=False))
+    yield from made or _plan(soc, geometry, part, STREAM_DATA_BANKS, is_resident=False,
+                             assumed=("a group of 32 kernels is larger than its CBUF banks and streams in parts",))
 
 
 def _part_counts(total: int) -> list[int]:

@@ -74,11 +74,18 @@ class Views:
         """The feature map of the class, in the tensor's own rows and columns where those describe the same pixels."""
         members = self.members(self.root(tensor))
         shapes = [map_shape(subgraph.tensor(t)) for t in members if _is_computed_with(subgraph, t)]
-        shapes = shapes or [map_shape(subgraph.tensor(members[0]))]
+        shapes = shapes or [self._unconstrained(subgraph, members[0])]
         if len({(s.pixels, s.channels) for s in shapes}) > 1:
             raise CompileError(f"tensor {tensor}: views disagree on the layout: {shapes}")
         own = map_shape(subgraph.tensor(tensor))
         return own if (own.pixels, own.channels) == (shapes[0].pixels, shapes[0].channels) else shapes[0]
+
+    def _unconstrained(self, subgraph: Subgraph, root: int) -> MapShape:
+        """What nothing computes with keeps the layout of what it is copied from."""
+        producer = subgraph.producer(root)
+        if producer is not None and producer.inputs[0] is not None:
+            return self.shape(subgraph, producer.inputs[0])
+        return map_shape(subgraph.tensor(root))
 
 
 def needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) -> bool:
