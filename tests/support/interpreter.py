@@ -45,16 +45,55 @@ def run(model: bytes | str | Path, inputs: Sequence[np.ndarray], **options: Any)
 
 
 def run_all(model: bytes | str | Path, inputs: Sequence[np.ndarray], **options: Any) -> dict[str, np.ndarray]:
-    """Every tensor that holds a value after one invocation, by name (intermediate ones too)."""
+    """Every tensor that still holds its value after one invocation, by name (intermediate ones too).
+
+    Tensors that an in-place operation has overwritten are left out: see overwritten_tensors(). To have those as well
+    (an operation's result before a residual ADD), take them from a run of the operation alone.
+    """
     interpreter = make_interpreter(model, preserve_all_tensors=True, **options)
     invoke(interpreter, inputs)
+    stale = overwritten_tensors(interpreter)
     values = {}
     for detail in interpreter.get_tensor_details():
+        if detail["index"] in stale:
+            continue
         try:
             values[detail["name"]] = np.array(interpreter.get_tensor(detail["index"]))
         except ValueError:      # temporaries without contents
             continue
     return values
+
+
+KEEPS_CONTENTS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+
+
+def overwritten_tensors(interpreter: Any) -> set[int]:
+    """Tensors whose memory a later operation has taken for its output.
+
+    preserve_all_tensors does not stop TFLite from letting ADD and others write over their input when they are its last
+    reader, so that such a tensor shows the later operation's result.
+    """
+    stale: set[int] = set()
+    owners: dict[int, set[int]] = {}
+    for op in interpreter._get_ops_details():
+        for tensor in (t for t in op["outputs"] if t >= 0):
+            address = _address(interpreter, tensor)
+            if address is None:
+                continue
+            if op["op_name"] not in KEEPS_CONTENTS:
+                stale |= owners.pop(address, set())
+            owners.setdefault(address, set()).add(tensor)
+        stale -= {t for t in op["outputs"] if t >= 0}
+    return stale
+
+
+def _address(interpreter: Any, tensor: int) -> int | None:
+    """Where a tensor's contents lie; None for tensors without memory."""
+    try:
+        value = interpreter.tensor(tensor)()
+    except ValueError:
+        return None
+    return value.ctypes.data if isinstance(value, np.ndarray) else None
 
 
 def invoke(interpreter: Any, inputs: Sequence[np.ndarray]) -> None:

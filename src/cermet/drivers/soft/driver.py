@@ -67,15 +67,3 @@ class SoftDriver:
             raise SoftError(f"input {number} ({tensor.name}): {value.dtype} {value.shape}, must be "
                             f"{tensor.dtype.value} {tensor.shape}")
         return value
-
-
-def supported_prefix(subgraph: Subgraph, driver: SoftDriver) -> Subgraph:
-    """The part whose operations are not refused and depend on none that is: what the driver can run from the inputs."""
-    known = {t for t, tensor in subgraph.tensors.items() if tensor.is_constant} | set(subgraph.inputs)
-    part: list[Operation] = []
-    for operation in subgraph.operations:
-        reachable = all(t is None or t in known for t in operation.inputs)
-        if reachable and driver.refuse(subgraph, operation) is None:
-            part.append(operation)
-            known.update(operation.outputs)
-    return subgraph.extract(part)
