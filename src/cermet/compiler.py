@@ -108,9 +108,9 @@ def _refusals(subgraph: Subgraph, driver: Driver, options: CompileOptions, fault
 def refuse_by_option(operation: Operation, options: CompileOptions) -> Refusal | None:
     """The operation is named by `deny`, or `allow` names others only."""
     if operation.name in options.deny:
-        return Refusal("deny", f"option deny names {operation.name}")
+        return Refusal("option_deny", f"option deny names {operation.name}")
     if options.allow and operation.name not in options.allow:
-        return Refusal("allow", f"option allow names only {', '.join(sorted(options.allow))}")
+        return Refusal("option_allow", f"option allow names only {', '.join(sorted(options.allow))}")
     return None
 
 
@@ -121,9 +121,9 @@ def refuse_by_tensors(subgraph: Subgraph, operation: Operation) -> Refusal | Non
             continue
         tensor = subgraph.tensor(number)
         if tensor.is_dynamic:
-            return Refusal("dynamic-shape", f"the shape of tensor {tensor.name!r} is known only at run time")
+            return Refusal("shape_is_known", f"the shape of tensor {tensor.name!r} is known only at run time")
         if tensor.is_variable:
-            return Refusal("variable", f"tensor {tensor.name!r} keeps its value between invocations")
+            return Refusal("value_is_not_kept", f"tensor {tensor.name!r} keeps its value between invocations")
     return None
 
 
@@ -149,7 +149,7 @@ def _requested_groups(subgraph: Subgraph, groups: tuple[tuple[int, ...], ...],
             raise CompileRequestError(f"option groups: {operations[index]} stays on the CPU: {refusals[index].reason}")
     members = {index for group in groups for index in group}
     for index in operations.keys() - members - refusals.keys():
-        refusals[index] = Refusal("groups", "option groups leaves it out")
+        refusals[index] = Refusal("option_groups", "option groups leaves it out")
     return list(groups)
 
 
@@ -179,4 +179,4 @@ def _fault(place: str, error: Exception, faults: list[str]) -> Refusal:
         raise error
     text = " ".join(str(error).split()) or type(error).__name__
     faults.append(f"{place}: fault of the compiler, stays on the CPU: {type(error).__name__}: {text}")
-    return Refusal("compiler-fault", f"fault of the compiler: {text}")
+    return Refusal("compiler_fault", f"fault of the compiler: {text}")

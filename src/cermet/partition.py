@@ -101,8 +101,8 @@ def _operations(subgraph: Subgraph, indices: Iterable[int]) -> list[Operation]:
 def refuse_group(operations: list[Operation], min_nodes: int) -> Refusal | None:
     """Why a group of operations, each of which could run on the NPU, stays on the CPU."""
     if all(operation.kind in IDLE_KINDS for operation in operations):
-        return Refusal("idle-group", "no operation next to it runs on the NPU, and alone it computes nothing")
+        return Refusal("group_does_work", "no operation next to it runs on the NPU, and alone it computes nothing")
     if len(operations) < min_nodes:
-        return Refusal("min-partition-nodes",
+        return Refusal("group_has_min_nodes",
                        f"only {len(operations)} operations could run together, min_partition_nodes is {min_nodes}")
     return None

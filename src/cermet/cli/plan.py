@@ -24,7 +24,7 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blob", required=True, type=Path, metavar="FILE", help="subgraph blob (cermet_blob.h)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="plan file to write (cermet_plan.h)")
-    parser.add_argument("--key", metavar="HEX", help="cache key to write into the plan; default: computed")
+    parser.add_argument("--key", metavar="HEX", help="cache key that the caller expects; another one is an error")
     parser.add_argument("--soc", default="rk3588", help="rk3588 (default)")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
                         help="match, allow, deny, min_partition_nodes or groups; may be repeated")
@@ -45,11 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     subgraph = read_blob(blob)
     timings.mark("read blob")
     key = cache_key(blob, arguments.soc, options)
+    check_key(asked_key, key)
     timings.mark("key")
     compiled = compile_subgraph(subgraph, driver, options)
     timings.mark("compile")
-    warn_about_key(asked_key, key)
-    write_atomically(arguments.out, encode_plan(make_plan(compiled, asked_key or key, arguments.soc)))
+    write_atomically(arguments.out, encode_plan(make_plan(compiled, key, arguments.soc)))
     timings.mark("write plan")
     for fault in compiled.faults:
         print(f"cermet plan: {fault}", file=sys.stderr)
@@ -67,9 +67,9 @@ def parse_key(text: str | None) -> bytes | None:
     return bytes.fromhex(text)
 
 
-def warn_about_key(asked: bytes | None, own: bytes) -> None:
+def check_key(asked: bytes | None, own: bytes) -> None:
     """A key that this compiler would not give means that the delegate was built with another compiler."""
     from cermet import build
     if asked is not None and asked != own:
-        print(f"cermet plan: --key {asked.hex()[:16]}... is not the key that this compiler ({build.BUILD_ID}) gives, "
-              f"{own.hex()[:16]}...; the delegate belongs to another build, install both again", file=sys.stderr)
+        raise CermetError(f"--key: {asked.hex()[:16]}... must be {own.hex()[:16]}..., what this compiler "
+                          f"({build.BUILD_ID}) gives; the delegate belongs to another build, install both again")
