@@ -8,7 +8,6 @@ import numpy as np
 PAGE_BYTES = 4096
 ADDRESS_MASK = 0xFFFF_FFFF
 SPACE_BYTES = 1 << 32
-MAX_COPY_BYTES = 64 << 20       # largest stretch copied at once when a cube crosses buffers
 
 
 class IommuFault(Exception):
@@ -119,9 +118,11 @@ class AddressSpace:
         if view is not None:
             return view
         block = np.empty(shape, np.uint8)
-        for index in np.ndindex(*shape[:-1]):
-            address = iova + sum(i * s for i, s in zip(index, strides, strict=False))
-            block[index] = self.read(address & ADDRESS_MASK, shape[-1])
+        lines, steps = merge_dense(shape, strides)
+        rows = block.reshape(lines)
+        for index in np.ndindex(*lines[:-1]):
+            address = iova + sum(i * s for i, s in zip(index, steps, strict=False))
+            rows[index] = self.read(address & ADDRESS_MASK, lines[-1])
         return block
 
     def scatter(self, iova: int, block: np.ndarray, strides: tuple[int, ...]) -> None:
@@ -130,9 +131,19 @@ class AddressSpace:
         if view is not None:
             view[...] = block
             return
-        for index in np.ndindex(*block.shape[:-1]):
-            address = iova + sum(i * s for i, s in zip(index, strides, strict=False))
-            self.write(address & ADDRESS_MASK, block[index])
+        lines, steps = merge_dense(block.shape, strides)
+        rows = np.ascontiguousarray(block).reshape(lines)
+        for index in np.ndindex(*lines[:-1]):
+            address = iova + sum(i * s for i, s in zip(index, steps, strict=False))
+            self.write(address & ADDRESS_MASK, rows[index])
+
+
+def merge_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The same block with trailing axes joined that lie in memory without gaps."""
+    lines, steps = list(shape), list(strides)
+    while len(lines) > 1 and steps[-2] == lines[-1] * steps[-1]:
+        lines[-2:], steps[-2:] = [lines[-2] * lines[-1]], [steps[-1]]
+    return tuple(lines), tuple(steps)
 
 
 def extent(iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
