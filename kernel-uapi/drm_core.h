@@ -43,6 +43,22 @@ struct drm_version {
 	char *desc;
 };
 
+/* The device's unique name; on this node there is none, so the length comes back as 0. */
+struct drm_unique {
+	size_t unique_len;
+	char *unique;
+};
+
+/* Facts about an open file; idx 0 is the caller's own, the only one there is. */
+struct drm_client {
+	int idx;
+	int auth;
+	unsigned long pid;
+	unsigned long uid;
+	unsigned long magic;
+	unsigned long iocs;
+};
+
 struct drm_gem_close {
 	__u32 handle;
 	__u32 pad;
@@ -53,6 +69,23 @@ struct drm_get_cap {
 	__u64 value;
 };
 
+struct drm_gem_flink {
+	__u32 handle;
+	__u32 name;
+};
+
+struct drm_gem_open {
+	__u32 name;
+	__u32 handle;
+	__u64 size;
+};
+
+/* A name for tools to show: at most 64 visible characters. */
+struct drm_set_client_name {
+	__u64 name_len;
+	__u64 name;
+};
+
 struct drm_prime_handle {
 	__u32 handle;
 	__u32 flags;
@@ -60,10 +93,15 @@ struct drm_prime_handle {
 };
 
 #define DRM_IOCTL_VERSION DRM_IOWR(0x00, struct drm_version)
+#define DRM_IOCTL_GET_UNIQUE DRM_IOWR(0x01, struct drm_unique)
+#define DRM_IOCTL_GET_CLIENT DRM_IOWR(0x05, struct drm_client)
 #define DRM_IOCTL_GEM_CLOSE DRM_IOW(0x09, struct drm_gem_close)
+#define DRM_IOCTL_GEM_FLINK DRM_IOWR(0x0a, struct drm_gem_flink)
+#define DRM_IOCTL_GEM_OPEN DRM_IOWR(0x0b, struct drm_gem_open)
 #define DRM_IOCTL_GET_CAP DRM_IOWR(0x0c, struct drm_get_cap)
 #define DRM_IOCTL_PRIME_HANDLE_TO_FD DRM_IOWR(0x2d, struct drm_prime_handle)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE DRM_IOWR(0x2e, struct drm_prime_handle)
+#define DRM_IOCTL_SET_CLIENT_NAME DRM_IOWR(0xd1, struct drm_set_client_name)
 
 #if defined(__cplusplus)
 }

@@ -26,6 +26,11 @@ CERMET_CLIENT_API int cermet_client_ioctl(int fd, unsigned long request, void *a
 /* As mmap(2) on the device. */
 CERMET_CLIENT_API void *cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 
+/* Where the simulated device of `soc` listens: CERMET_SIM_SOCKET, else a place of this installation and user.
+ * 0, or -1 with errno and one line in message. */
+CERMET_CLIENT_API int cermet_client_socket_path(const char *soc, char *path, size_t path_bytes, char *message,
+                                                size_t message_bytes);
+
 /* Whether fd is a simulated device (also when it came by dup, fork or a socket). */
 CERMET_CLIENT_API bool cermet_client_owns(int fd);
 

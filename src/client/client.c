@@ -368,7 +368,7 @@ client_connect(const char *path)
 
    if (fd < 0)
       return -1;
-   memcpy(name.sun_path, path, strlen(path) + 1); /* client_socket_path keeps to the size */
+   memcpy(name.sun_path, path, strlen(path) + 1); /* cermet_client_socket_path keeps to the size */
 
    int error = mark_socket(fd);
    if (!error && connect(fd, (struct sockaddr *)&name, sizeof(name)) != 0)
@@ -448,7 +448,7 @@ cermet_client_open(const char *soc, int flags, char *message, size_t message_byt
 
    if (!soc)
       soc = "rk3588";
-   if (client_socket_path(soc, path, sizeof(path), message, message_bytes) != 0)
+   if (cermet_client_socket_path(soc, path, sizeof(path), message, message_bytes) != 0)
       return -1;
 
    /* A driver that ends just now is replaced by the next attempt; a line in `line` and ENXIO mean that none starts. */

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cermet_client.h"
 #include "client_internal.h"
 
 #if defined(__has_include)
@@ -103,7 +104,7 @@ is_soc_name(const char *soc)
 }
 
 int
-client_socket_path(const char *soc, char *path, size_t path_bytes, char *message, size_t message_bytes)
+cermet_client_socket_path(const char *soc, char *path, size_t path_bytes, char *message, size_t message_bytes)
 {
    const char *given = getenv("CERMET_SIM_SOCKET");
    char folder[CLIENT_PATH_BYTES];

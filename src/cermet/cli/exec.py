@@ -1,0 +1,41 @@
+"""`cermet exec`: run a program that finds a simulated NPU at /dev/accel/accel0."""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from cermet import paths
+from cermet.errors import CermetError
+from cermet.hw.soc import SOCS
+
+EPILOG = """\
+The program is replaced by the command, so its exit status is the command's. A real /dev/accel/accel0 is hidden from it.
+Programs that are statically linked or make system calls themselves (Go) do not see the simulated device."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--soc", choices=sorted(SOCS), help="whose NPU (default: CERMET_SOC, else rk3588)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="what to run")
+
+
+def preload(shim: str, before: str | None) -> str:
+    """The shim in front of what is preloaded already."""
+    return f"{shim}:{before}" if before else shim
+
+
+def run(arguments: argparse.Namespace) -> int:
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise CermetError("exec: no command; usage: cermet exec [--soc S] -- COMMAND...")
+    shim = str(paths.library("libcermet_shim.so"))
+    if any(character in shim for character in " :"):
+        raise CermetError(f"exec: {shim}: LD_PRELOAD cannot name a path with blanks or colons")
+    os.environ["LD_PRELOAD"] = preload(shim, os.environ.get("LD_PRELOAD"))
+    if arguments.soc:
+        os.environ["CERMET_SOC"] = arguments.soc
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise CermetError(f"exec: {command[0]}: {error.strerror}") from None

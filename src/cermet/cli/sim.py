@@ -1,0 +1,56 @@
+"""`cermet sim`: the simulated device in the foreground, with its log on the terminal."""
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+
+from cermet import paths
+from cermet.errors import CermetError
+from cermet.hw.soc import SOCS, soc_by_name
+
+EPILOG = """\
+Programs reach the device through `cermet exec`, the shim or the delegate's option device=sim; they start one by
+themselves when none runs. Set CERMET_SIM_SOCKET for them when --socket is not the default.
+Ctrl-C ends it; its clients see the device go away (ENODEV)."""
+PATH_BYTES = 108
+MESSAGE_BYTES = 512
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--soc", default="rk3588", choices=sorted(SOCS), help="whose NPU (default: rk3588)")
+    parser.add_argument("--socket", metavar="PATH", help="where to listen (default: where clients look for it)")
+    parser.add_argument("--verbose", action="store_true", help="log every call, job and task")
+    parser.add_argument("--on-demand", action="store_true", help="end when the last client is gone")
+    parser.add_argument("--linger", type=seconds, default=2.0, metavar="SECONDS",
+                        help="with --on-demand: how long to wait for another client (default: 2)")
+    parser.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} must be 0 or more, less than 1000000")
+    return value
+
+
+def default_socket(soc: str) -> str:
+    """Where clients of this installation look: asked from the client library itself, so that both agree."""
+    library = ctypes.CDLL(str(paths.library("libcermet_shim.so")))
+    path = ctypes.create_string_buffer(PATH_BYTES)
+    message = ctypes.create_string_buffer(MESSAGE_BYTES)
+    if library.cermet_client_socket_path(soc.encode(), path, PATH_BYTES, message, MESSAGE_BYTES) != 0:
+        raise CermetError(message.value.decode(errors="replace"))
+    return os.fsdecode(path.value)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    # Here, not above: `cermet sim --help` needs neither NumPy nor the simulator.
+    from cermet.kmd import log
+    from cermet.kmd.server import Options, Server, serve
+    from cermet.sim.core import Core
+    log.start(verbose=arguments.verbose)
+    options = Options(arguments.socket or default_socket(arguments.soc), arguments.on_demand, arguments.linger,
+                      arguments.ready_fd)
+    serve(Server(soc_by_name(arguments.soc), Core, options))
+    return 0

@@ -1,0 +1,1 @@
+"""The simulated kernel driver: accel/rocket of mainline Linux as a process of its own."""

@@ -1,0 +1,142 @@
+"""The messages between client and driver, from the client's header. With each request comes a socket for the replies."""
+from __future__ import annotations
+
+import array
+import errno
+import os
+import re
+import socket
+import struct
+from dataclasses import dataclass
+
+import cffi
+
+from cermet import paths
+from cermet.kmd.uapi import declarations, parse_constants, strip_comments
+
+MAX_FDS = 4                                         # of one message, to close what a stranger sends
+CREDENTIALS = struct.Struct("3i")                   # pid, uid, gid
+CONTROL_BYTES = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MAX_FDS * 4)
+
+
+def _load() -> tuple[cffi.FFI, dict[str, int]]:
+    text = paths.header("cermet_protocol.h").read_text()
+    constants = parse_constants(strip_comments(text).replace(" \n", "\n"))
+    structs = re.findall(r"^struct \w+ \{.*?^\};", declarations(text), flags=re.MULTILINE | re.DOTALL)
+    ffi = cffi.FFI()
+    ffi.cdef("\n".join(structs) + "\nssize_t send(int fd, const void *data, size_t bytes, int flags);")
+    return ffi, constants
+
+
+_ffi, _CONSTANTS = _load()
+_libc = _ffi.dlopen(None)
+REQUEST_BYTES = _ffi.sizeof("struct client_request")
+MAGIC, VERSION = _CONSTANTS["CLIENT_MAGIC"], _CONSTANTS["CLIENT_VERSION"]
+OPEN, IOCTL, MMAP = (_CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP"))
+REPLY_DONE, REPLY_WAITING = _CONSTANTS["CLIENT_REPLY_DONE"], _CONSTANTS["CLIENT_REPLY_WAITING"]
+
+
+class ProtocolError(Exception):
+    """A message that no client of ours sends."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call. `request` and `argument` mean what the header says for each kind."""
+
+    kind: int
+    flags: int
+    request: int
+    argument: int
+    protection: int
+    pid: int
+
+
+class ReplyEnd:
+    """Where the answers to one call go. A caller that is gone is no error."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def waiting(self) -> None:
+        self._send(REPLY_WAITING, 0, 0, 0, 0, -1)
+
+    def done(self, error: int, value: int = 0, fd: int = -1, fd_address: int = 0, fd_flags: int = 0) -> None:
+        """The last answer; closes this end, but not fd."""
+        try:
+            self._send(REPLY_DONE, error, value, fd_address, fd_flags, fd)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _send(self, kind: int, error: int, value: int, fd_address: int, fd_flags: int, fd: int) -> None:
+        reply = _ffi.new("struct client_reply *", (MAGIC, kind, error, value, fd_address, int(fd >= 0), fd_flags))
+        if fd < 0:
+            # Not os.write(): the fd is a stranger's, and only a socket that never blocks is acceptable.
+            _libc.send(self._fd, reply, _ffi.sizeof("struct client_reply"), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            return
+        with socket.socket(fileno=os.dup(self._fd)) as channel:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+            channel.sendmsg([bytes(_ffi.buffer(reply))], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def split_control(control: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
+    """(pid of the sender or 0, fds that came along)."""
+    pid, fds = 0, []
+    for level, kind, data in control:
+        if level != socket.SOL_SOCKET:
+            continue
+        if kind == socket.SCM_CREDENTIALS and len(data) >= CREDENTIALS.size:
+            pid = CREDENTIALS.unpack_from(data)[0]
+        elif kind == socket.SCM_RIGHTS:
+            values = array.array("i")
+            values.frombytes(data[:len(data) // values.itemsize * values.itemsize])
+            fds += values
+    return pid, fds
+
+
+def close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def receive(connection: socket.socket) -> tuple[Request, ReplyEnd] | None:
+    """The next request; None at the end. Raises ProtocolError for a message of another kind, all its fds closed."""
+    data, control, _, _ = connection.recvmsg(REQUEST_BYTES + 1, CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
+    pid, fds = split_control(control)
+    if not data and not fds:
+        return None
+    try:
+        request = parse(data, pid, fds)
+    except ProtocolError:
+        close_all(fds)
+        raise
+    close_all(fds[1:])
+    return request, ReplyEnd(fds[0])
+
+
+def parse(data: bytes, pid: int, fds: list[int]) -> Request:
+    if len(data) != REQUEST_BYTES:
+        raise ProtocolError(f"message of {len(data)} bytes, must be {REQUEST_BYTES}")
+    message = _ffi.from_buffer("struct client_request *", data)
+    if message.magic != MAGIC or message.version != VERSION:
+        raise ProtocolError(f"magic {message.magic:#x} version {message.version}, must be {MAGIC:#x} {VERSION}")
+    if not fds:
+        raise ProtocolError("message without a reply socket")
+    if pid <= 0:
+        raise ProtocolError("message without a sender in this pid namespace")
+    return Request(message.kind, message.flags, message.request, message.argument, message.protection, pid)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return int(CREDENTIALS.unpack(data)[1])
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether a socket error only says that the client has left."""
+    return error.errno in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)

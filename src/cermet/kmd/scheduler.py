@@ -1,0 +1,145 @@
+"""Queues and cores: one queue per open file, one job at a time per core, and the rule that picks the core."""
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from cermet.hw.soc import Soc
+from cermet.kmd.job import Job, NpuCore, run_job
+
+log = logging.getLogger("cermet.kmd")
+
+
+class Entity:
+    """The queue of one open file. All fields belong to the scheduler's lock."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Job] = deque()
+        self.in_flight = 0                      # queued and running
+        self.num_queued_tasks = 0
+        self.core: CoreThread | None = None     # where its jobs go while any is in flight
+        self.run_time_ns = 0                    # what the fair policy compares
+
+
+class CoreThread(threading.Thread):
+    """One core with its own scheduler: it takes the next ready job of the entities that chose it."""
+
+    def __init__(self, scheduler: Scheduler, core: NpuCore) -> None:
+        super().__init__(name=f"core{core.index}", daemon=True)
+        self.scheduler = scheduler
+        self.core = core
+        self.load = 0               # jobs queued for it or running on it
+        self.entities: list[Entity] = []
+
+    def run(self) -> None:
+        while (chosen := self.scheduler.next_job(self)) is not None:
+            entity, job = chosen
+            started_ns = time.monotonic_ns()
+            try:
+                error = run_job(self.core, self.scheduler.soc, job, self.scheduler.stopping)
+            except Exception:
+                log.exception("core %d job %d: the driver failed", self.core.index, job.number)
+                error = errno.ECANCELED
+            self.scheduler.finish(entity, job, error, time.monotonic_ns() - started_ns)
+
+
+class Scheduler:
+    """All cores of the device. `lock` is the device's own: jobs, handles and buffers change under it."""
+
+    def __init__(self, soc: Soc, cores: Sequence[NpuCore], lock: threading.RLock) -> None:     # type: ignore[valid-type]
+        self.soc = soc
+        self.stopping = threading.Event()
+        self.changed = threading.Condition(lock)    # type: ignore[arg-type]
+        self.cores = [CoreThread(self, core) for core in cores]
+
+    def start(self) -> None:
+        for core in self.cores:
+            core.start()
+
+    def stop(self) -> None:
+        with self.changed:
+            self.stopping.set()
+            self.changed.notify_all()
+
+    def push(self, entity: Entity, job: Job) -> None:
+        """Queue a job. Its core is chosen when nothing of the entity is in flight: least load, then lowest index."""
+        with self.changed:
+            if entity.in_flight == 0:
+                self._attach(entity, min(self.cores, key=lambda core: (core.load, core.core.index)))
+            assert entity.core is not None
+            entity.queue.append(job)
+            entity.num_queued_tasks += len(job.tasks)
+            entity.in_flight += 1
+            entity.core.load += 1
+            log.debug("job %d: %d tasks, %d in, %d out, queued for core %d", job.number, len(job.tasks),
+                      len(job.in_bos), len(job.out_bos), entity.core.core.index)
+            self.changed.notify_all()
+
+    def _attach(self, entity: Entity, core: CoreThread) -> None:
+        if entity.core is not None:
+            entity.core.entities.remove(entity)
+        entity.core = core
+        # A newcomer starts level with the others: time slept is no credit.
+        entity.run_time_ns = max(entity.run_time_ns, min((other.run_time_ns for other in core.entities), default=0))
+        core.entities.append(entity)
+
+    def next_job(self, core: CoreThread) -> tuple[Entity, Job] | None:
+        """Waits for a job whose dependencies are done, of the entity that has run least; None: the device stops."""
+        with self.changed:
+            while not self.stopping.is_set():
+                ready = [entity for entity in core.entities if entity.queue and entity.queue[0].is_ready()]
+                if ready:
+                    entity = min(ready, key=lambda entity: entity.run_time_ns)
+                    job = entity.queue.popleft()
+                    entity.num_queued_tasks -= len(job.tasks)
+                    self.changed.notify_all()       # who waits for the queue to be handed over
+                    return entity, job
+                self.changed.wait()
+        return None
+
+    def finish(self, entity: Entity, job: Job, error: int, spent_ns: int) -> None:
+        """The job is over: signal, let go of its buffers, see who can run now."""
+        with self.changed:
+            assert entity.core is not None
+            entity.run_time_ns += spent_ns
+            entity.in_flight -= 1
+            entity.core.load -= 1
+            job.fence.signal(error)
+            self._release(job)
+            self.changed.notify_all()
+
+    def _release(self, job: Job) -> None:
+        for bo in (*job.in_bos, *job.out_bos):
+            bo.put()
+        job.in_bos, job.out_bos = [], []
+
+    def drop_queue(self, entity: Entity) -> int:
+        """Forget what has not started: fences signal ESRCH. How many."""
+        with self.changed:
+            dropped = list(entity.queue)
+            entity.queue.clear()
+            entity.num_queued_tasks = 0
+            for job in dropped:
+                entity.in_flight -= 1
+                if entity.core is not None:
+                    entity.core.load -= 1
+                job.fence.signal(errno.ESRCH)
+                self._release(job)
+            self.changed.notify_all()
+            return len(dropped)
+
+    def wait_handed_over(self, entity: Entity, timeout_s: float | None) -> bool:
+        """Whether the whole queue was given to the hardware in time."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not entity.queue or self.stopping.is_set(), timeout_s)
+
+    def detach(self, entity: Entity) -> None:
+        """The file is gone. A job that still runs keeps the entity until it ends."""
+        with self.changed:
+            self.changed.wait_for(lambda: entity.in_flight == 0 or self.stopping.is_set())
+            if entity.core is not None and entity in entity.core.entities:
+                entity.core.entities.remove(entity)
