@@ -10,8 +10,8 @@ from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
-from cermet.drivers.rocket.convolution_task import Addend, Convolution, emit_convolution
-from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
+from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
+from cermet.drivers.rocket.dpu import Stage, Stages
 from cermet.drivers.rocket.geometry import Geometry, mac_cycles
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
@@ -118,36 +118,35 @@ def convolution_tasks(context: Context, operation: Operation, geometry: Geometry
 
 
 def place_convolution(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap,
-                      target: FeatureMap, layer: Layer, numbers: Requantisation,
-                      addend: Addend | None = None, elementwise: Elementwise | None = None) -> Convolution:
+                      target: FeatureMap, layer: Layer, numbers: Requantisation) -> Convolution:
     """Constants of a convolution put into buffers, and what its tasks share."""
+    weights, bs, zero_point = place_layer(context, operation, geometry, layer, numbers.multipliers, numbers.bs_shift)
+    channels = geometry.aligned_output_channels(context.soc)
+    stages = Stages(bs, _bn(context, operation, channels, numbers), None, numbers.out)
+    target = replace(target, height=geometry.output_height, width=geometry.output_width)
+    return Convolution(context.soc, geometry, source, target, weights, stages, zero_point)
+
+
+def place_layer(context: Context, operation: Operation, geometry: Geometry, layer: Layer,
+                multipliers: np.ndarray | None, shift: int) -> tuple[Address, Stage, int | None]:
+    """(weights, BS, weight zero point): the zero point is None when the operands hold one per channel.
+
+    multipliers   of BS: one, one per channel, or None for none
+    """
     pack = pack_depthwise if geometry.is_depthwise else pack_direct
     packed = context.constant(f"weights {operation.index}", pack(layer.weights, context.soc))
-    stages, zero_point = _stages(context, operation, geometry, layer, numbers)
-    target = replace(target, height=geometry.output_height, width=geometry.output_width)
-    stages = replace(stages, ew=elementwise)
-    return Convolution(context.soc, geometry, source, target, packed, stages, zero_point, addend)
-
-
-def _stages(context: Context, operation: Operation, geometry: Geometry, layer: Layer,
-            numbers: Requantisation) -> tuple[Stages, int | None]:
-    """BS, BN and OUT_CVT with their operands; and the weight zero point when all channels share one register."""
     channels = geometry.aligned_output_channels(context.soc)
     name = f"operands {operation.index}"
-    per_channel = numbers.multipliers is not None and len(numbers.multipliers) > 1
-    if per_channel or not layer.weights.has_one_zero_point:
-        multipliers = numbers.multipliers if numbers.multipliers is not None else np.ones(1, np.int16)
-        multipliers = np.broadcast_to(multipliers, layer.bias.shape)
-        data = pack_blocks(layer.bias, -layer.weights.zero_points, multipliers, channels)
-        bs = Stage(add_from_memory=True, multiplier_from_memory=True, shift=numbers.bs_shift,
-                   operands=context.constant(name, data), data_use=dpu.USE_BLOCK)
-        zero_point = None
-    else:
-        single = None if numbers.multipliers is None else int(numbers.multipliers[0])
-        bs = Stage(add_from_memory=True, multiplier=single, shift=numbers.bs_shift,
-                   operands=context.constant(name, pack_bias(layer.bias, channels)), data_use=dpu.USE_ALU)
-        zero_point = int(layer.weights.zero_points[0])
-    return Stages(bs, _bn(context, operation, channels, numbers), None, numbers.out), zero_point
+    if layer.weights.has_one_zero_point and (multipliers is None or len(multipliers) == 1):
+        operands = context.constant(name, pack_bias(layer.bias, channels))
+        single = None if multipliers is None else int(multipliers[0])
+        bs = Stage(add_from_memory=True, multiplier=single, shift=shift, operands=operands, data_use=dpu.USE_ALU)
+        return packed, bs, int(layer.weights.zero_points[0])
+    each = np.broadcast_to(multipliers if multipliers is not None else np.ones(1, np.int16), layer.bias.shape)
+    operands = context.constant(name, pack_blocks(layer.bias, -layer.weights.zero_points, each, channels))
+    bs = Stage(add_from_memory=True, multiplier_from_memory=True, shift=shift, operands=operands,
+               data_use=dpu.USE_BLOCK)
+    return packed, bs, None
 
 
 def _bn(context: Context, operation: Operation, channels: int, numbers: Requantisation) -> Stage:

@@ -72,8 +72,6 @@ class Elementwise:
     offset, scale, shift   operand converter: (e + offset) * scale >> shift
     relu, relux            clamp of the result below at 0, above at relux (RELUX: trm)
     algo, multiplies       ALU algorithm, or a multiplication instead
-    even, odd              addresses of the operand's surfaces 0 and 1 when MRDMA and ERDMA share them behind a
-                           convolution (COMB_USE 5); for a stand-alone task `even` is the main operand, `odd` the second
     """
 
     offset: int
@@ -107,10 +105,7 @@ class OutputConverter:
 
 @dataclass(frozen=True)
 class Stages:
-    """Everything between the accumulator (or MRDMA) and the output bytes.
-
-    weight_zero_points   -zw for all channels (OW_OP), used when the operands do not carry one per channel
-    """
+    """Everything between the accumulator (or MRDMA) and the output bytes."""
 
     bs: Stage = BYPASSED
     bn: Stage = BYPASSED

@@ -1,14 +1,19 @@
 """The driver of Rockchip NPUs behind the interface that all drivers share."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
 from cermet.drivers.base import CompileError, CompileOptions, Program, Refusal
 from cermet.drivers.rocket.assemble import assemble
 from cermet.drivers.rocket.context import Context
+from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.operations import OPERATIONS
+from cermet.drivers.rocket.passes.fuse_add import fuse_adds
+from cermet.drivers.rocket.passes.reload_weights import reload_weights
+from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Query, first_refusal
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Kind, Operation
@@ -33,10 +38,20 @@ class RocketDriver:
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug)."""
         context = Context(self.soc, subgraph, options)
-        tasks = []
+        with _place("pass fuse_adds"):
+            fused = fuse_adds(subgraph)
+        hosts = {made.convolution.index for made in fused.values()}
+        tasks: list[TaskProgram] = []
         for operation in subgraph.operations:
-            tasks += _lower(context, operation)
-        return assemble(context, tasks)
+            with _place(f"lowering of {operation}"):
+                if operation.index in fused:
+                    tasks += lower_fused_add(context, fused[operation.index])
+                elif operation.index not in hosts:
+                    tasks += OPERATIONS[operation.kind].lower(context, operation)
+        with _place("pass reload_weights"):
+            tasks = reload_weights(tasks, self.soc.registers)
+        with _place("assemble"):
+            return assemble(context, tasks)
 
     def execute(self, subgraph: Subgraph, inputs: Mapping[int, np.ndarray],
                 options: CompileOptions | None = None) -> dict[int, np.ndarray]:
@@ -45,13 +60,15 @@ class RocketDriver:
         return run_program(self.soc, subgraph, self.compile(subgraph, options or CompileOptions()), inputs)
 
 
-def _lower(context: Context, operation: Operation) -> list:
+@contextmanager
+def _place(place: str) -> Iterator[None]:
+    """Whatever a step raises is our bug and gets the place's name."""
     try:
-        return OPERATIONS[operation.kind].lower(context, operation)
+        yield
     except CompileError:
         raise
     except Exception as error:
-        raise CompileError(f"lowering of {operation}: {error}") from error
+        raise CompileError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 def _unknown(operation: Operation) -> str:

@@ -1,0 +1,1 @@
+"""Decisions about a whole program that are taken before its operations become tasks."""
