@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cermet import paths
 from cermet.drivers.base import Refusal
 from cermet.frontend.tflite_file import load
 from cermet.ir.operation import Kind, Operation
@@ -17,6 +16,7 @@ from cermet.ir.tensor import DType, Tensor
 from cermet.partition import group_nodes, partition, refuse_group
 from tests.support.interpreter import load_delegate, make_interpreter
 
+ROOT = Path(__file__).resolve().parents[2]
 CLAIMS_PER_MODEL = 12
 BRANCHING_MODELS = ("mobilenet_v2_1.0_224_quant", "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29_no_metadata",
                     "yolo-fastest-1.1-coco80-int8", "deeplabv3_mnv2_dm05_pascal_quant", "v2_vad", "split_concat",
@@ -93,7 +93,7 @@ def preview_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler")
     source = Path(__file__).with_name("preview_delegate.c")
     library = tmp_path_factory.mktemp("preview") / "libpreview.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, f"-I{paths.SOURCE_TREE / 'delegate'}"], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source, f"-I{ROOT / 'delegate'}"], check=True)
     return library
 
 

@@ -18,11 +18,13 @@ import numpy as np
 from cermet import interpreter, paths
 from cermet.errors import CermetError
 from cermet.frontend.tflite_file import load
+from cermet.hw.soc import soc_by_name
 from cermet.ir.macs import count_macs
 from cermet.program.cache import Cache
 from cermet.program.plan import Plan
 
 TOP = 5
+TASK_INTERRUPT_US = 34      # between two tasks of a job on mainline: 27 to 41 us were measured
 INVOKES = 3     # the fastest is shown: the first one also fills caches and starts the simulated device's workers
 
 
@@ -34,7 +36,9 @@ class Coverage:
     nodes_npu: int
     macs_share: float
     partitions: int
-    npu_ms: float       # what the compiler expects at the SoC's full clock
+    tasks: int
+    npu_ms: float       # what the compiler expects at clock_mhz, the SoC's full clock
+    clock_mhz: int
 
     def __str__(self) -> str:
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
@@ -146,13 +150,9 @@ def coverage(model: Path, plan: Plan) -> Coverage:
     for partition in plan.partitions:
         tasks += cast(list[dict[str, Any]], partition.program.debug.get("tasks", []))
     share = sum(count for count, on_npu in zip(macs, taken, strict=True) if on_npu) / max(sum(macs), 1)
-    return Coverage(len(taken), sum(taken), share, len(plan.partitions), expected_ms(plan, tasks))
-
-
-def expected_ms(plan: Plan, tasks: list[dict[str, Any]]) -> float:
-    """Cycles that the compiler expects, at the SoC's full clock; without the kernel's time between tasks."""
-    from cermet.hw.soc import soc_by_name
-    return sum(float(task["cycles"]) for task in tasks) / (soc_by_name(plan.soc).clock_mhz * 1000)
+    clock_mhz = soc_by_name(plan.soc).clock_mhz
+    npu_ms = sum(float(task["cycles"]) for task in tasks) / (clock_mhz * 1000)
+    return Coverage(len(taken), sum(taken), share, len(plan.partitions), len(tasks), npu_ms, clock_mhz)
 
 
 def show(title: str, name: str, outcome: Outcome, device: str) -> None:
@@ -162,8 +162,10 @@ def show(title: str, name: str, outcome: Outcome, device: str) -> None:
         print(f"  {probability:6.1%}  {label}")
     print(f"  on the NPU   {outcome.coverage}")
     print(f"  compile      {outcome.cold_s:.2f} s the first time, {outcome.warm_s * 1000:.0f} ms from the cache")
-    print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else "") +
-          f"; estimate for the NPU itself: {outcome.coverage.npu_ms:.1f} ms")
+    print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else ""))
+    covered = outcome.coverage
+    print(f"  estimate     {covered.npu_ms:.1f} ms on an NPU at {covered.clock_mhz} MHz, and {covered.tasks} task "
+          f"interrupts of about {TASK_INTERRUPT_US} us in the kernel")
 
 
 def next_steps(model: str) -> str:
