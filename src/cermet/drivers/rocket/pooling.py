@@ -174,7 +174,7 @@ def lower_mean(context: Context, operation: Operation) -> list[TaskProgram]:
                            context.options.match)
     if shape is None or numbers is None:
         raise CompileError(f"lowering of {operation}: a rule should have refused it")
-    bias = -source.zero_point * source.surface_atoms * numbers.weight
+    bias = -source.zero_point * source.surface_atoms * numbers.weight + numbers.extra_bias
     plane = replace(source, height=shape.y, width=shape.x)
     return _region_tasks(context, operation, global_region(shape), plane, target, numbers.weight, bias,
                          mean_stages(numbers, target.zero_point), is_only=True)

@@ -18,6 +18,7 @@ SMALLEST_NORMAL = 16384
 LARGEST_WEIGHT = 127
 LARGEST_SHIFT = 63
 STEPS = 256.0
+TIE_WEIGHT, TIE_SHIFT = 64, 15
 MAX_MULTIPLIER_ERROR = 0.25     # output steps, see mean_gain
 
 
@@ -82,10 +83,15 @@ def scaling_gain(real: float) -> Gain:
 
 @dataclass(frozen=True)
 class MeanGain:
-    """Register values of a MEAN. gain: BS's when second_shift is given (OUT_CVT's right shift), else OUT_CVT's."""
+    """Register values of a MEAN.
+
+    gain          of BS when second_shift (OUT_CVT's right shift) is given, else of OUT_CVT
+    extra_bias    added to weight * sum so that BS's ties go up as TFLite's do, too little to move anything else
+    """
 
     gain: Gain
     second_shift: int | None = None
+    extra_bias: int = 0
 
     @property
     def weight(self) -> int:
@@ -102,16 +108,26 @@ def mean_gain(ratio: float, pixels: int, match: str) -> MeanGain | None:
     """
     fraction, right = _tflite_mean_multiplier(ratio, pixels)
     if match == "tflite" and 1 <= right <= LARGEST_SHIFT:
-        made, wanted, steps = scaling_gain(fraction), fraction, 2.0 ** -right
-        chosen = MeanGain(made, right)
+        wanted, steps = fraction, 2.0 ** -right
+        chosen = _first_of_two(fraction, right)
     else:
         wanted, steps = ratio / pixels, 1.0
-        made = scaling_gain(wanted)
-        chosen = MeanGain(made)
+        chosen = MeanGain(scaling_gain(wanted))
     # A result is fewer than 256 steps from the zero point, or saturates; no sum is above 255 * pixels.
     reach = min(STEPS, 255 * pixels * ratio / pixels)
-    error = abs(made.real - wanted) * steps / (ratio / pixels) * reach
+    error = abs(chosen.gain.real - wanted) * steps / (ratio / pixels) * reach
     return chosen if error < MAX_MULTIPLIER_ERROR else None
+
+
+def _first_of_two(fraction: float, right: int) -> MeanGain:
+    """BS's part. A fraction m / 2**k makes ties of the first rounding common: BS would round them to even, TFLite up.
+
+    With weight 64 and m below 64, a bias of 1 adds less than 2**-k: ties go up, whatever is 2**-k away stays there.
+    """
+    gain = Gain(TIE_WEIGHT, round(fraction * 2 ** TIE_SHIFT), TIE_SHIFT + TIE_WEIGHT.bit_length() - 1)
+    if (fraction * TIE_WEIGHT).is_integer():
+        return MeanGain(gain, right, extra_bias=1)
+    return MeanGain(scaling_gain(fraction), right)
 
 
 def _tflite_mean_multiplier(ratio: float, pixels: int) -> tuple[float, int]:
