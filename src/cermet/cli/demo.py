@@ -164,8 +164,9 @@ def show(title: str, name: str, outcome: Outcome, device: str) -> None:
     print(f"  compile      {outcome.cold_s:.2f} s the first time, {outcome.warm_s * 1000:.0f} ms from the cache")
     print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else ""))
     covered = outcome.coverage
-    print(f"  estimate     {covered.npu_ms:.1f} ms on an NPU at {covered.clock_mhz} MHz, and {covered.tasks} task "
-          f"interrupts of about {TASK_INTERRUPT_US} us in the kernel")
+    interrupts_ms = covered.tasks * TASK_INTERRUPT_US / 1000
+    print(f"  on a board   {covered.npu_ms + interrupts_ms:.1f} ms estimated: {covered.npu_ms:.1f} ms of NPU at "
+          f"{covered.clock_mhz} MHz, {interrupts_ms:.1f} ms for {covered.tasks} task interrupts")
 
 
 def next_steps(model: str) -> str:
