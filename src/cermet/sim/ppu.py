@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from cermet.sim.kernels import fast_library, pointer
 from cermet.sim.memory import AddressSpace
 from cermet.sim.outcome import Cancelled, Hang, TaskOutcome
 from cermet.sim.registers import Snapshot
@@ -124,24 +126,27 @@ def run_pool(pool: Pool, space: AddressSpace, cancelled: Callable[[], bool]) -> 
     """Pool surface by surface in bands of rows."""
     columns = (pool.out_width - 1) * pool.stride_x + pool.kernel_width
     step = max(1, CHUNK_ELEMENTS // (columns * pool.stride_y * ATOM_BYTES))
+    lib = fast_library() if -128 <= pool.pad_value <= 127 else None
     for surface in range(pool.surfaces):
         for row in range(0, pool.out_height, step):
             if cancelled():
                 raise Cancelled
             last = min(pool.out_height, row + step)
-            result = _pool_rows(pool, _input_band(pool, space, surface, row, last), last - row)
+            band = input_band(pool, space, surface, row, last)
+            result = _pool_compiled(lib, pool, band, last - row) if lib else pool_rows(pool, band, last - row)
             at = pool.target + surface * pool.out_surface_bytes + row * pool.out_line_bytes
             block = result.view(np.uint8).reshape(last - row, pool.out_width * ATOM_BYTES)
             space.scatter(at, block, (pool.out_line_bytes, 1))
 
 
-def _input_band(pool: Pool, space: AddressSpace, surface: int, row: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Padded int64 [rows][columns][16] for output rows row..last, and which of its taps are real."""
+def input_band(pool: Pool, space: AddressSpace, surface: int, row: int, last: int) -> np.ndarray:
+    """int64 [rows][columns][16] for output rows row..last. Padded taps hold the pad value in averages; MAX and MIN
+    ignore them, so there they hold what cannot win."""
     first = row * pool.stride_y - pool.pad_top
     rows = (last - row - 1) * pool.stride_y + pool.kernel_height
     columns = (pool.out_width - 1) * pool.stride_x + pool.kernel_width
-    band = np.full((rows, columns, ATOM_BYTES), pool.pad_value, np.int64)
-    real = np.zeros((rows, columns, 1), bool)
+    outside = {AVERAGE: pool.pad_value, MAXIMUM: -128, MINIMUM: 127}[pool.method]
+    band = np.full((rows, columns, ATOM_BYTES), outside, np.int64 if abs(outside) > 128 else np.int16)
     top, bottom = max(first, 0), min(first + rows, pool.height)
     right = min(pool.width, columns - pool.pad_left)
     if bottom > top and right > 0:
@@ -149,15 +154,21 @@ def _input_band(pool: Pool, space: AddressSpace, surface: int, row: int, last: i
         raw = space.gather(at, (bottom - top, right * ATOM_BYTES), (pool.line_bytes, 1))
         values = np.ascontiguousarray(raw).view(np.int8).reshape(bottom - top, right, ATOM_BYTES)
         band[top - first:bottom - first, pool.pad_left:pool.pad_left + right] = values
-        real[top - first:bottom - first, pool.pad_left:pool.pad_left + right] = True
-    return band, real
+    return band
 
 
-def _pool_rows(pool: Pool, band: tuple[np.ndarray, np.ndarray], rows: int) -> np.ndarray:
-    values, real = band
-    if pool.method != AVERAGE:
-        ignored = np.int64(-128 if pool.method == MAXIMUM else 127)
-        values = np.where(real, values, ignored)
+def _pool_compiled(lib: Any, pool: Pool, band: np.ndarray, rows: int) -> np.ndarray:
+    result = np.empty((rows, pool.out_width, ATOM_BYTES), np.int8)
+    lib.cermet_sim_pool_rows(
+        pointer(band, "const int16_t"), band.shape[1], pool.method, pool.kernel_width, pool.kernel_height,
+        pool.stride_x, pool.stride_y, pool.reciprocal, pool.out_width, rows, pointer(result, "int8_t"),
+        pool.out_width * ATOM_BYTES)
+    return result
+
+
+def pool_rows(pool: Pool, band: np.ndarray, rows: int) -> np.ndarray:
+    """Plain form: int8 [rows][columns][16]."""
+    values = band.astype(np.int64)
     result: np.ndarray | None = None
     for y in range(pool.kernel_height):
         for x in range(pool.kernel_width):
