@@ -56,10 +56,10 @@ def measure(model: pathlib.Path, repeat: int) -> dict[str, float]:
     """Seconds by column."""
     def cold() -> None:
         with tempfile.TemporaryDirectory() as cache:
-            interpreter.make_interpreter(model, {"device": "sim", "cache_dir": cache})
+            interpreter.make_interpreter(model, {"device": "sim", "cache_dir": cache, "log_level": "error"})
 
     with tempfile.TemporaryDirectory() as cache:
-        options = {"device": "sim", "cache_dir": cache}
+        options = {"device": "sim", "cache_dir": cache, "log_level": "error"}
         made = interpreter.make_interpreter(model, options)     # keeps the simulated device alive, fills the cache
         fill_inputs(made)
         made.invoke()
