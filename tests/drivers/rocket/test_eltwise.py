@@ -26,7 +26,7 @@ RATIOS = ((1.0, 1.0), (0.5, 0.5), (0.75, 0.75), (0.37, 1.21), (1.0, 0.001), (0.0
 ACTIVATION_NAMES = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 CASES = pairwise({"shape": SHAPES, "ratio": RATIOS, "dtype": ("int8", "uint8"), "activation": ACTIVATION_NAMES,
                   "zero": (0, 1, 2, 3), "output_zero": (0, 1, 2, 3)}, lambda case: True, seed=4)
-measured: list[Measured] = []
+measured: dict[str, list[Measured]] = {"wild scales": [], "ordinary scales": []}
 
 
 def _rng(case: object) -> np.random.Generator:
@@ -48,7 +48,7 @@ def test_sums_are_within_one_step(case: Case) -> None:
     zeros = (points[case["zero"]], points[3 - case["zero"]], points[case["output_zero"]])
     model = _scaled_add(case["shape"], (0.05 * first, 0.05 * second, 0.05), zeros, case["dtype"], case["activation"])
     result = measure(model, _rng(case))
-    measured.append(result)
+    measured["wild scales"].append(result)
     assert result.from_exact.max() <= 1
     assert result.from_tflite.max() <= 1
 
@@ -59,7 +59,7 @@ def test_ordinary_scales_are_equal_to_tflite_nearly_everywhere(dtype: str, activ
     rng = _rng((dtype, activation))
     results = [measure(model_builder.add(rng, (1, 31, 17, 48), dtype=dtype, activation=activation), rng)
                for _ in range(8)]
-    measured.extend(results)
+    measured["ordinary scales"] += results
     differing = np.mean([(r.from_tflite > 0).mean() for r in results])
     assert max(r.from_exact.max() for r in results) <= 1
     # The bound |D| is below 1e-4 steps for ratios near 1: about twice that share of all sums lies so near to a tie.
@@ -216,5 +216,6 @@ def test_reasons_of_refused_additions() -> None:
 
 def test_summary(record_table: Callable[[str, dict[str, object]], None]) -> None:
     """Not a check: the table of how often sums differ."""
-    if measured:
-        record_table("element-wise and pooling", summary("ADD", measured))
+    for name, results in measured.items():
+        if results:
+            record_table("element-wise and pooling", summary(f"ADD, {name}", results))

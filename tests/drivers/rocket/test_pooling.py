@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cermet.drivers.base import CompileOptions, Program
+from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.max_pooling import pairs_see_every_pixel, shifts
 from cermet.drivers.rocket.pooling import global_shape, regions
 from cermet.drivers.rocket.pooling_arithmetic import division_gain, mean_gain, scaling_gain
+from cermet.hw.soc import RK3588
 from cermet.ir.fixed_point import multiply_by_quantised_multiplier, quantize_multiplier
 from cermet.ir.operation import Padding, Pair, Window
-from tests.drivers.rocket.grid import Case, case_id, pairwise, run
+from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
 from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
 from tests.support import interpreter, model_builder
 from tests.support.model_builder import Model, TensorSpec
@@ -126,6 +129,29 @@ def test_number_of_tasks_of_an_average(kernel: int, stride: int, padding: str, t
     model = model_builder.pool(_rng(0), (1, 14, 14, 32), "AVERAGE", (kernel, kernel), stride=(stride, stride),
                                padding=padding)
     assert num_tasks(model) == tasks
+
+
+def test_registers_of_a_rectangle_in_the_middle() -> None:
+    """Window reads and writes with a notch, as data layouts §3 and §4 have them: 12x12 of 14x14 outputs."""
+    program = RocketDriver(RK3588).compile(
+        subgraph_of(model_builder.pool(_rng(4), (1, 14, 14, 20), "AVERAGE", (3, 3), stride=(1, 1), padding="SAME")),
+        CompileOptions())
+    layers = [task["layer"] for task in program.debug["tasks"]]     # type: ignore[index,attr-defined]
+    assert layers[3:6] == [f"operation 0 (average_pool_2d), 12x{columns} outputs at (1, {first})"
+                           for columns, first in ((1, 0), (12, 1), (1, 13))]
+    left, middle = (_registers(program, i) for i in (3, 4))
+    assert middle[0x100C] == 3 and middle[0x4038] == 2 << 16 | 2                        # all columns read, 12 written
+    assert left[0x100C] == 3 | 1 << 29 and left[0x4038] == 13 << 16 | 13                # 2 columns read, 1 written
+    assert (left[0x107C], left[0x1080]) == (14, 14 * 14 - 2)
+    assert (left[0x1068], middle[0x1068]) == (1 << 4, 0)
+    assert {r[0x1184] for r in (left, middle)} == {0}
+    assert {r[0x4024] for r in (left, middle)} == {14 * 14 << 4}
+
+
+def _registers(program: Program, index: int) -> dict[int, int]:
+    task = program.tasks[index]
+    words = np.frombuffer(program.bos[task.bo].data, "<u8", task.num_words, task.offset_bytes).tolist()
+    return {word & 0xFFFF: word >> 16 & 0xFFFFFFFF for word in words[:-4]}
 
 
 # ---- mean ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ within 1/2 + 1/2 output steps of the exact real-valued sum, so never more than 1
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,6 +75,7 @@ class AddRange:
         return max(self.zero_points[operand] + 128, 127 - self.zero_points[operand])
 
 
+@lru_cache(maxsize=256)
 def add_arithmetic(first_ratio: float, second_ratio: float, limits: AddRange) -> AddArithmetic | None:
     """The choice with the smallest error bound, None when that is not below half an output step.
 

@@ -43,6 +43,7 @@ from cermet.ir.operation import Operation, Pair, Window
 
 LOWEST = -128
 MAX_SURFACES = MAX_CUBE // ATOM_BYTES
+LARGEST_JOINED = 64     # larger windows pay one task more; looking at all their pixels would take long
 
 
 def selection_stride(window: Window, height: int, width: int) -> Pair:
@@ -66,6 +67,8 @@ def pairs_see_every_pixel(size: int, kernel: int, stride: int, pad: int, output_
     The maximum of pixels i and i + 1 is there for i = 0..size - 2 only: the pairs that stick out at either end, which
     would hold the first and the last pixel, are missing. True when every window has its pixels from other pairs.
     """
+    if kernel > LARGEST_JOINED:
+        return False
     offsets = {0}
     for shift in shifts(kernel)[1:]:
         offsets |= {offset + shift for offset in offsets}
