@@ -45,23 +45,18 @@ def run(model: bytes | str | Path, inputs: Sequence[np.ndarray], **options: Any)
 
 
 def run_all(model: bytes | str | Path, inputs: Sequence[np.ndarray], **options: Any) -> dict[str, np.ndarray]:
-    """Every tensor that still holds its value after one invocation, by name (intermediate ones too).
+    """Inputs and operations' outputs that still hold their value after one invocation, by name.
 
     Tensors that an in-place operation has overwritten are left out: see overwritten_tensors(). To have those as well
     (an operation's result before a residual ADD), take them from a run of the operation alone.
     """
     interpreter = make_interpreter(model, preserve_all_tensors=True, **options)
     invoke(interpreter, inputs)
-    stale = overwritten_tensors(interpreter)
-    values = {}
-    for detail in interpreter.get_tensor_details():
-        if detail["index"] in stale:
-            continue
-        try:
-            values[detail["name"]] = np.array(interpreter.get_tensor(detail["index"]))
-        except ValueError:      # temporaries without contents
-            continue
-    return values
+    wanted = {d["index"] for d in interpreter.get_input_details()}
+    wanted |= {t for op in interpreter._get_ops_details() for t in _numeric_outputs(interpreter, op)}
+    wanted -= overwritten_tensors(interpreter)
+    return {d["name"]: np.array(interpreter.get_tensor(d["index"])) for d in interpreter.get_tensor_details()
+            if d["index"] in wanted}
 
 
 KEEPS_CONTENTS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
@@ -76,7 +71,7 @@ def overwritten_tensors(interpreter: Any) -> set[int]:
     stale: set[int] = set()
     owners: dict[int, set[int]] = {}
     for op in interpreter._get_ops_details():
-        for tensor in (t for t in op["outputs"] if t >= 0):
+        for tensor in _numeric_outputs(interpreter, op):
             address = _address(interpreter, tensor)
             if address is None:
                 continue
@@ -85,6 +80,12 @@ def overwritten_tensors(interpreter: Any) -> set[int]:
             owners.setdefault(address, set()).add(tensor)
         stale -= {t for t in op["outputs"] if t >= 0}
     return stale
+
+
+def _numeric_outputs(interpreter: Any, op: dict[str, Any]) -> list[int]:
+    """Outputs with numbers in them: asking for a resource handle's contents crashes."""
+    details = {d["index"]: d for d in interpreter.get_tensor_details()}
+    return [t for t in op["outputs"] if t >= 0 and np.dtype(details[t]["dtype"]).kind != "O"]
 
 
 def _address(interpreter: Any, tensor: int) -> int | None:

@@ -263,10 +263,16 @@ def _bias(rng: np.random.Generator, source: TensorSpec, weights: TensorSpec, cou
 
 
 def _calibrated(rng: np.random.Generator, output: TensorSpec, model: Model, zero_point: int | None) -> Model:
-    """The model with the output's scale and zero point fitted to what random inputs give (0.1 % to 99.9 %)."""
+    """The model with the output's scale and zero point fitted to what random inputs give (0.1 % to 99.9 %).
+
+    Every other time to what the fused activation leaves of it, as training does: saturation then does the clamping.
+    """
     probe = Model((*model.tensors[:-1], replace(output, scales=(1.0,), zero_points=(0,))), model.operations,
                   model.inputs, model.outputs)
     real = exact.run(probe, probe.random_inputs(rng), clip=False)[-1].unrounded
+    if rng.integers(2):
+        activation = int(model.operations[-1].options.get("FusedActivationFunction", 0))    # type: ignore[call-overload]
+        real = np.clip(real, *exact.ACTIVATION_LIMITS[activation])
     return replace(model, tensors=(*model.tensors[:-1], fit_output(output, real, zero_point)))
 
 
@@ -353,7 +359,8 @@ def _weighted(rng: np.random.Generator, name: str, source: TensorSpec, weights: 
     constants = [weights] + ([_bias(rng, source, weights, channels, taps)] if bias else [])
     output = TensorSpec("output", tuple(shape), source.dtype, (1.0,), (0,))
     tensors = (source, *constants, output)
-    inputs = (0, 1, 2 if bias else -1)
+    without_bias = (0, 1, -1) if name == "FULLY_CONNECTED" else (0, 1)      # TFLite: optional, and shorter
+    inputs = (0, 1, 2) if bias else without_bias
     op = OperationSpec(name, inputs, (len(tensors) - 1,), options)
     return _calibrated(rng, output, Model(tensors, (op,), (0,), op.outputs), output_zero_point)
 
