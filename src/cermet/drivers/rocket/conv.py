@@ -154,7 +154,7 @@ def _bn(context: Context, operation: Operation, channels: int, numbers: Requanti
     clamps = numbers.high is not None
     add = -numbers.low if clamps and numbers.low else None
     if numbers.powers is None:
-        return Stage(add=add, relu=clamps, relux=numbers.high)
+        return Stage(add=add, multiplier=numbers.second, shift=numbers.second_shift, relu=clamps, relux=numbers.high)
     address = context.constant(f"powers {operation.index}", pack_powers(numbers.powers, channels))
     return Stage(add=add, multiplier_from_memory=True, relu=clamps, relux=numbers.high, operands=address,
                  data_use=dpu.USE_MULTIPLIER)

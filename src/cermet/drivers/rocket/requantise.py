@@ -1,20 +1,28 @@
 """From accumulators to output bytes: multipliers, shifts and clamps of BS, BN and OUT_CVT.
 
-The pipe (numerics document §6, §7, §9), for an accumulator t that already holds bias and zero-point terms:
+An accumulator t holds bias and zero-point terms; M is the real multiplier from t to output steps, M = q * 2**-R with q
+in [0.5, 1). TFLite's kernels round twice: u = round(t * q), then round(u >> R).
 
-    BS        v = rne(t * C >> s)              C int16, one for all channels or one each
+One multiplier for all channels: two factors C1 * C2 of up to 15 bits each, of which the first is multiplied without any
+shift, so that nothing is rounded in between.
+
+    match "tflite"   BS t * C1,  BN u = clamp(rne(.. * C2 >> s)),  OUT_CVT y = saturate8(round(u >> R) + offset)
+    match "exact"    BS t * C1,  BN clamp,                         OUT_CVT y = saturate8(round(.. * C2 >> S) + offset)
+
+One multiplier per channel: C = round(q * 2**15) in BS, and in BN powers of two that bring all channels to one unit.
+
+    BS        v = rne(t * C >> s)              C int16 per channel
     BN        v = clamp(v * 2**k[c] - low)     only where channels differ in magnitude, or a clamp acts
     OUT_CVT   y = saturate8(round(v >> S) + offset)
 
-Every real multiplier is M = q * 2**-R with q in [0.5, 1) and C = round(q * 2**15). After BS, v has the unit
-2**-(R - base) of an output step, with one `base` <= min(0, R) for all channels: s = 15 + base.
+After BS, v has the unit 2**-(R - base) of an output step, with one `base` <= min(0, R) for all channels: s = 15 + base.
 match "tflite": base = min(0, smallest R). BS then rounds where TFLite's first rounding does and OUT_CVT where its
-second does (numerics document §9.2).
-match "exact": base leaves GUARD_BITS or more between the two, so that the first rounding does not show.
+second does (numerics document §9.2). match "exact": base leaves GUARD_BITS or more between the two, so that the first
+rounding does not show.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +35,8 @@ GUARD_BITS = 10
 MAX_COMMON_SHIFT = 22
 MAX_POWER = 14              # 2**14 is the largest power of two in BN's int16 operand
 MAX_SHIFT = 63
+WIDE_BITS = 29              # C * second is q * 2**29: q >= 0.5 is the product of two numbers of 15 bits
+MIN_SECOND_SHIFT = 16       # BS's rounding then moves v by at most 0.5 * 2**15 / 2**16 = 0.25
 # The most that rounding C may move an output, in output steps. The final rounding adds 0.5, BS's at most 0.25
 # (R - base >= 1; with R - base = 0 the final one rounds nothing), and 0.25 + 0.25 + 0.5 <= 1 keeps y within one step.
 MAX_MULTIPLIER_ERROR = 0.24
@@ -56,7 +66,8 @@ class Requantisation:
     multipliers   C: int16, one per channel, or a single one; None: BS does not multiply
     bs_shift      s
     powers        k: uint8 per channel; None when all are 0
-    low, high     clamp in BN in v's unit: low is subtracted, then ReLU, then RELUX at `high`; high None: no clamp
+    second        BN's multiplier for all channels, behind C, and its right shift; None: BN does not multiply so
+    low, high     clamp in BN in v's unit (low: before BN's shift): low is subtracted, then ReLU, then RELUX at `high`; high None: no clamp
     out           OUT_CVT
     """
 
@@ -66,6 +77,8 @@ class Requantisation:
     low: int
     high: int | None
     out: OutputConverter
+    second: int | None = None
+    second_shift: int = 0
 
 
 def split(multiplier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,20 +94,51 @@ def requantise(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cla
     bounds   largest |t| that can occur, same length as multipliers
     Raises ScaleError when an output could be off by more than one step.
     """
-    if len(multipliers) == 1 and match == "exact" and clamp.is_trivial:
-        return _single_rounding(float(multipliers[0]), zero_point)
+    if len(multipliers) == 1 and clamp.lowest in (-128, zero_point):
+        made = _two_factors(float(multipliers[0]), float(bounds.max()), zero_point, clamp, match)
+        if made is not None:
+            return made
     return _two_stages(multipliers, bounds, zero_point, clamp, GUARD_BITS if match == "exact" else 0)
 
 
-def _single_rounding(multiplier: float, zero_point: int) -> Requantisation:
-    """One multiplier and no clamp: OUT_CVT alone, 16384 <= SCALE <= 32767."""
-    fraction, exponent = split(np.array([multiplier]))
-    scale = min(round(float(fraction[0]) * (1 << MULTIPLIER_BITS)), (1 << MULTIPLIER_BITS) - 1)
-    shift = int(exponent[0]) + MULTIPLIER_BITS
-    if not 0 <= shift <= MAX_SHIFT:
-        raise ScaleError(f"the accumulator's scale is 2**{-int(exponent[0])} times the output's, "
-                         f"must be 2**{-(MAX_SHIFT - MULTIPLIER_BITS)}..2**{MULTIPLIER_BITS}")
-    return Requantisation(None, 0, None, 0, None, OutputConverter(zero_point, scale, shift))
+def _two_factors(multiplier: float, bound: float, zero_point: int, clamp: Clamp, match: str) -> Requantisation | None:
+    """One multiplier, and a clamp whose lower limit is the zero point or none; None when 32 bits leave no first factor."""
+    rounds = int(max(split(np.array([multiplier]))[1][0], 0)) if match == "tflite" else 0
+    made = factors(multiplier * 2.0 ** rounds, bound)
+    if made is None or rounds > MAX_SHIFT:
+        return None
+    first, second, shift = made
+    c = np.array([first], np.int16)
+    if match == "tflite":
+        high = None if clamp.is_trivial else min((clamp.highest - zero_point) << rounds, INT32_MAX)
+        return Requantisation(c, 0, None, 0, high, OutputConverter(zero_point, 1, rounds), second, shift)
+    high = None if clamp.is_trivial else _largest_input(clamp.highest - zero_point, second, shift)
+    return Requantisation(c, 0, None, 0, high, OutputConverter(zero_point, second, shift))
+
+
+def factors(real: float, bound: float) -> tuple[int, int, int] | None:
+    """(C1, C2, shift) with C1 * C2 / 2**shift closest to a real number, t * C1 inside 32 bits for |t| <= bound.
+
+    C1 < 2**15, 2**14 <= C2 < 2**15. The error is about 2**-(14 + bits of C1) of the number.
+    """
+    largest = int(min(INT32_MAX // max(bound, 1.0), (1 << MULTIPLIER_BITS) - 1))
+    if largest < 1 or real <= 0:
+        return None
+    first = np.arange(max(largest // 2, 1), largest + 1, dtype=np.float64)
+    fraction, exponent = np.frexp(real / first)
+    second = np.minimum(np.rint(fraction * (1 << MULTIPLIER_BITS)), (1 << MULTIPLIER_BITS) - 1)
+    shift = MULTIPLIER_BITS - exponent
+    error = np.abs(first * second * np.exp2(-shift.astype(np.float64)) - real)
+    error[(shift < 0) | (shift > MAX_SHIFT)] = np.inf
+    best = int(error.argmin())
+    if not np.isfinite(error[best]):
+        return None
+    return int(first[best]), int(second[best]), int(shift[best])
+
+
+def _largest_input(highest: int, scale: int, shift: int) -> int:
+    """Largest v for which v * scale / 2**shift, rounded with ties away from zero, is at most `highest` >= 0."""
+    return min(-(-((2 * highest + 1) << shift) // (2 * scale)) - 1, INT32_MAX)
 
 
 def _two_stages(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp,
@@ -115,6 +159,28 @@ def _two_stages(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cl
     shift = common - base
     low, high, offset = _clamp_values(clamp, zero_point, shift)
     return Requantisation(c, MULTIPLIER_BITS + base, powers, low, high, OutputConverter(offset, 1, shift))
+
+
+def _with_wide_multiplier(made: Requantisation, multiplier: float, bound: int) -> Requantisation:
+    """The same stages with TFLite's 31-bit multiplier in two factors, where 32 bits leave room for it.
+
+    BS: w = rne(t * C >> s1), kept as wide as 32 bits allow; BN: v = rne((w * second - low * 2**s2) >> s2).
+    """
+    quantised = round(float(split(np.array([multiplier]))[0][0]) * (1 << 31))     # TFLite's QuantizeMultiplier
+    product = quantised / (1 << 31 - WIDE_BITS)
+    factors = np.arange(1 << MULTIPLIER_BITS - 1, 1 << MULTIPLIER_BITS)
+    partners = np.rint(product / factors).astype(np.int64)
+    errors = np.where((partners >= 1 << MULTIPLIER_BITS - 1) & (partners < 1 << MULTIPLIER_BITS),
+                      np.abs(partners * factors - product), np.inf)
+    best = int(errors.argmin())
+    first, second = int(partners[best]), int(factors[best])
+    first_shift = max((bound * first).bit_length() - 31, 0)
+    second_shift = made.bs_shift - MULTIPLIER_BITS + WIDE_BITS - first_shift
+    low = made.low << max(second_shift, 0)
+    if not MIN_SECOND_SHIFT <= second_shift <= MAX_SHIFT or abs(low) > INT32_MAX:
+        return made
+    return replace(made, multipliers=np.array([first], np.int16), bs_shift=first_shift, low=low,
+                   second=second, second_shift=second_shift)
 
 
 def _common_exponent(exponents: np.ndarray, base: int) -> int:
