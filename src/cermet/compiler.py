@@ -13,6 +13,7 @@ from cermet import build
 from cermet.drivers.base import CompileOptions, Driver, Program, Refusal
 from cermet.errors import CermetError
 from cermet.hw.soc import soc_by_name
+from cermet.ir.dynamic import dynamic_tensors
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.partition import partition
@@ -96,8 +97,9 @@ def _check_names(option: str, names: frozenset[str]) -> None:
 
 def _refusals(subgraph: Subgraph, driver: Driver, options: CompileOptions, faults: list[str]) -> dict[int, Refusal]:
     found = {}
+    dynamic = dynamic_tensors(subgraph)
     for operation in subgraph.operations:
-        refusal = refuse_by_option(operation, options) or refuse_by_tensors(subgraph, operation)
+        refusal = refuse_by_option(operation, options) or refuse_by_tensors(subgraph, operation, dynamic)
         if refusal is None:
             refusal = _ask_driver(subgraph, operation, driver, options, faults)
         if refusal is not None:
@@ -114,14 +116,14 @@ def refuse_by_option(operation: Operation, options: CompileOptions) -> Refusal |
     return None
 
 
-def refuse_by_tensors(subgraph: Subgraph, operation: Operation) -> Refusal | None:
-    """A tensor of the operation changes its shape at run time, or keeps its value between invocations."""
+def refuse_by_tensors(subgraph: Subgraph, operation: Operation, dynamic: frozenset[int]) -> Refusal | None:
+    """A tensor of the operation gets its shape while the model runs, or keeps its value between invocations."""
     for number in (*operation.inputs, *operation.outputs):
         if number is None:
             continue
         tensor = subgraph.tensor(number)
-        if tensor.is_dynamic:
-            return Refusal("shape_is_known", f"the shape of tensor {tensor.name!r} is known only at run time")
+        if number in dynamic:
+            return Refusal("shape_is_known", f"the shape of tensor {tensor.name!r} is computed while the model runs")
         if tensor.is_variable:
             return Refusal("value_is_not_kept", f"tensor {tensor.name!r} keeps its value between invocations")
     return None

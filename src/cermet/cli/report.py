@@ -1,0 +1,74 @@
+"""`cermet report`: node by node, NPU or CPU, and why."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cermet.cli.models import add_compile_arguments, compile_options, num_subgraphs, read_model
+
+if TYPE_CHECKING:
+    from cermet.report import Report
+
+EPILOG = """
+The JSON form is described in docs/report-json.md.
+
+examples:
+  cermet report model.tflite
+  cermet report model.tflite --option deny=ADD
+  cermet report model.tflite --json | jq .summary.macs_share
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.tflite")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--subgraph", type=int, default=0, metavar="N",
+                        help="which subgraph (default: 0, the main one)")
+    add_compile_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from cermet import build
+    from cermet.compiler import compile_subgraph, driver_for
+    from cermet.frontend.tflite_file import read_tflite
+    from cermet.report import make_report
+    options, driver = compile_options(arguments.option), driver_for(arguments.soc)
+    model = read_model(arguments.model)
+    subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
+    report = make_report(compile_subgraph(subgraph, driver, options), arguments.soc)
+    count = num_subgraphs(model)
+    if arguments.json:
+        head = {"model": str(arguments.model), "soc": arguments.soc, "build_id": build.BUILD_ID,
+                "subgraph": arguments.subgraph, "subgraphs": count}
+        print(json.dumps(head | report.to_json(), indent=1))
+        return 0
+    print("\n".join(table(report)))
+    print(f"\n{arguments.model.name} on {arguments.soc}: {report.summary} on the NPU")
+    if report.estimate.npu_ms:
+        print(f"a board needs an estimated {report.estimate.total_ms:.1f} ms for the NPU's part, "
+              f"{report.estimate.tasks} tasks")
+    if count > 1:
+        print(f"this is subgraph {arguments.subgraph} of 0..{count - 1}; --subgraph N shows another")
+    for fault in report.faults:
+        print(f"cermet report: {fault}", file=sys.stderr)
+    return 0
+
+
+def table(report: Report) -> list[str]:
+    """One line per node, columns aligned."""
+    rows = [("node", "operation", "output", "MACs", "target", "why not on the NPU")]
+    for node in report.nodes:
+        shape = "x".join(map(str, node.output_shape)) or "scalar"
+        target = node.target if node.partition is None else f"NPU {node.partition}"
+        why = f"{node.reason} [{node.rule}]" if node.rule else ""
+        rows.append((str(node.index), node.operation, f"{shape} {node.output_dtype}",
+                     f"{node.macs:,}" if node.macs else "", target, why))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    right = (0, 3)
+    return ["  ".join([*(row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in range(5)), row[5]])
+            .rstrip() for row in rows]
+
+

@@ -1,0 +1,119 @@
+"""What the compiler makes of a model, node by node: the data behind `cermet report` and the summary of `cermet run`."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from cermet.compiler import Compiled
+from cermet.drivers.base import Program
+from cermet.hw.soc import soc_by_name
+from cermet.ir.macs import count_macs
+from cermet.ir.operation import Operation
+from cermet.ir.subgraph import Subgraph
+
+TASK_INTERRUPT_US = 34      # between two tasks of a job on mainline: 27 to 41 us were measured
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One operation. target: "NPU" or "CPU"; partition is None on the CPU, rule and reason are empty on the NPU."""
+
+    index: int
+    operation: str
+    target: str
+    partition: int | None
+    rule: str
+    reason: str
+    macs: int
+    output_shape: list[int]
+    output_dtype: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals. macs_share is macs_npu / macs, 0 for a model without any."""
+
+    nodes: int
+    nodes_npu: int
+    macs: int
+    macs_npu: int
+    macs_share: float
+    partitions: int
+
+    def __str__(self) -> str:
+        partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
+        return f"{self.nodes_npu} of {self.nodes} nodes, {self.macs_share:.2%} of the MACs, {partitions}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a board would need for the NPU's part: cycles at the full clock, and an interrupt for each task.
+
+    ASSUMED: nothing else uses the memory, every task ends with one round trip of TASK_INTERRUPT_US.
+    """
+
+    tasks: int
+    npu_ms: float
+    interrupts_ms: float
+    clock_mhz: int
+
+    @property
+    def total_ms(self) -> float:
+        return self.npu_ms + self.interrupts_ms
+
+
+@dataclass(frozen=True)
+class Report:
+    """Totals and nodes of one subgraph."""
+
+    summary: Summary
+    nodes: tuple[NodeReport, ...]
+    estimate: Estimate
+    faults: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """docs/report-json.md."""
+        estimate = asdict(self.estimate) | {"total_ms": self.estimate.total_ms}
+        return {"summary": asdict(self.summary), "nodes": [asdict(node) for node in self.nodes],
+                "estimate": estimate, "faults": list(self.faults)}
+
+
+def make_report(compiled: Compiled, soc: str) -> Report:
+    """The report of a compiled subgraph."""
+    partition_of = {index: number for number, group in enumerate(compiled.groups) for index in group}
+    nodes = tuple(_node(compiled, operation, partition_of.get(operation.index))
+                  for operation in compiled.subgraph.operations)
+    summary = summarise(compiled.subgraph, compiled.groups)
+    return Report(summary, nodes, estimate(compiled.programs, soc), compiled.faults)
+
+
+def summarise(subgraph: Subgraph, groups: Sequence[Sequence[int]]) -> Summary:
+    """Totals of a subgraph whose operations in `groups` run on the NPU."""
+    on_npu = {index for group in groups for index in group}
+    macs = {operation.index: count_macs(subgraph, operation) for operation in subgraph.operations}
+    total, taken = sum(macs.values()), sum(macs[index] for index in on_npu)
+    return Summary(len(macs), len(on_npu), total, taken, taken / total if total else 0.0, len(groups))
+
+
+def estimate(programs: Sequence[Program], soc: str) -> Estimate:
+    """Time on a board, from the cycles that the compiler expects of each task."""
+    clock_mhz = soc_by_name(soc).clock_mhz
+    cycles = sum(_cycles(program) for program in programs)
+    tasks = sum(len(program.tasks) for program in programs)
+    return Estimate(tasks, cycles / (clock_mhz * 1000), tasks * TASK_INTERRUPT_US / 1000, clock_mhz)
+
+
+def _cycles(program: Program) -> float:
+    tasks = program.debug.get("tasks")
+    if not isinstance(tasks, list):
+        return 0.0
+    return sum(float(task.get("cycles", 0)) for task in tasks if isinstance(task, dict))
+
+
+def _node(compiled: Compiled, operation: Operation, partition: int | None) -> NodeReport:
+    refusal = compiled.refusals.get(operation.index)
+    output = compiled.subgraph.tensor(operation.outputs[0]) if operation.outputs else None
+    return NodeReport(
+        operation.index, operation.name, "CPU" if partition is None else "NPU", partition,
+        refusal.rule if refusal else "", refusal.reason if refusal else "", count_macs(compiled.subgraph, operation),
+        list(output.shape) if output else [], output.dtype.value if output else "")
