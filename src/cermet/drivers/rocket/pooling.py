@@ -114,13 +114,15 @@ def global_region(shape: Pair) -> Region:
     return Region(Run(0, 1, 0, shape.y, 0, shape.y), Run(0, 1, 0, shape.x, 0, shape.x), shape, Pair(1, 1))
 
 
-def pool_regions(window: Window, height: int, width: int) -> tuple[list[Region], Pair]:
-    """Regions of an average pool and the plane's rows and columns that they count in.
-
-    One window over the whole plane may see it in other rows and columns than the tensor's.
-    """
+def global_pool_shape(window: Window, height: int, width: int) -> Pair | None:
+    """Rows and columns in which one window over the whole plane may see it; None for any other window."""
     is_global = window.kernel == Pair(height, width) and window.output_size(height, width) == Pair(1, 1)
-    shape = global_shape(height, width) if is_global else None
+    return global_shape(height, width) if is_global else None
+
+
+def pool_regions(window: Window, height: int, width: int) -> tuple[list[Region], Pair]:
+    """Regions of an average pool and the plane's rows and columns that they count in."""
+    shape = global_pool_shape(window, height, width)
     if shape is not None:
         return [global_region(shape)], shape
     return regions(window, height, width), Pair(height, width)

@@ -7,6 +7,7 @@ from cermet.drivers.rocket.pooling import (
     MAX_KERNEL,
     Region,
     average_gain,
+    global_pool_shape,
     global_region,
     global_shape,
     mean_factor,
@@ -66,7 +67,7 @@ def pool_keeps_the_quantisation(query: Query) -> str | None:
 
 def average_kernel_fits(query: Query) -> str | None:
     """The window of an average is at most 31 by 31, or covers a plane of as many pixels as such a window."""
-    kernel = _regions(query)[0].kernel
+    kernel = global_pool_shape(_window(query), *query.data.shape[1:3]) or _window(query).kernel
     return None if max(kernel.y, kernel.x) <= MAX_KERNEL else \
         f"window is {kernel.y}x{kernel.x}, each side must be 1..{MAX_KERNEL}"
 
