@@ -1,4 +1,4 @@
-"""The messages between client and driver, from the client's header. With each request comes a socket for the replies."""
+"""The messages between client and driver, from the client's header. A socket for the replies comes with each one."""
 from __future__ import annotations
 
 import array
@@ -86,7 +86,8 @@ class ReplyEnd:
 
 def split_control(control: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
     """(pid of the sender or 0, fds that came along)."""
-    pid, fds = 0, []
+    pid = 0
+    fds: list[int] = []
     for level, kind, data in control:
         if level != socket.SOL_SOCKET:
             continue

@@ -50,10 +50,10 @@ class CoreThread(threading.Thread):
 class Scheduler:
     """All cores of the device. `lock` is the device's own: jobs, handles and buffers change under it."""
 
-    def __init__(self, soc: Soc, cores: Sequence[NpuCore], lock: threading.RLock) -> None:     # type: ignore[valid-type]
+    def __init__(self, soc: Soc, cores: Sequence[NpuCore], lock: threading.RLock) -> None:
         self.soc = soc
         self.stopping = threading.Event()
-        self.changed = threading.Condition(lock)    # type: ignore[arg-type]
+        self.changed = threading.Condition(lock)
         self.cores = [CoreThread(self, core) for core in cores]
 
     def start(self) -> None:
