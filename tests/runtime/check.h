@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What C tests need to check facts and to count failures. */
+#ifndef CERMET_CHECK_H
+#define CERMET_CHECK_H
+
+#include <stdio.h>
+#include <string.h>
+
+static int num_failures;
+
+#define CHECK(fact) \
+	do { \
+		if (!(fact)) { \
+			printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #fact); \
+			num_failures++; \
+		} \
+	} while (0)
+
+/* The text holds the part. */
+#define CHECK_TEXT(text, part) \
+	do { \
+		if (!strstr((text), (part))) { \
+			printf("%s:%d: '%s' is not in '%s'\n", __FILE__, __LINE__, (part), (text)); \
+			num_failures++; \
+		} \
+	} while (0)
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Plans for the fake device: one partition that adds a number to each byte of a tensor. */
+#ifndef CERMET_PLAN_BUILDER_H
+#define CERMET_PLAN_BUILDER_H
+
+#include "cache.h"
+
+struct test_plan {
+	const uint8_t *key; /* NULL: zeros */
+	const char *build_id;
+	const char *soc;
+	uint32_t num_nodes;  /* of the graph; all are taken but the last num_on_cpu */
+	uint32_t num_on_cpu;
+	uint32_t input, output; /* canonical tensor numbers */
+	uint32_t height, width, channels;
+	uint8_t addend;
+};
+
+/* The file, in malloc'ed memory. */
+struct cermet_bytes
+build_plan(const struct test_plan *plan);
+
+/* Make the checksum right again after the bytes were changed. */
+void
+fix_checksum(struct cermet_bytes *plan);
+
+#endif
