@@ -19,7 +19,8 @@
  * zero; data_bytes ends with the last byte of the last one. A constant has at least one byte of contents in the model file
  * (allocation kTfLiteMmapRo). Its contents are stored raw, whatever its type.
  * Quantisation: affine only (others: num_scales 0), scales as the model says, zero points one only when all are equal
- * (runtimes differ in that). An operation whose options are absent from the model has params 0.
+ * (runtimes differ in that). Outputs of CUSTOM operations that no operation reads have rank 0 and are not DYNAMIC (only the
+ * runtime knows their shape, and nobody here needs it). An operation whose options are absent from the model has params 0.
  */
 #ifndef CERMET_BLOB_H
 #define CERMET_BLOB_H

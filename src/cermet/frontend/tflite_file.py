@@ -89,6 +89,8 @@ class _Writer:
         self.data_bytes = 0
         self.numbers: dict[int, int] = {}       # tensor of the file -> canonical number
         self.produced: set[int] = set()
+        self.read: set[int] = set()
+        self.custom_outputs: set[int] = set()
 
     def error(self, text: str) -> FrontendError:
         return FrontendError(f"{self.place}: {text}")
@@ -119,6 +121,9 @@ class _Writer:
         inputs = self.tensors(where + " input", op.InputsAsNumpy(), lowest=-1)
         outputs = self.tensors(where + " output", op.OutputsAsNumpy(), lowest=0)
         self.produced.update(outputs)
+        self.read.update(inputs)
+        if code == CUSTOM:
+            self.custom_outputs.update(outputs)
         inputs_start = self.append(inputs)
         outputs_start = self.append(outputs)
         params = _params(op, KINDS.get(code, Kind.OTHER))
@@ -152,15 +157,16 @@ class _Writer:
         if runtime_type is None:
             raise self.error(f"{where}: type {tensor.Type()}, must be 0..{max(RUNTIME_TYPES)}")
         name = self.string(tensor.Name() or b"")
-        dims = self.vector(where + " shape", tensor.ShapeAsNumpy())
+        has_shape = self.numbers[file_number] not in self.custom_outputs - self.read
+        dims = self.vector(where + " shape", tensor.ShapeAsNumpy()) if has_shape else []
         data = self.constant(tensor, where)
         if data is not None and runtime_type in ELEMENT_BYTES and tensor.Sparsity() is None:
             self.check_size(where, dims, ELEMENT_BYTES[runtime_type], len(data))
         dims_start = self.append(dims)
         quantisation = self.quantisation(tensor, where, dims)
         offset, num_bytes = (0, 0) if data is None else self.place_constant(data)
-        return (runtime_type, self.flags(tensor, where, data is not None), name, len(dims), dims_start, *quantisation,
-                offset, num_bytes)
+        flags = self.flags(tensor, where, data is not None, has_shape)
+        return runtime_type, flags, name, len(dims), dims_start, *quantisation, offset, num_bytes
 
     def check_size(self, where: str, dims: Sequence[int], element_bytes: int, num_bytes: int) -> None:
         wanted = element_bytes
@@ -169,12 +175,12 @@ class _Writer:
         if wanted != num_bytes:
             raise self.error(f"{where}: {num_bytes} bytes of contents, shape {tuple(dims)} needs {wanted}")
 
-    def flags(self, tensor: tflite.Tensor, where: str, is_constant: bool) -> int:
+    def flags(self, tensor: tflite.Tensor, where: str, is_constant: bool, has_shape: bool) -> int:
         constants = blob_layout().constants
         signature = self.vector(where + " shape signature", tensor.ShapeSignatureAsNumpy())
         return (constants["CERMET_TENSOR_CONSTANT"] * is_constant
                 + constants["CERMET_TENSOR_VARIABLE"] * bool(tensor.IsVariable())
-                + constants["CERMET_TENSOR_DYNAMIC"] * (not is_constant and -1 in signature))
+                + constants["CERMET_TENSOR_DYNAMIC"] * (has_shape and not is_constant and -1 in signature))
 
     def constant(self, tensor: tflite.Tensor, where: str) -> np.ndarray | None:
         index = tensor.Buffer()
