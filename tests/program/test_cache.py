@@ -21,7 +21,8 @@ from cermet.program.cache import (
 from cermet.program.plan import Plan, PlanNode, encode_plan
 from tests.program.test_plan import sample_plan
 
-EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN"}), 3, ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
+EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN"}), 3,
+                              ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The plan file: what is written is read back, and nothing else is believed."""
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cffi
 import pytest
@@ -14,6 +16,7 @@ from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Task, Ten
 from cermet.program import plan as plan_file
 from cermet.program.plan import Plan, PlanError, PlanNode, PlanPartition, decode_plan, encode_plan, plan_header
 
+ROOT = Path(__file__).resolve().parents[2]
 NUM_FUZZED = 4000
 
 
@@ -66,8 +69,8 @@ def test_plan_without_partitions_is_read_back() -> None:
 
 def test_equal_plans_give_equal_bytes_in_every_process() -> None:
     code = "import sys; from tests.program.test_plan import *; sys.stdout.buffer.write(encode_plan(sample_plan()))"
-    outputs = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=paths.SOURCE_TREE,
-                              env={"PYTHONHASHSEED": seed, "PYTHONPATH": "src"}).stdout for seed in ("1", "2")}
+    outputs = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT,
+                              env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in ("1", "2")}
     assert outputs == {encode_plan(sample_plan())}
 
 
