@@ -40,13 +40,15 @@ struct writer {
 	uint32_t graph_inputs_start, num_graph_inputs, graph_outputs_start, num_graph_outputs;
 };
 
-/* Room for `size` more bytes, zeroed; NULL when memory is short. */
+/* Room for `size` more bytes, zeroed; NULL when memory is short or nothing is asked for. */
 static void *
 extend(struct section *section, size_t size)
 {
 	size_t capacity = section->capacity;
 	uint8_t *data;
 
+	if (size == 0)
+		return NULL;
 	while (capacity < section->size + size)
 		capacity = capacity ? capacity * 2 : 4096;
 	if (capacity != section->capacity) {
@@ -69,7 +71,7 @@ append(struct section *section, const void *data, size_t size)
 {
 	void *place = extend(section, size);
 
-	if (place && size > 0)
+	if (place)
 		memcpy(place, data, size);
 }
 
