@@ -5,7 +5,7 @@ import os
 import pathlib
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
-SOURCE_TREE = PACKAGE.parent.parent
+_SOURCE_TREE = PACKAGE.parent.parent      # when the package is used where it was written, not installed
 HEADER_FOLDERS = ("kernel-uapi", "delegate", "src/runtime", "src/client")
 
 
@@ -24,7 +24,7 @@ def library(name: str) -> pathlib.Path:
 
 def header(name: str) -> pathlib.Path:
     """A C header that the Python side reads, for example "rocket_accel.h" or "cermet_plan.h"."""
-    folders = [PACKAGE / "uapi", PACKAGE / "include", *(SOURCE_TREE / folder for folder in HEADER_FOLDERS)]
+    folders = [PACKAGE / "uapi", PACKAGE / "include", *(_SOURCE_TREE / folder for folder in HEADER_FOLDERS)]
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
