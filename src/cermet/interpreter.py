@@ -4,17 +4,16 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from cermet import paths
+from cermet.devices import real_devices
 from cermet.errors import CermetError
 
 RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter"}
-ACCEL_CLASS = Path("/sys/class/accel")
 
 
 def runtime_module(name: str = "") -> ModuleType:
@@ -49,9 +48,8 @@ def make_interpreter(model: str | os.PathLike[str], options: Mapping[str, object
 
 
 def has_real_device() -> bool:
-    """Whether this machine has an NPU with the mainline driver (sysfs: the accel device's driver is rocket)."""
-    drivers = (device / "device" / "driver" for device in ACCEL_CLASS.glob("accel*"))
-    return any(driver.exists() and driver.resolve().name == "rocket" for driver in drivers)
+    """Whether this machine has an NPU that the delegate can use."""
+    return any(device.usable for device in real_devices())
 
 
 def picture_tensor(path: str | os.PathLike[str], shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:

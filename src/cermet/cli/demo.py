@@ -11,38 +11,22 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from cermet import interpreter, paths
+from cermet.cli.devices import line
+from cermet.devices import real_devices
 from cermet.errors import CermetError
 from cermet.frontend.tflite_file import load
-from cermet.hw.soc import soc_by_name
-from cermet.ir.macs import count_macs
 from cermet.program.cache import Cache
 from cermet.program.plan import Plan
+from cermet.report import Estimate, Summary, estimate, summarise
 
 TOP = 5
-TASK_INTERRUPT_US = 34      # between two tasks of a job on mainline: 27 to 41 us were measured
+SOC = "rk3588"
 INVOKES = 3     # the fastest is shown: the first one also fills caches and starts the simulated device's workers
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How much of a model runs on the NPU."""
-
-    nodes: int
-    nodes_npu: int
-    macs_share: float
-    partitions: int
-    tasks: int
-    npu_ms: float       # what the compiler expects at clock_mhz, the SoC's full clock
-    clock_mhz: int
-
-    def __str__(self) -> str:
-        partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
-        return f"{self.nodes_npu} of {self.nodes} nodes, {self.macs_share:.2%} of the MACs, {partitions}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,8 @@ class Outcome:
     """One model's run. top: (label, probability), best first."""
 
     top: list[tuple[str, float]]
-    coverage: Coverage
+    summary: Summary
+    estimate: Estimate
     cold_s: float
     warm_s: float
     invoke_s: float
@@ -63,11 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     manifest = tomllib.loads(paths.data_file("demo/manifest.toml").read_text())
-    device = choose_device(arguments.device)
+    device, shown = choose_device(arguments.device)
     picture = paths.data_file(f"demo/{manifest['picture']['file']}")
     labels = paths.data_file(f"demo/{manifest['labels']['file']}").read_text().splitlines()
     print(f"{picture.name}: {manifest['picture']['shows']}")
-    print("device: " + ("simulated RK3588 NPU (no NPU in this machine)" if device == "sim" else device))
+    print(f"device: {shown}")
     with quiet_runtime(), tempfile.TemporaryDirectory(prefix="cermet-demo-") as cache:
         for number, entry in enumerate(manifest["models"]):
             model = paths.data_file(f"demo/{entry['file']}")
@@ -77,11 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def choose_device(wish: str) -> str:
-    """A real NPU where there is one."""
+def choose_device(wish: str) -> tuple[str, str]:
+    """(the option's value, what to tell about it); auto: a real NPU where there is one that can be used."""
     if wish != "auto":
-        return wish
-    return "auto" if interpreter.has_real_device() else "sim"
+        return wish, wish
+    real = real_devices()
+    for device in real:
+        if device.usable:
+            return device.device, device.device
+    why = "; ".join(line(device) for device in real) or "no NPU in this machine"
+    return "sim", f"simulated RK3588 NPU ({why})"
 
 
 @contextlib.contextmanager
@@ -105,15 +95,17 @@ def quiet_runtime() -> Iterator[None]:
 
 def classify(model: Path, picture: Path, labels: list[str], device: str, cache: Path) -> Outcome:
     """Compile with an empty cache, load again from the cache, invoke."""
-    options = {"device": device, "cache_dir": str(cache)}
+    options = {"device": device, "soc": SOC, "cache_dir": str(cache)}
     started = time.perf_counter()
     interpreter.make_interpreter(model, options)
     compiled = time.perf_counter()
     warm = interpreter.make_interpreter(model, options)
     loaded = time.perf_counter()
     invoke_s = min(invoke(warm, picture) for _ in range(INVOKES))
-    return Outcome(top_classes(warm, labels), coverage(model, the_plan(cache)), compiled - started, loaded - compiled,
-                   invoke_s)
+    partitions = the_plan(cache).partitions
+    summary = summarise(load(model), [partition.nodes for partition in partitions])
+    return Outcome(top_classes(warm, labels), summary, estimate([partition.program for partition in partitions], SOC),
+                   compiled - started, loaded - compiled, invoke_s)
 
 
 def invoke(model: Any, picture: Path) -> float:
@@ -142,31 +134,17 @@ def the_plan(cache: Path) -> Plan:
     return entry.plan
 
 
-def coverage(model: Path, plan: Plan) -> Coverage:
-    """What the plan takes of the model."""
-    macs = [count_macs(subgraph, operation) for subgraph in [load(model)] for operation in subgraph.operations]
-    taken = [node.partition is not None for node in plan.nodes]
-    tasks: list[dict[str, Any]] = []
-    for partition in plan.partitions:
-        tasks += cast(list[dict[str, Any]], partition.program.debug.get("tasks", []))
-    share = sum(count for count, on_npu in zip(macs, taken, strict=True) if on_npu) / max(sum(macs), 1)
-    clock_mhz = soc_by_name(plan.soc).clock_mhz
-    npu_ms = sum(float(task["cycles"]) for task in tasks) / (clock_mhz * 1000)
-    return Coverage(len(taken), sum(taken), share, len(plan.partitions), len(tasks), npu_ms, clock_mhz)
-
-
 def show(title: str, name: str, outcome: Outcome, device: str) -> None:
     """One model's part of the output."""
     print(f"\n{title} ({name})")
     for label, probability in outcome.top:
         print(f"  {probability:6.1%}  {label}")
-    print(f"  on the NPU   {outcome.coverage}")
+    print(f"  on the NPU   {outcome.summary}")
     print(f"  compile      {outcome.cold_s:.2f} s the first time, {outcome.warm_s * 1000:.0f} ms from the cache")
     print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else ""))
-    covered = outcome.coverage
-    interrupts_ms = covered.tasks * TASK_INTERRUPT_US / 1000
-    print(f"  on a board   {covered.npu_ms + interrupts_ms:.1f} ms estimated: {covered.npu_ms:.1f} ms of NPU at "
-          f"{covered.clock_mhz} MHz, {interrupts_ms:.1f} ms for {covered.tasks} task interrupts")
+    board = outcome.estimate
+    print(f"  on a board   {board.total_ms:.1f} ms estimated: {board.npu_ms:.1f} ms of NPU at {board.clock_mhz} MHz, "
+          f"{board.interrupts_ms:.1f} ms for {board.tasks} task interrupts")
 
 
 def next_steps(model: str) -> str:
