@@ -190,10 +190,14 @@ log_summary(const struct cermet_session *session, const struct cermet_options *o
 			cermet_log(session->log_level, CERMET_LOG_INFO, "node %u on the CPU: %s", i,
 			           plan->strings + plan->nodes[i].reason);
 	/* Wanted by default although nothing is wrong: the only proof that the NPU is used. */
-	cermet_log(session->log_level, CERMET_LOG_WARNING, "%u of %u nodes on the NPU (%s, %s) in %u partition%s, plan %s "
-	           "in %lld ms", count, plan->header->num_nodes, options->soc, count ? session->device.name : "not opened",
-	           plan->header->num_partitions, plan->header->num_partitions == 1 ? "" : "s",
-	           session->plan.is_from_cache ? "from cache" : "compiled", (long long)(plan_ns / 1000000));
+	if (count == 0)
+		cermet_log(session->log_level, CERMET_LOG_WARNING, "0 of %u nodes on the NPU (%s); log_level=info says why",
+		           plan->header->num_nodes, options->soc);
+	else
+		cermet_log(session->log_level, CERMET_LOG_WARNING, "%u of %u nodes on the NPU (%s, %s) in %u partition%s, plan "
+		           "%s in %lld ms", count, plan->header->num_nodes, options->soc, session->device.name,
+		           plan->header->num_partitions, plan->header->num_partitions == 1 ? "" : "s",
+		           session->plan.is_from_cache ? "from cache" : "compiled", (long long)(plan_ns / 1000000));
 }
 
 /* Everything that may fail while nothing has been changed yet. */

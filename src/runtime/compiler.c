@@ -109,16 +109,18 @@ append(struct tail *tail, const char *data, size_t count)
 	tail->text[tail->length] = '\0';
 }
 
-/* Cut trailing blanks, return the start of the last line. */
+/* Cut trailing blanks, return the last line without the command's own name in front. */
 static const char *
 last_line(struct tail *tail)
 {
+	static const char name[] = "cermet: ";
 	char *line;
 
 	while (tail->length > 0 && strchr(" \n\r\t", tail->text[tail->length - 1]))
 		tail->text[--tail->length] = '\0';
 	line = strrchr(tail->text, '\n');
-	return line ? line + 1 : tail->text;
+	line = line ? line + 1 : tail->text;
+	return strncmp(line, name, strlen(name)) == 0 ? line + strlen(name) : line;
 }
 
 static void

@@ -852,7 +852,7 @@ static void
 test_compiler_failures_become_one_line(void)
 {
 	static const char *const cases[][2] = {
-		{"echo first >&2; echo 'model: is too odd' >&2; exit 1", "compiler: model: is too odd"},
+		{"echo first >&2; echo 'cermet: model: is too odd' >&2; exit 1", "compiler: model: is too odd"},
 		{"exit 3", "compiler: failed without a message"},
 		{"kill -9 $$", "killed by signal 9"},
 		{"exit 0", "wrote no plan"},
