@@ -22,7 +22,7 @@ rounding does not show.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,8 +35,6 @@ GUARD_BITS = 10
 MAX_COMMON_SHIFT = 22
 MAX_POWER = 14              # 2**14 is the largest power of two in BN's int16 operand
 MAX_SHIFT = 63
-WIDE_BITS = 29              # C * second is q * 2**29: q >= 0.5 is the product of two numbers of 15 bits
-MIN_SECOND_SHIFT = 16       # BS's rounding then moves v by at most 0.5 * 2**15 / 2**16 = 0.25
 # The most that rounding C may move an output, in output steps. The final rounding adds 0.5, BS's at most 0.25
 # (R - base >= 1; with R - base = 0 the final one rounds nothing), and 0.25 + 0.25 + 0.5 <= 1 keeps y within one step.
 MAX_MULTIPLIER_ERROR = 0.24
@@ -63,15 +61,15 @@ class Clamp:
 class Requantisation:
     """Register values.
 
-    multipliers   C: int16, one per channel, or a single one; None: BS does not multiply
-    bs_shift      s
+    multipliers   C1 or C: int16, one for all channels, or one per channel
+    bs_shift      s of BS
     powers        k: uint8 per channel; None when all are 0
-    second        BN's multiplier for all channels, behind C, and its right shift; None: BN does not multiply so
-    low, high     clamp in BN in v's unit (low: before BN's shift): low is subtracted, then ReLU, then RELUX at `high`; high None: no clamp
+    low, high     clamp in BN in v's unit: low is subtracted, then ReLU, then RELUX at `high`; high None: no clamp
     out           OUT_CVT
+    second, second_shift   C2 and s when BN multiplies all channels alike; None: it does not
     """
 
-    multipliers: np.ndarray | None
+    multipliers: np.ndarray
     bs_shift: int
     powers: np.ndarray | None
     low: int
@@ -94,7 +92,7 @@ def requantise(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cla
     bounds   largest |t| that can occur, same length as multipliers
     Raises ScaleError when an output could be off by more than one step.
     """
-    if len(multipliers) == 1 and clamp.lowest in (-128, zero_point):
+    if len(multipliers) == 1 and (clamp.is_trivial or clamp.lowest == zero_point):
         made = _two_factors(float(multipliers[0]), float(bounds.max()), zero_point, clamp, match)
         if made is not None:
             return made
@@ -102,7 +100,7 @@ def requantise(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cla
 
 
 def _two_factors(multiplier: float, bound: float, zero_point: int, clamp: Clamp, match: str) -> Requantisation | None:
-    """One multiplier, and a clamp whose lower limit is the zero point or none; None when 32 bits leave no first factor."""
+    """One multiplier, and no clamp or one from the zero point on; None when 32 bits leave no first factor."""
     rounds = int(max(split(np.array([multiplier]))[1][0], 0)) if match == "tflite" else 0
     made = factors(multiplier * 2.0 ** rounds, bound)
     if made is None or rounds > MAX_SHIFT:
@@ -159,28 +157,6 @@ def _two_stages(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cl
     shift = common - base
     low, high, offset = _clamp_values(clamp, zero_point, shift)
     return Requantisation(c, MULTIPLIER_BITS + base, powers, low, high, OutputConverter(offset, 1, shift))
-
-
-def _with_wide_multiplier(made: Requantisation, multiplier: float, bound: int) -> Requantisation:
-    """The same stages with TFLite's 31-bit multiplier in two factors, where 32 bits leave room for it.
-
-    BS: w = rne(t * C >> s1), kept as wide as 32 bits allow; BN: v = rne((w * second - low * 2**s2) >> s2).
-    """
-    quantised = round(float(split(np.array([multiplier]))[0][0]) * (1 << 31))     # TFLite's QuantizeMultiplier
-    product = quantised / (1 << 31 - WIDE_BITS)
-    factors = np.arange(1 << MULTIPLIER_BITS - 1, 1 << MULTIPLIER_BITS)
-    partners = np.rint(product / factors).astype(np.int64)
-    errors = np.where((partners >= 1 << MULTIPLIER_BITS - 1) & (partners < 1 << MULTIPLIER_BITS),
-                      np.abs(partners * factors - product), np.inf)
-    best = int(errors.argmin())
-    first, second = int(partners[best]), int(factors[best])
-    first_shift = max((bound * first).bit_length() - 31, 0)
-    second_shift = made.bs_shift - MULTIPLIER_BITS + WIDE_BITS - first_shift
-    low = made.low << max(second_shift, 0)
-    if not MIN_SECOND_SHIFT <= second_shift <= MAX_SHIFT or abs(low) > INT32_MAX:
-        return made
-    return replace(made, multipliers=np.array([first], np.int16), bs_shift=first_shift, low=low,
-                   second=second, second_shift=second_shift)
 
 
 def _common_exponent(exponents: np.ndarray, base: int) -> int:
