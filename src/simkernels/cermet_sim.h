@@ -70,14 +70,18 @@ struct cermet_sim_fill {
    const int8_t *lanes;
 };
 
+/* Raised with every change of a function's arguments or meaning. */
+#define CERMET_SIM_VERSION 2
+
 int32_t cermet_sim_abi(void);
 void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window);
 void cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums);
 /* Direct: memory layout of data layouts §7.1 to [group][tap][channel / 2][32][2]; depthwise §7.2 to [tap][channel]. */
 void cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
                      int16_t *packed);
-void cermet_sim_conv_rows(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int32_t first_row,
-                          int32_t last_row);
+/* Output pixels first..last in row order, channels first_channel..last_channel (whole groups). */
+void cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first, int64_t last,
+                     int32_t first_channel, int32_t last_channel);
 void cermet_sim_flying_rows(const struct cermet_sim_surfaces *source, const struct cermet_sim_post *post,
                             int32_t width, int32_t first_row, int32_t last_row, int32_t first_surface,
                             int32_t last_surface);

@@ -51,11 +51,11 @@ init(void)
 #define CALL(name, ...) cermet_sim_##name##_generic(__VA_ARGS__)
 #endif
 
-/* Sizes of the structs, so that Python notices when its declarations do not match. */
+/* Version and sizes of the structs, so that Python notices when its declarations do not match. */
 int32_t
 cermet_sim_abi(void)
 {
-   return (int32_t)(sizeof(struct cermet_sim_post) << 16 | sizeof(struct cermet_sim_conv) << 8
+   return (int32_t)(CERMET_SIM_VERSION << 28 | sizeof(struct cermet_sim_post) << 16 | sizeof(struct cermet_sim_conv) << 8
                     | sizeof(struct cermet_sim_fill));
 }
 
@@ -79,10 +79,10 @@ cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t
 }
 
 void
-cermet_sim_conv_rows(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int32_t first_row,
-                     int32_t last_row)
+cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first, int64_t last,
+                int32_t first_channel, int32_t last_channel)
 {
-   CALL(conv_rows, conv, post, first_row, last_row);
+   CALL(conv, conv, post, first, last, first_channel, last_channel);
 }
 
 void

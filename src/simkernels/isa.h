@@ -16,7 +16,8 @@
    void cermet_sim_fill_window_##isa(const struct cermet_sim_fill *, int16_t *); \
    void cermet_sim_sum_channels_##isa(const int16_t *, int64_t, int32_t, int32_t *); \
    void cermet_sim_pack_##isa(const int8_t *, int32_t, int32_t, int32_t, int32_t, int16_t *); \
-   void cermet_sim_conv_rows_##isa(const struct cermet_sim_conv *, const struct cermet_sim_post *, int32_t, int32_t); \
+   void cermet_sim_conv_##isa(const struct cermet_sim_conv *, const struct cermet_sim_post *, int64_t, int64_t, \
+                              int32_t, int32_t); \
    void cermet_sim_flying_rows_##isa(const struct cermet_sim_surfaces *, const struct cermet_sim_post *, int32_t, \
                                      int32_t, int32_t, int32_t, int32_t); \
    void cermet_sim_pool_rows_##isa(const int16_t *, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int64_t, \

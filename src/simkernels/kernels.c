@@ -384,7 +384,7 @@ truncate_accumulator(const struct cermet_sim_post *p, double *v, int n)
 
 /* --- convolution ---------------------------------------------------------------------------------------------------- */
 
-enum { MAX_TAPS = 31 * 31 };
+enum { MAX_TAPS = 31 * 31, MAX_SEGMENT = (1 << 17) - 1 };
 
 static void
 tap_offsets(const struct cermet_sim_conv *c, ptrdiff_t *offsets)
@@ -412,29 +412,45 @@ input_sum(const struct cermet_sim_conv *c, int32_t row, int32_t column)
    return (double)sum;
 }
 
+/* Sums of one tile over all taps. 32-bit accumulators hold MAX_SEGMENT products of -128 * -128. */
 static void
-direct_tile(const struct cermet_sim_conv *c, const struct cermet_sim_post *p, struct tile *t, int64_t first,
+accumulate(const struct cermet_sim_conv *c, const ptrdiff_t *taps, struct tile *t, const int16_t *weights, int count,
+           double v[TILE][GROUP])
+{
+   int32_t acc[TILE][GROUP], num_taps = c->kernel_width * c->kernel_height, step = MAX_SEGMENT / c->channels;
+
+   for (int32_t first = 0; first < num_taps; first += step) {
+      t->taps = taps + first;
+      t->num_taps = num_taps - first < step ? num_taps - first : step;
+      t->weights = weights + (ptrdiff_t)first * c->channels * GROUP;
+      multiply_tile(t, count, acc);
+      for (int i = 0; i < count; i++)
+         for (int k = 0; k < GROUP; k++)
+            v[i][k] = first ? v[i][k] + acc[i][k] : acc[i][k];
+   }
+}
+
+static void
+direct_tile(const struct cermet_sim_conv *c, const struct cermet_sim_post *p, const ptrdiff_t *taps, int64_t first,
             int count, int32_t channel)
 {
-   int32_t acc[TILE][GROUP];
+   const int16_t *weights = c->weights + (ptrdiff_t)channel * c->kernel_width * c->kernel_height * c->channels;
+   struct tile t = {.channels = c->channels};
+   double v[TILE][GROUP];
 
    for (int i = 0; i < count; i++)
-      t->pixels[i] = c->window + pixel_index(c, (int32_t)((first + i) / c->out_width),
-                                             (int32_t)((first + i) % c->out_width)) * c->channels;
-   multiply_tile(t, count, acc);
+      t.pixels[i] = c->window + pixel_index(c, (int32_t)((first + i) / c->out_width),
+                                            (int32_t)((first + i) % c->out_width)) * c->channels;
+   accumulate(c, taps, &t, weights, count, v);
    for (int i = 0; i < count; i++) {
       int32_t row = (int32_t)((first + i) / c->out_width), column = (int32_t)((first + i) % c->out_width);
-      double v[GROUP];
       if (p->weight_offset) {
          double sum = input_sum(c, row, column);
          for (int k = 0; k < GROUP; k++)
-            v[k] = acc[i][k] + p->weight_offset[channel + k] * sum;
-      } else {
-         for (int k = 0; k < GROUP; k++)
-            v[k] = acc[i][k];
+            v[i][k] += p->weight_offset[channel + k] * sum;
       }
-      truncate_accumulator(p, v, GROUP);
-      finish_pixel(p, v, GROUP, channel, row, column);
+      truncate_accumulator(p, v[i], GROUP);
+      finish_pixel(p, v[i], GROUP, channel, row, column);
    }
 }
 
@@ -464,26 +480,21 @@ depthwise_pixel(const struct cermet_sim_conv *c, const struct cermet_sim_post *p
 }
 
 void
-ISA_NAME(conv_rows)(const struct cermet_sim_conv *c, const struct cermet_sim_post *p, int32_t first_row,
-                    int32_t last_row)
+ISA_NAME(conv)(const struct cermet_sim_conv *c, const struct cermet_sim_post *p, int64_t first, int64_t last,
+               int32_t first_channel, int32_t last_channel)
 {
    ptrdiff_t taps[MAX_TAPS];
-   int64_t first = (int64_t)first_row * c->out_width, last = (int64_t)last_row * c->out_width;
-   struct tile t = {.taps = taps, .num_taps = c->kernel_width * c->kernel_height, .channels = c->channels};
 
    tap_offsets(c, taps);
    if (c->depthwise) {
-      for (int32_t row = first_row; row < last_row; row++)
-         for (int32_t column = 0; column < c->out_width; column++)
-            for (int32_t channel = 0; channel < c->out_channels; channel += DEPTHWISE_GROUP)
-               depthwise_pixel(c, p, taps, row, column, channel);
+      for (int64_t at = first; at < last; at++)
+         for (int32_t channel = first_channel; channel < last_channel; channel += DEPTHWISE_GROUP)
+            depthwise_pixel(c, p, taps, (int32_t)(at / c->out_width), (int32_t)(at % c->out_width), channel);
       return;
    }
-   for (int32_t channel = 0; channel < c->out_channels; channel += GROUP) {
-      t.weights = c->weights + (ptrdiff_t)channel * t.num_taps * c->channels;
+   for (int32_t channel = first_channel; channel < last_channel; channel += GROUP)
       for (int64_t at = first; at < last; at += TILE)
-         direct_tile(c, p, &t, at, last - at < TILE ? (int)(last - at) : TILE, channel);
-   }
+         direct_tile(c, p, taps, at, last - at < TILE ? (int)(last - at) : TILE, channel);
 }
 
 /* --- flying tasks and pooling ----------------------------------------------------------------------------------------- */

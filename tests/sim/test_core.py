@@ -1,6 +1,10 @@
 """Program control, register groups, address space, pooling units, and that both forms of the arithmetic agree."""
 from __future__ import annotations
 
+import os
+import pathlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -16,6 +20,7 @@ from tests.sim.support import Memory, from_atoms, kick, new_core, program, start
 from tests.sim.test_stages import nearest, shifted
 
 RNG = np.random.default_rng(3)
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
@@ -255,6 +260,35 @@ def test_plain_and_compiled_forms_are_identical(seed: int, monkeypatch: pytest.M
     assert (results[0] == results[1]).all()
 
 
+CHILD = """
+import hashlib, sys
+import numpy as np
+from cermet.sim import kernels
+from tests.sim.programs import CONV_MASK
+from tests.sim.support import new_core, program, start
+from tests.sim.test_core import random_conv
+assert kernels.fast_library() is not None
+digest = hashlib.blake2b()
+for seed in range(25):
+    conv = random_conv(np.random.default_rng(seed))
+    assert start(new_core(), conv.memory, program(conv.program(), CONV_MASK)).hang is None
+    digest.update(conv.memory.bytes(conv.output, conv.out_aligned * conv.out_height * conv.out_width).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_every_instruction_set_gives_the_same_bytes() -> None:
+    if kernels.loaded() is None:
+        pytest.skip("libcermet_sim.so is not built")
+    digests = set()
+    for name in ("generic", "avx2", ""):
+        result = subprocess.run([sys.executable, "-c", CHILD], env={**os.environ, "CERMET_SIM_CPU": name}, cwd=ROOT,
+                                capture_output=True, text=True, check=False, timeout=120)
+        assert result.returncode == 0, result.stderr
+        digests.add(result.stdout)
+    assert len(digests) == 1
+
+
 def _not_to_be_called(*_: object) -> None:
     raise AssertionError("the compiled form left this task to the plain one")
 
@@ -270,8 +304,8 @@ def test_compiled_flying_task_is_really_compiled(monkeypatch: pytest.MonkeyPatch
 
 def test_three_cores_run_in_threads() -> None:
     rng = np.random.default_rng(1)
-    convs = [Conv(rng.integers(-128, 128, (14, 14, 64), dtype=np.int8), rng.integers(-128, 128, (64, 3, 3, 64), dtype=np.int8),
-                  out_shift=24) for _ in range(3)]
+    convs = [Conv(rng.integers(-128, 128, (14, 14, 64), dtype=np.int8),
+                  rng.integers(-128, 128, (64, 3, 3, 64), dtype=np.int8), out_shift=24) for _ in range(3)]
     results: list[list[np.ndarray]] = [[], [], []]
 
     def work(index: int) -> None:

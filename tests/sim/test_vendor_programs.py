@@ -47,7 +47,8 @@ def field(task: Task, offset: int, high: int, low: int) -> int:
 
 def run(core: Core, memory: Memory, task: Task, places: dict[int, int], new_job: bool = True) -> TaskOutcome:
     """Add places[offset] to the value of each address register, then run."""
-    words = [target << 48 | (value + places.get(offset, 0) & 0xFFFFFFFF) << 16 | offset for target, offset, value in task]
+    words = [target << 48 | (value + places.get(offset, 0) & 0xFFFFFFFF) << 16 | offset
+             for target, offset, value in task]
     outcome = kick(core, memory.space, memory.add(np.array(words, "<u8")), len(words), new_job=new_job)
     assert (outcome.hang, outcome.fault) == (None, None)
     return outcome
@@ -134,7 +135,8 @@ class TestElementwise:
         task = one_core_tasks(name)[0]
         a, b, memory = random_int8(16, 16, 32), random_int8(16, 16, 32), Memory()
         target = memory.add(a.size)
-        run(new_core(), memory, task, {0x5018: memory.add(to_atoms(a)), 0x5038: memory.add(to_atoms(b)), 0x4020: target})
+        run(new_core(), memory, task, {0x5018: memory.add(to_atoms(a)), 0x5038: memory.add(to_atoms(b)),
+                                       0x4020: target})
         z1, z2 = signed(register(task, 0x4044)), signed(register(task, 0x4074))
         scale, shift = signed(register(task, 0x4078) & 0xFFFF, 16), field(task, 0x4078, 21, 16)
 

@@ -92,7 +92,7 @@ class Features:
     def nhwc(self) -> np.ndarray:
         """[rows][columns][channels]."""
         height, width, channels = self.shape
-        view = np.ndarray((height, width, channels // ATOM_BYTES, ATOM_BYTES), np.int8, self.data.data, 0,
+        view: np.ndarray = np.ndarray((height, width, channels // ATOM_BYTES, ATOM_BYTES), np.int8, self.data.data, 0,
                           (self.row_step, self.column_step, self.surface_step, 1))
         return view.reshape(height, width, channels)
 

@@ -15,7 +15,7 @@ from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
 from cermet.sim.ppu import decode_pool, run_pool
 from cermet.sim.rdma import Rdma, decode_rdma
-from cermet.sim.registers import RegisterFile, Snapshot
+from cermet.sim.registers import BlockState, RegisterFile, Snapshot
 
 __all__ = ["AddressSpace", "Core", "Diagnostic", "IommuFault", "TaskOutcome"]
 
@@ -26,7 +26,7 @@ DMA_READ_ERROR, DMA_WRITE_ERROR = 1 << 12, 1 << 13
 HARDWARE_VERSION = 0x46495245           # VERSION + VERSION_NUM as the kernel logs it; how it splits is ASSUMED
 PC_SLAVE_MODE = 1
 TASK_NUMBER_MASK = 0xFFF
-MAX_WINDOW_BYTES = 64 << 20             # CBUF (384 KB) spread 8x8 by a transposed convolution is 24 MB
+MAX_WINDOW_BYTES = 32 << 20             # CBUF (384 KB) spread 8x8 by a transposed convolution is 24 MB
 
 
 class PcOffset:
@@ -157,7 +157,7 @@ class Core:
         if not started:
             raise Hang("pc.no_op_en", f"program: {len(words)} words without an op_en word start nothing")
 
-    def _write_from_program(self, block, offset: int, value: int, space: AddressSpace,
+    def _write_from_program(self, block: BlockState, offset: int, value: int, space: AddressSpace,
                             cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
         if offset not in block.known:
             pc.warn_unknown(outcome, 0, offset)
@@ -182,6 +182,8 @@ class Core:
 
     def _launch(self, mask: int, space: AddressSpace, cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
         """op_en: start the blocks of mask together and run them to completion."""
+        if cancelled():
+            raise Cancelled
         snapshots: dict[str, Snapshot] = {}
         groups: dict[str, int] = {}
         for name, bit in BIT_OF_BLOCK.items():
@@ -240,9 +242,9 @@ class Core:
         """Account cycles before doing the work: what outlasts the kernel's timeout is not computed."""
         outcome.cycles += estimate
         limit = cycles.timeout_cycles(self.soc)
-        if estimate > limit:
-            raise Hang("core.too_long", f"task: {estimate} estimated cycles are more than {limit}, the kernel's job "
-                       f"timeout of {self.soc.job_timeout_ms} ms at {self.soc.clock_mhz} MHz")
+        if outcome.cycles > limit:
+            raise Hang("core.too_long", f"task: {outcome.cycles} estimated cycles are more than {limit}, the kernel's "
+                       f"job timeout of {self.soc.job_timeout_ms} ms at {self.soc.clock_mhz} MHz")
 
     def _run_conv(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
                   cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:

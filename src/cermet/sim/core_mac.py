@@ -57,39 +57,38 @@ class Convolution:
         self.window = padded_window(shape, features)
         self.kernels = kernels
 
-    def _taps(self, first_row: int, last_row: int) -> np.ndarray:
-        """View [rows][columns][kernel rows][kernel columns][channels] of the window."""
-        shape, window = self.shape, self.window
-        row, column, channel = window.strides
-        return np.ndarray(
-            (last_row - first_row, shape.out_width, shape.kernel_height, shape.kernel_width, shape.channels),
-            np.int8, window.data, first_row * shape.stride_y * row,
-            (shape.stride_y * row, shape.stride_x * column, shape.dilation_y * row, shape.dilation_x * column, channel))
+    def _tap(self, y: int, x: int, first_row: int, last_row: int) -> np.ndarray:
+        """View [rows][columns][channels] of what tap (y, x) sees."""
+        shape = self.shape
+        top, left = first_row * shape.stride_y + y * shape.dilation_y, x * shape.dilation_x
+        return self.window[top:top + (last_row - first_row - 1) * shape.stride_y + 1:shape.stride_y,
+                           left:left + (shape.out_width - 1) * shape.stride_x + 1:shape.stride_x]
+
+    def _taps(self) -> list[tuple[int, int]]:
+        return [(y, x) for y in range(self.shape.kernel_height) for x in range(self.shape.kernel_width)]
 
     def accumulate(self, first_row: int, last_row: int) -> np.ndarray:
         """Sums of products, int64 [rows][columns][programmed output channels]. Exact: float64 holds 53 bits."""
-        taps = self._taps(first_row, last_row)
-        rows, columns = taps.shape[:2]
-        sums = np.zeros((rows, columns, self.settings.channels), np.int64)
-        if self.shape.depthwise:
-            count = min(self.shape.channels, self.settings.channels)
-            products = taps.astype(np.int32) * self.kernels[0].astype(np.int32)
-            sums[..., :count] = products.sum(axis=(2, 3), dtype=np.int64)[..., :count]
-            return sums
-        flat = taps.reshape(rows * columns, -1).astype(np.float64)
-        matrix = self.kernels.reshape(self.kernels.shape[0], -1).astype(np.float64).T
-        count = min(self.kernels.shape[0], self.settings.channels)
-        sums[..., :count] = (flat @ matrix).astype(np.int64).reshape(rows, columns, -1)[..., :count]
+        sums = np.zeros((last_row - first_row, self.shape.out_width, self.settings.channels), np.int64)
+        count = self.shape.channels if self.shape.depthwise else self.kernels.shape[0]
+        for y, x in self._taps():
+            seen = self._tap(y, x, first_row, last_row)
+            if self.shape.depthwise:
+                sums[..., :count] += seen.astype(np.int32) * self.kernels[0, y, x]
+            else:
+                sums[..., :count] += (seen.astype(np.float64) @ self.kernels[:, y, x].astype(np.float64).T).astype(np.int64)
         return sums
 
     def input_sums(self, first_row: int, last_row: int) -> np.ndarray:
         """S of numerics §5: int64 [rows][columns][1], depthwise [rows][columns][channels]."""
-        taps = self._taps(first_row, last_row)
-        if not self.shape.depthwise:
-            return taps.sum(axis=(2, 3, 4), dtype=np.int64)[..., np.newaxis]
-        sums = np.zeros((*taps.shape[:2], self.settings.channels), np.int64)
-        count = min(self.shape.channels, self.settings.channels)
-        sums[..., :count] = taps.sum(axis=(2, 3), dtype=np.int64)[..., :count]
+        channels = self.settings.channels if self.shape.depthwise else 1
+        sums = np.zeros((last_row - first_row, self.shape.out_width, channels), np.int64)
+        for y, x in self._taps():
+            seen = self._tap(y, x, first_row, last_row)
+            if self.shape.depthwise:
+                sums[..., :self.shape.channels] += seen
+            else:
+                sums[..., 0] += seen.sum(axis=2, dtype=np.int64)
         return sums
 
     def values(self, first_row: int, last_row: int, weight_offsets: np.ndarray | int | None) -> np.ndarray:

@@ -26,7 +26,7 @@ MODE_DIRECT, MODE_DEPTHWISE = 0, 3
 OUT_INT8, OUT_INT32 = 0, 4
 TO_MEMORY = 2
 CHUNK_ELEMENTS = 1 << 20            # work between two looks at cancelled()
-MAX_OUTPUT_BYTES = 1 << 28          # of a re-nested write, which is collected before it is stored
+MAX_OUTPUT_BYTES = 1 << 25          # of a re-nested write, which is collected before it is stored
 
 
 @dataclass(frozen=True)
@@ -332,8 +332,7 @@ def run_conv(dpu: Dpu, pipeline: Pipeline, source: Convolution, space: AddressSp
         memory = pipeline.bs_operands.cpend
         offsets = memory.astype(np.int64) if dpu.offset_from_memory and memory is not None else dpu.offset_operand
     sink = Sink(dpu, space, dpu.channels * dpu.out_bytes // ATOM_BYTES)
-    taps = source.shape.kernel_width * source.shape.kernel_height * source.shape.channels
-    step = max(1, CHUNK_ELEMENTS // (dpu.width * max(dpu.channels, taps)))
+    step = max(1, CHUNK_ELEMENTS // (dpu.width * max(dpu.channels, source.shape.channels)))
     surfaces = dpu.channels // ATOM_BYTES
     for row in range(0, dpu.height, step):
         if cancelled():

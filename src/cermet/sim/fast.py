@@ -26,9 +26,10 @@ from cermet.sim.stages import EwStage, LinearStage, convert_operand
 
 CHUNK_MACS = 1 << 27                # work between two looks at cancelled(), some 10 ms
 CHUNK_ELEMENTS = 1 << 22
-MAX_KERNEL_BYTES = (1 << 31) // (128 * 128) - 1     # longer kernels could overflow the 32-bit accumulator
+MIN_PIXELS = 64                     # fewer per call: a call does one kernel group instead of all
+KERNEL_GROUP = 32
 MAX_EW_FACTOR = 1 << 22             # int32 times this stays below 2**53
-MAX_SCRATCH_BYTES = 1 << 28
+MAX_SCRATCH_BYTES = 1 << 24         # stored line by line at the end: up to a million lines
 BYTE_VALUES = np.arange(256).astype(np.uint8).view(np.int8).astype(np.int64)
 
 
@@ -206,8 +207,7 @@ def run_conv(shape: ConvShape, settings: CoreSettings, features: Features, weigh
              pipeline: Pipeline, space: AddressSpace, cancelled: Callable[[], bool]) -> bool:
     """weights: uint8, as in memory."""
     lib = fast_library()
-    kernel_bytes = shape.kernel_width * shape.kernel_height * shape.channels
-    if lib is None or kernel_bytes > MAX_KERNEL_BYTES:
+    if lib is None:
         return False
     offsets = None if dpu.no_offset_term else _conv_offsets(dpu, pipeline)
     post = make_post(dpu, pipeline, settings, offsets, space)
@@ -217,14 +217,23 @@ def run_conv(shape: ConvShape, settings: CoreSettings, features: Features, weigh
     if not target.usable or overlaps(post, target, dpu):
         return False
     conv = _make_conv(lib, shape, features, weights, dpu, post)
-    per_row = dpu.width * kernel_bytes * (1 if shape.depthwise else dpu.channels)
-    step = max(1, CHUNK_MACS // per_row)
-    for row in range(0, dpu.height, step):
-        if cancelled():
-            raise Cancelled
-        lib.cermet_sim_conv_rows(conv, post.struct, row, min(dpu.height, row + step))
+    for first_channel, last_channel, step in _portions(shape, dpu.channels):
+        for pixel in range(0, dpu.width * dpu.height, step):
+            if cancelled():
+                raise Cancelled
+            last = min(dpu.width * dpu.height, pixel + step)
+            lib.cermet_sim_conv(conv, post.struct, pixel, last, first_channel, last_channel)
     target.finish()
     return True
+
+
+def _portions(shape: ConvShape, channels: int) -> list[tuple[int, int, int]]:
+    """(first channel, last channel, pixels) of calls that do some CHUNK_MACS each."""
+    kernel_bytes = shape.kernel_width * shape.kernel_height * shape.channels
+    if shape.depthwise or CHUNK_MACS // (kernel_bytes * channels) >= MIN_PIXELS:
+        return [(0, channels, max(1, CHUNK_MACS // (kernel_bytes * (1 if shape.depthwise else channels))))]
+    step = max(1, CHUNK_MACS // (kernel_bytes * KERNEL_GROUP))
+    return [(first, first + KERNEL_GROUP, step) for first in range(0, channels, KERNEL_GROUP)]
 
 
 def _conv_offsets(dpu: Dpu, pipeline: Pipeline) -> np.ndarray | int:

@@ -15,6 +15,7 @@ import numpy as np
 from cermet.paths import library
 
 LIBRARY = "libcermet_sim.so"
+VERSION = 2                         # CERMET_SIM_VERSION
 
 # The same declarations as cermet_sim.h; cermet_sim_abi() tells when they have drifted apart.
 DECLARATIONS = """
@@ -46,8 +47,8 @@ void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window)
 void cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums);
 void cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
                      int16_t *packed);
-void cermet_sim_conv_rows(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int32_t first_row,
-                          int32_t last_row);
+void cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first, int64_t last,
+                     int32_t first_channel, int32_t last_channel);
 void cermet_sim_flying_rows(const struct cermet_sim_surfaces *source, const struct cermet_sim_post *post,
                             int32_t width, int32_t first_row, int32_t last_row, int32_t first_surface,
                             int32_t last_surface);
@@ -68,7 +69,7 @@ def plain_wanted() -> bool:
 
 @functools.cache
 def loaded() -> Any:
-    """The library, or None when it is not there (then everything runs in NumPy). Raises OSError when it is broken."""
+    """The library, or None when it is missing or of another version: then everything runs in NumPy, and a warning says so."""
     try:
         path = library(LIBRARY)
     except FileNotFoundError as error:
@@ -76,13 +77,15 @@ def loaded() -> Any:
         return None
     lib = ffi.dlopen(str(path))
     if lib.cermet_sim_abi() != _expected_abi():
-        raise OSError(f"{path}: its structs differ from cermet.sim.kernels; rebuild it")
+        warnings.warn(f"simulated NPU: running its slow NumPy form: {path} belongs to another version, rebuild it",
+                      stacklevel=2)
+        return None
     return lib
 
 
 def _expected_abi() -> int:
     sizes = [ffi.sizeof(f"struct cermet_sim_{name}") for name in ("post", "conv", "fill")]
-    return sizes[0] << 16 | sizes[1] << 8 | sizes[2]
+    return VERSION << 28 | sizes[0] << 16 | sizes[1] << 8 | sizes[2]
 
 
 def fast_library() -> Any:

@@ -185,7 +185,8 @@ def apply_ew(value: np.ndarray, stage: EwStage, lut: Lut | None, operand: np.nda
     if stage.lut_on and lut is not None:
         value = saturate(lut(value), 32)
     if stage.op_on:
-        second = np.int64(stage.register_operand) if operand is None else convert_operand(stage, operand)
+        second = (np.asarray(stage.register_operand, np.int64) if operand is None
+                  else convert_operand(stage, operand))
         value = _ew_multiply(value, stage, second) if stage.multiply else _ew_alu(value, stage.algo, second)
     if stage.relu:
         value = np.maximum(value, 0)
