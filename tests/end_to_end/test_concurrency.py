@@ -30,7 +30,8 @@ def model_path(tmp_path_factory) -> pathlib.Path:
 
 
 def make(path: pathlib.Path, delegated: bool = True):
-    delegates = [tflite.load_delegate(str(paths.library("libcermet_delegate.so")), {"device": "sim"})] if delegated else []
+    library = str(paths.library("libcermet_delegate.so"))
+    delegates = [tflite.load_delegate(library, {"device": "sim"})] if delegated else []
     interpreter = tflite.Interpreter(str(path), experimental_delegates=delegates,
                                      experimental_op_resolver_type=tflite.OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()

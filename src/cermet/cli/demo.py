@@ -145,8 +145,9 @@ def show(title: str, name: str, outcome: Outcome, device: str) -> None:
     print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else ""))
     board = outcome.estimate
     mainline_ms = board.npu_ms * board.clock_mhz / MAINLINE_CLOCK_MHZ + board.interrupts_ms
-    print(f"  on a board   {mainline_ms:.1f} ms estimated at mainline's {MAINLINE_CLOCK_MHZ} MHz, {board.total_ms:.1f} ms at "
-          f"{board.clock_mhz} MHz; {board.interrupts_ms:.1f} ms of it for {board.tasks} task interrupts")
+    print(f"  on a board   {mainline_ms:.1f} ms estimated at mainline's {MAINLINE_CLOCK_MHZ} MHz, "
+          f"{board.total_ms:.1f} ms at {board.clock_mhz} MHz; {board.interrupts_ms:.1f} ms of it for {board.tasks} "
+          "task interrupts")
 
 
 def next_steps(model: str) -> str:

@@ -51,7 +51,7 @@ class Bo:
 
 @dataclass(frozen=True)
 class Relocation:
-    """Add the NPU address of BO `target_bo` plus addend into the value field of the program word at an offset of `bo`."""
+    """Add the NPU address of BO `target_bo` plus addend to the value field of a program word, at an offset of `bo`."""
 
     bo: int
     offset_bytes: int

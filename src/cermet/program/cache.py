@@ -9,9 +9,10 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cermet import build
 from cermet.drivers.base import CompileOptions
@@ -108,7 +109,7 @@ def _parse_group(name: str, text: str) -> tuple[int, ...]:
     return tuple(nodes)
 
 
-_PARSERS = {"match": _parse_match, "allow": _parse_names, "deny": _parse_names,
+_PARSERS: dict[str, Callable[[str, str], Any]] = {"match": _parse_match, "allow": _parse_names, "deny": _parse_names,
             "min_partition_nodes": _parse_count, "groups": _parse_groups}
 
 

@@ -105,7 +105,7 @@ def _record(name: str, body: str) -> Record:
         alignment = max(alignment, size)
     tail = -position % alignment
     codes += f"{tail}x" if tail else ""
-    return Record(name, offsets, struct.Struct(codes), namedtuple(name, list(offsets)))  # type: ignore[misc]
+    return Record(name, offsets, struct.Struct(codes), namedtuple(name, list(offsets)))
 
 
 def _member(record: str, declaration: str) -> tuple[str, str, int]:
