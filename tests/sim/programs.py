@@ -96,7 +96,8 @@ class Conv:
             0x3010: 1 | depthwise << 1, 0x3014: (self.out_height - 1) << 16 | (self.out_width - 1),
             0x3018: self.out_aligned - 1, 0x301C: 0, 0x3030: 0,
             0x400C: 0x1FC if depthwise else 0x1E4, 0x4010: 4 << 29 if self.raw_int32 else 0, 0x4014: 0,
-            0x4020: self.output, 0x4024: pixels * 16, 0x4030: self.out_width - 1, 0x4034: self.out_height - 1, 0x4038: 0,
+            0x4020: self.output, 0x4024: pixels * 16, 0x4030: self.out_width - 1, 0x4034: self.out_height - 1,
+            0x4038: 0,
             0x403C: (self.out_channels - 1) << 16 | (self.out_aligned - 1), 0x4040: 0x20150, 0x4044: 0, 0x4048: 0,
             0x404C: 0, 0x4050: size_e << 8 | size_e << 5 | size_e << 2, 0x4054: -self.weight_zero & 0xFFFF,
             0x4058: self.out_aligned - 1, 0x405C: (self.out_height - 1) << 16 | (self.out_width - 1), 0x4060: 0x53,
@@ -132,7 +133,8 @@ class Conv:
             for column in range(self.out_width):
                 for y in range(self.kernel_height):
                     for x in range(self.kernel_width):
-                        at = row * self.stride - top + y * self.dilation, column * self.stride - left + x * self.dilation
+                        at = (row * self.stride - top + y * self.dilation,
+                              column * self.stride - left + x * self.dilation)
                         inside = 0 <= at[0] < self.height and 0 <= at[1] < self.width
                         pixel = self.x[at].astype(np.int64) if inside else np.full(self.channels, self.input_zero)
                         if self.depthwise:
@@ -149,10 +151,12 @@ def flying(memory: Memory, source: int, target: int, size: tuple[int, int, int],
     surface = width * height * 16
     regs = {
         0x4004: 0xE, 0x5004: 0xE, 0x400C: 0x1E5, 0x4010: 0, 0x4020: target, 0x4024: surface, 0x4030: width - 1,
-        0x4034: height - 1, 0x4038: 0, 0x403C: (channels - 1) << 16 | (channels - 1), 0x4040: 0x53, 0x4044: 0, 0x4048: 0,
-        0x404C: 0, 0x4050: 2, 0x4054: 0, 0x4058: channels - 1, 0x405C: (height - 1) << 16 | (width - 1), 0x4060: 0x53,
-        0x4064: 0, 0x4068: 0, 0x406C: 0, 0x4070: 0x383, 0x4074: 0, 0x4078: 1, 0x407C: 0, 0x4080: 0, 0x4084: 1, 0x4088: 0,
-        0x4090: 0, 0x40C0: surface, 0x500C: width - 1, 0x5010: height - 1, 0x5014: channels - 1, 0x5018: source,
+        0x4034: height - 1, 0x4038: 0, 0x403C: (channels - 1) << 16 | (channels - 1), 0x4040: 0x53, 0x4044: 0,
+        0x4048: 0, 0x404C: 0, 0x4050: 2, 0x4054: 0, 0x4058: channels - 1,
+        0x405C: (height - 1) << 16 | (width - 1), 0x4060: 0x53,
+        0x4064: 0, 0x4068: 0, 0x406C: 0, 0x4070: 0x383, 0x4074: 0, 0x4078: 1, 0x407C: 0, 0x4080: 0, 0x4084: 1,
+        0x4088: 0, 0x4090: 0, 0x40C0: surface, 0x500C: width - 1, 0x5010: height - 1, 0x5014: channels - 1,
+        0x5018: source,
         0x501C: 0, 0x5020: 0, 0x5028: 0, 0x502C: 0, 0x5034: 1, 0x5038: 0, 0x5040: 0, 0x5044: 0x7801, 0x5048: 0,
         0x504C: 0, 0x5068: 0x01010101, 0x506C: 0}
     regs.update(overrides)
@@ -165,7 +169,8 @@ def pooling(source: int, target: int, size: tuple[int, int, int], method: int, k
     """A PPU task (recipes §8); pads are top, bottom, left, right. Also the output's (height, width)."""
     width, height, channels = size
     top, bottom, left, right = pads
-    out_width, out_height = (width + left + right - kernel) // stride + 1, (height + top + bottom - kernel) // stride + 1
+    out_width = (width + left + right - kernel) // stride + 1
+    out_height = (height + top + bottom - kernel) // stride + 1
     surface = out_width * out_height * 16
     reciprocal = 65536 // kernel if method == 0 else 0
     regs = {

@@ -82,7 +82,8 @@ def new_core(index: int = 0) -> Core:
     return Core(RK3588, index)
 
 
-def to_atoms(nhwc: np.ndarray, fill: int = 0, surfaces: int | None = None, surface_pixels: int | None = None) -> np.ndarray:
+def to_atoms(nhwc: np.ndarray, fill: int = 0, surfaces: int | None = None,
+             surface_pixels: int | None = None) -> np.ndarray:
     """int8 [h][w][c] to uint8 [surfaces][pixels][16]; channels past c hold fill."""
     height, width, channels = nhwc.shape
     count = surfaces or -(-channels // 16)
@@ -93,7 +94,8 @@ def to_atoms(nhwc: np.ndarray, fill: int = 0, surfaces: int | None = None, surfa
     return atoms.view(np.uint8)
 
 
-def from_atoms(raw: np.ndarray, height: int, width: int, channels: int, surface_pixels: int | None = None) -> np.ndarray:
+def from_atoms(raw: np.ndarray, height: int, width: int, channels: int,
+               surface_pixels: int | None = None) -> np.ndarray:
     """The reverse: int8 [h][w][c]."""
     pixels = surface_pixels or height * width
     atoms = raw.view(np.int8)[:-(-channels // 16) * pixels * 16].reshape(-1, pixels, 16)

@@ -175,8 +175,8 @@ def test_completion_bits_alternate_with_the_groups() -> None:
 
 @pytest.mark.parametrize("plain", ["0", "1"])
 @pytest.mark.parametrize("method", [0, 1, 2], ids=["average", "max", "min"])
-@pytest.mark.parametrize(("kernel", "stride", "pads"), [(2, 2, (0, 0, 0, 0)), (3, 1, (1, 1, 1, 1)), (3, 2, (1, 0, 1, 0)),
-                                                        (6, 1, (0, 2, 3, 0)), (1, 3, (0, 0, 0, 0))])
+@pytest.mark.parametrize(("kernel", "stride", "pads"), [
+    (2, 2, (0, 0, 0, 0)), (3, 1, (1, 1, 1, 1)), (3, 2, (1, 0, 1, 0)), (6, 1, (0, 2, 3, 0)), (1, 3, (0, 0, 0, 0))])
 def test_pooling(kernel: int, stride: int, pads: tuple[int, int, int, int], method: int, plain: str,
                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CERMET_SIM_PLAIN", plain)
@@ -223,18 +223,20 @@ def random_conv(rng: np.random.Generator) -> Conv:
     count = channels if depthwise else int(rng.integers(1, 70))
     w_shape = (kernel, kernel, channels) if depthwise else (count, kernel, kernel, channels)
     pads = tuple(int(v) for v in rng.integers(0, kernel, 4))
-    conv = Conv(rng.integers(-128, 128, shape, dtype=np.int8), rng.integers(-128, 128, w_shape, dtype=np.int8), depthwise,
-                stride=int(rng.integers(1, 4)), pads=pads, input_zero=int(rng.integers(-128, 128)),    # type: ignore[arg-type]
+    conv = Conv(rng.integers(-128, 128, shape, dtype=np.int8), rng.integers(-128, 128, w_shape, dtype=np.int8),
+                depthwise, stride=int(rng.integers(1, 4)), pads=pads, input_zero=int(rng.integers(-128, 128)),    # type: ignore[arg-type]
                 weight_zero=int(rng.integers(-128, 128)), bias=rng.integers(-2**31, 2**31, count),
                 out_scale=int(rng.integers(-32768, 32768)), out_shift=int(rng.integers(0, 45)),
                 out_zero=int(rng.integers(-200, 200)))
-    conv.registers = {0x301C: int(rng.integers(0, 5)) | int(rng.integers(2)) << 6,
-                      0x4088: conv.out_shift | int(rng.integers(2)) << 30, 0x4048: int(rng.integers(-32768, 32768)) << 16
-                      | int(rng.integers(0, 64)) << 8, 0x4010: int(rng.integers(0, 64)) << 4,
-                      0x4040: [0x20150, 0x20140, 0x40140, 0x20160, 0x20180, 0x201C0][int(rng.integers(6))],
-                      0x404C: int(rng.integers(-2**31, 2**31)), 0x4060: [0x53, 0x20040, 0x40000, 0x20060][int(rng.integers(4))],
-                      0x4064: int(rng.integers(-2**31, 2**31)), 0x4068: int(rng.integers(0, 65536)) << 16
-                      | int(rng.integers(0, 32)) << 8}
+    word32 = (-2**31, 2**31)
+    conv.registers = {
+        0x301C: int(rng.integers(0, 5)) | int(rng.integers(2)) << 6,
+        0x4088: conv.out_shift | int(rng.integers(2)) << 30,
+        0x4048: int(rng.integers(-32768, 32768)) << 16 | int(rng.integers(0, 64)) << 8,
+        0x4010: int(rng.integers(0, 64)) << 4,
+        0x4040: [0x20150, 0x20140, 0x40140, 0x20160, 0x20180, 0x201C0][int(rng.integers(6))],
+        0x404C: int(rng.integers(*word32)), 0x4060: [0x53, 0x20040, 0x40000, 0x20060][int(rng.integers(4))],
+        0x4064: int(rng.integers(*word32)), 0x4068: int(rng.integers(0, 65536)) << 16 | int(rng.integers(0, 32)) << 8}
     return conv
 
 

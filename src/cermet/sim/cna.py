@@ -379,7 +379,8 @@ def load_weights(cna: Snapshot, shape: ConvShape, space: AddressSpace, base: int
     usable = held is not None and cbuf.weights_resident and cbuf.weights_first_bank == shape.data_banks
     if usable and held is not None and held.size >= size:
         return held[:size]
-    outcome.warn("cna.weight_reuse", "CNA.CBUF_CON0.WEIGHT_REUSE: the weights of the task before are not in these banks")
+    outcome.warn("cna.weight_reuse", "CNA.CBUF_CON0.WEIGHT_REUSE: the weights of the task before are not in "
+                 "these banks")
     return garbage(size)
 
 

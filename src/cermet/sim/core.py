@@ -6,10 +6,27 @@ from collections.abc import Callable
 from cermet.hw.soc import Soc
 from cermet.sim import cycles, fast, pc
 from cermet.sim.cna import (
-    Cbuf, ConvShape, check_cbuf, check_shape, decode_shape, load_features, load_weights, unpack_weights, window_bytes)
+    Cbuf,
+    ConvShape,
+    check_cbuf,
+    check_shape,
+    decode_shape,
+    load_features,
+    load_weights,
+    unpack_weights,
+    window_bytes,
+)
 from cermet.sim.core_mac import Convolution, decode_core
 from cermet.sim.dpu import (
-    Dpu, check_conv, check_flying, check_operands, decode_dpu, make_pipeline, run_conv, run_flying)
+    Dpu,
+    check_conv,
+    check_flying,
+    check_operands,
+    decode_dpu,
+    make_pipeline,
+    run_conv,
+    run_flying,
+)
 from cermet.sim.lut import LutState
 from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
@@ -127,7 +144,8 @@ class Core:
 
     def _check_redirect(self, address: int) -> None:
         if address == self._fetched_address:
-            raise Hang("pc.no_redirect", "PC.BASE_ADDRESS: TASK_NUMBER asks for another task but the program names none")
+            raise Hang("pc.no_redirect", "PC.BASE_ADDRESS: TASK_NUMBER asks for another task but the program "
+                       "names none")
 
     def _run_program(self, space: AddressSpace, address: int, cancelled: Callable[[], bool],
                      outcome: TaskOutcome) -> None:
@@ -166,7 +184,8 @@ class Core:
             return
         if offset == block.operation_enable:
             if value & 1:
-                outcome.warn("pc.single_start", f"{block.name}.OPERATION_ENABLE: blocks must be started by one op_en word")
+                outcome.warn("pc.single_start", f"{block.name}.OPERATION_ENABLE: blocks must be started by one op_en "
+                             "word")
                 self._launch(BIT_OF_BLOCK[block.name], space, cancelled, outcome)
             return
         block.write(offset, value)
@@ -192,8 +211,8 @@ class Core:
             block = self.files.blocks[name]
             written, executed = block.launch()
             if written != executed:
-                raise Hang("registers.pointer", f"{name}.S_POINTER: op_en went to group {written} but the executer waits "
-                           f"at group {executed} (ASSUMED to hang)")
+                raise Hang("registers.pointer", f"{name}.S_POINTER: op_en went to group {written} but the executer "
+                           f"waits at group {executed} (ASSUMED to hang)")
             snapshots[name] = block.snapshot(executed)
             groups[name] = executed
         if not snapshots:
@@ -276,11 +295,11 @@ class Core:
     def _check_kernels(self, shape: ConvShape, channels: int) -> None:
         if shape.depthwise:
             if not 0 <= channels - shape.channels < self.soc.depthwise_group:
-                raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.channels} rounded up "
-                           "to 64 (ASSUMED to hang)")
+                raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.channels} "
+                           "rounded up to 64 (ASSUMED to hang)")
         elif not 0 <= channels - shape.kernels < self.soc.kernel_group:
-            raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.kernels} kernels rounded "
-                       "up to 32 (ASSUMED to hang)")
+            raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.kernels} kernels "
+                       "rounded up to 32 (ASSUMED to hang)")
 
     def _conv_estimate(self, shape: ConvShape, dpu: Dpu) -> int:
         pixels = shape.out_width * shape.out_height

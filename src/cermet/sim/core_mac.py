@@ -76,7 +76,8 @@ class Convolution:
             if self.shape.depthwise:
                 sums[..., :count] += seen.astype(np.int32) * self.kernels[0, y, x]
             else:
-                sums[..., :count] += (seen.astype(np.float64) @ self.kernels[:, y, x].astype(np.float64).T).astype(np.int64)
+                matrix = self.kernels[:, y, x].astype(np.float64).T
+                sums[..., :count] += (seen.astype(np.float64) @ matrix).astype(np.int64)
         return sums
 
     def input_sums(self, first_row: int, last_row: int) -> np.ndarray:

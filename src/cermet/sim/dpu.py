@@ -14,12 +14,34 @@ from cermet.sim.lut import Lut, LutState, decode_lut
 from cermet.sim.memory import AddressSpace
 from cermet.sim.outcome import Cancelled, Hang, TaskOutcome
 from cermet.sim.rdma import (
-    COMB_SAME_DATA, COMB_SHARED, NO_OPERANDS, PER_CHANNEL, PER_PIXEL, PRECISION_INT8, PRECISION_INT16, SIZE_8_BIT,
-    USE_ALU, USE_CPEND, USE_MUL, Operands, Rdma, read_operands)
+    COMB_SAME_DATA,
+    COMB_SHARED,
+    NO_OPERANDS,
+    PER_CHANNEL,
+    PER_PIXEL,
+    PRECISION_INT8,
+    PRECISION_INT16,
+    SIZE_8_BIT,
+    USE_ALU,
+    USE_CPEND,
+    USE_MUL,
+    Operands,
+    Rdma,
+    read_operands,
+)
 from cermet.sim.registers import Snapshot
 from cermet.sim.stages import (
-    EwStage, LinearStage, OutputConverter, apply_bn, apply_bs, apply_ew, apply_output, decode_ew, decode_linear,
-    decode_output)
+    EwStage,
+    LinearStage,
+    OutputConverter,
+    apply_bn,
+    apply_bs,
+    apply_ew,
+    apply_output,
+    decode_ew,
+    decode_linear,
+    decode_output,
+)
 
 ATOM_BYTES = 16
 MODE_DIRECT, MODE_DEPTHWISE = 0, 3

@@ -47,8 +47,8 @@ void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window)
 void cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums);
 void cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
                      int16_t *packed);
-void cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first, int64_t last,
-                     int32_t first_channel, int32_t last_channel);
+void cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first,
+                     int64_t last, int32_t first_channel, int32_t last_channel);
 void cermet_sim_flying_rows(const struct cermet_sim_surfaces *source, const struct cermet_sim_post *post,
                             int32_t width, int32_t first_row, int32_t last_row, int32_t first_surface,
                             int32_t last_surface);
@@ -69,7 +69,7 @@ def plain_wanted() -> bool:
 
 @functools.cache
 def loaded() -> Any:
-    """The library, or None when it is missing or of another version: then everything runs in NumPy, and a warning says so."""
+    """The library; None, with a warning, when it is missing or of another version: then everything runs in NumPy."""
     try:
         path = library(LIBRARY)
     except FileNotFoundError as error:

@@ -15,7 +15,7 @@ class Diagnostic:
 
 
 class Hang(Exception):
-    """The task will never raise a completion interrupt. Internal to the simulator: Core.run turns it into an outcome."""
+    """The task will never raise a completion interrupt. Internal: Core.run turns it into an outcome."""
 
     def __init__(self, rule: str, reason: str) -> None:
         super().__init__(reason)

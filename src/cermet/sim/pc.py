@@ -4,7 +4,6 @@ Word format, trailer, chaining: execution model §2, §4.
 """
 from __future__ import annotations
 
-
 import numpy as np
 
 from cermet.sim.memory import ADDRESS_MASK, AddressSpace

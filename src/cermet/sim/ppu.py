@@ -63,8 +63,8 @@ def decode_pool(ppu: Snapshot, rdma: Snapshot, base: int, outcome: TaskOutcome) 
     across = (pool.out_width - 1) * pool.stride_x + pool.kernel_width
     down = (pool.out_height - 1) * pool.stride_y + pool.kernel_height
     if (across > pool.width + pool.pad_left + pool.pad_right or down > pool.height + pool.pad_top + pool.pad_bottom):
-        raise Hang("ppu.window", f"PPU: windows reach column {across} and row {down} of {pool.width}x{pool.height} plus "
-                   "pads; it starves")
+        raise Hang("ppu.window", f"PPU: windows reach column {across} and row {down} of {pool.width}x{pool.height} "
+                   "plus pads; it starves")
     padded = pool.pad_left or pool.pad_top or pool.pad_right or pool.pad_bottom
     if padded and (pool.stride_x > 1 or pool.stride_y > 1):
         outcome.warn("ppu.pad_stride", "PPU: padding with stride above 1 showed a vertical phase error in one campaign "

@@ -122,7 +122,8 @@ def read_operands(space: AddressSpace, address: int, use: int, channels: int, cl
     if use == USE_ALU | USE_MUL and client == "BRDMA":       # layout inferred (Q-L6)
         raw = np.frombuffer(space.read(address, blocks * 48).tobytes(), np.uint8).reshape(blocks, 48)
         return Operands(alu=_column(raw, 0, "<i4", channels), mul=_column(raw, 32, "<i2", channels))
-    raise Hang(f"rdma.{client.lower()}_use", f"DPU_RDMA.{client}: DATA_USE {use} on the integer path hangs or is unknown")
+    raise Hang(f"rdma.{client.lower()}_use", f"DPU_RDMA.{client}: DATA_USE {use} on the integer path hangs or is "
+               "unknown")
 
 
 def _words(raw: np.ndarray, dtype: str) -> np.ndarray:

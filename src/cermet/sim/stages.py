@@ -141,7 +141,8 @@ class EwStage:
         return not (self.lut_on or self.op_on or self.relu or self.relux)
 
 
-EW_IDENTITY = EwStage(False, False, False, 0, False, False, 0, False, False, False, 0, 1, 0, False, 0, 0, False, False, 0)
+EW_IDENTITY = EwStage(False, False, False, 0, False, False, 0, False, False, False, 0, 1, 0, False, 0, 0, False, False,
+                      0)
 
 
 def decode_ew(dpu: Snapshot) -> EwStage:
