@@ -109,7 +109,7 @@ def receive(connection: socket.socket) -> tuple[Request, ReplyEnd] | None:
     """The next request; None at the end. Raises ProtocolError for a message of another kind, all its fds closed."""
     data, control, _, _ = connection.recvmsg(REQUEST_BYTES + 1, CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
     pid, fds = split_control(control)
-    if not data and not fds:
+    if not data and not control:    # even an empty message comes with its sender's credentials
         return None
     try:
         request = parse(data, pid, fds)

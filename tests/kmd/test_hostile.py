@@ -1,0 +1,191 @@
+"""Clients that do not keep to the protocol, lie about sizes, or leave midway: the driver serves the others."""
+from __future__ import annotations
+
+import array
+import errno
+import logging
+import os
+import pathlib
+import random
+import socket
+import struct
+import threading
+
+import pytest
+
+from cermet.kmd import protocol, uapi
+from cermet.kmd.errors import DeviceError
+from cermet.kmd.log import Limit
+from cermet.kmd.user_memory import UserMemory
+from tests.kmd.client import PAGE, Job, Node, address_of
+from tests.kmd.fake_core import FILL
+
+REQUEST = struct.Struct("<IIIIQQII")
+
+
+def connect(path: pathlib.Path) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.connect(str(path))
+    channel.settimeout(10)
+    return channel
+
+
+def send(channel: socket.socket, data: bytes, fds: list[int]) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    channel.sendmsg([data], rights)
+
+
+def request(kind: int, flags: int = 0, number: int = 0, argument: int = 0, protection: int = 0) -> bytes:
+    return REQUEST.pack(protocol.MAGIC, protocol.VERSION, kind, flags, number, argument, protection, 0)
+
+
+def ask(channel: socket.socket, data: bytes) -> int:
+    """The errno of the answer."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        send(channel, data, [there.fileno()])
+        there.close()
+        here.settimeout(10)
+        return struct.unpack_from("<IIi", here.recv(100))[2]
+
+
+@pytest.fixture
+def watched(node: Node, fake_driver: pathlib.Path) -> Node:
+    """An honest client, and so a driver that runs."""
+    return node
+
+
+def assert_serves(node: Node) -> None:
+    target = node.create(PAGE)
+    node.run((FILL, target.dma_address, 1, 1), out=[target])
+    node.wait(target)
+
+
+def test_garbage_messages(watched: Node, fake_driver: pathlib.Path) -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        with connect(fake_driver) as channel:
+            try:
+                for _ in range(rng.randrange(1, 4)):
+                    send(channel, rng.randbytes(rng.choice([1, 7, REQUEST.size, REQUEST.size, 300])),
+                         [0] * rng.randrange(0, 7))
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+    assert_serves(watched)
+
+
+def test_random_requests(watched: Node, fake_driver: pathlib.Path) -> None:
+    """Well-formed messages with random contents, on an opened file."""
+    rng = random.Random(2)
+    with connect(fake_driver) as channel:
+        assert ask(channel, request(protocol.OPEN)) == 0
+        for _ in range(1500):
+            index = rng.choice([*range(0x40, 0x44), 0x09, 0x0C, 0x2D, 0x2E, rng.randrange(256)])
+            number = rng.choice([1, 2, 3]) << 30 | rng.choice([0, 4, 8, 16, 24, 0x3FFF]) << 16 | 0x6400 | index
+            word = rng.choice([0, 8, 1 << 47, rng.getrandbits(64)])
+            answer = ask(channel, request(rng.randrange(2, 5), rng.getrandbits(32), number, word, rng.getrandbits(32)))
+            assert answer != errno.EIO and (answer == 0 or answer in errno.errorcode)
+    assert_serves(watched)
+
+
+def test_calls_before_open_and_opening_twice(watched: Node, fake_driver: pathlib.Path) -> None:
+    with connect(fake_driver) as channel:
+        assert ask(channel, request(protocol.IOCTL, number=0xC0186440)) == errno.EINVAL
+        assert ask(channel, request(protocol.MMAP, number=PAGE)) == errno.EINVAL
+        assert ask(channel, request(protocol.OPEN)) == 0
+        assert ask(channel, request(protocol.OPEN)) == errno.EINVAL
+        assert ask(channel, request(99)) == errno.EINVAL
+
+
+def test_another_protocol_version_is_refused(watched: Node, fake_driver: pathlib.Path) -> None:
+    with connect(fake_driver) as channel:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with here, there:
+            data = bytearray(request(protocol.OPEN))
+            data[4] = 77
+            send(channel, bytes(data), [there.fileno()])
+            there.close()
+            here.settimeout(10)
+            assert here.recv(100) == b""       # closed without an answer: ENODEV in a client
+
+
+def test_reply_sockets_that_cannot_be_written(watched: Node, fake_driver: pathlib.Path) -> None:
+    """A closed pair, a pipe, a file: the driver goes on."""
+    with connect(fake_driver) as channel, open(os.devnull) as null:
+        assert ask(channel, request(protocol.OPEN)) == 0
+        for fd in (null.fileno(), *os.pipe()):
+            send(channel, request(protocol.IOCTL, number=0xC0186440), [fd])
+        here, there = socket.socketpair()
+        here.close()
+        send(channel, request(protocol.IOCTL, number=0xC0186440), [there.fileno()])
+        send(channel, request(protocol.MMAP, number=PAGE), [there.fileno()])
+        there.close()
+        assert ask(channel, request(protocol.IOCTL, number=0x5401)) == errno.ENOTTY
+    assert_serves(watched)
+
+
+def test_an_empty_message_is_not_the_end(node: Node) -> None:
+    with socket.socket(fileno=os.dup(node.fd)) as channel:
+        channel.send(b"")
+        channel.send(b"a program that writes to the device")
+    assert_serves(node)
+
+
+def test_clients_that_leave_midway(watched: Node, fake_driver: pathlib.Path) -> None:
+    """Connections closed right after a call was sent, many at once."""
+    def visit() -> None:
+        for _ in range(20):
+            with connect(fake_driver) as channel:
+                here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                send(channel, request(protocol.OPEN), [there.fileno()])
+                here.close()
+                there.close()
+    threads = [threading.Thread(target=visit) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_serves(watched)
+
+
+def test_shut_down_fd_is_a_closed_file(node: Node) -> None:
+    with socket.socket(fileno=os.dup(node.fd)) as channel:
+        channel.shutdown(socket.SHUT_RDWR)
+    assert node.error("ROCKET_CREATE_BO", size=PAGE) == errno.ENODEV
+    with Node() as other:
+        assert_serves(other)
+
+
+def test_huge_counts_allocate_nothing(node: Node) -> None:
+    """Counts at the limits of their fields, with arrays that are far shorter."""
+    target = node.create(PAGE)
+    small = uapi.ffi.new("char[]", 64)
+    for members in ({"task_count": 1 << 20}, {"task_count": (1 << 27) - 1}, {"in_bo_handle_count": 1 << 20},
+                    {"out_bo_handle_count": 0x7FFF_FFFF}, {"task_count": 1, "task_struct_size": 0xFFFF_FFFF}):
+        job = Job([(0, 1)], [], [target.handle])
+        job.record.update({"tasks": address_of(small), "in_bo_handles": address_of(small), **members})
+        node.submit(job)
+    record = uapi.ffi.new("struct drm_rocket_job *")
+    for count in (65_536, 65_537, 53_687_091):
+        assert node.error("ROCKET_SUBMIT", jobs=address_of(record), job_count=count,
+                          job_struct_size=40) in (errno.EFAULT, errno.ENOMEM)
+    assert_serves(node)
+
+
+def test_strides_wrap_at_32_bits() -> None:
+    """index * stride is computed in 32 bits: with a stride of 2 GiB + 4 the third element lies 8 bytes on."""
+    memory = UserMemory(os.getpid())
+    data = uapi.ffi.new("__u32[]", [1, 2, 3, 4])
+    assert bytes(memory.read_elements(address_of(data), 1, 0x8000_0004, 4)[0]) == b"\1\0\0\0"
+    with pytest.raises(DeviceError) as caught:
+        memory.read_elements(address_of(data), 2, 0x8000_0004, 4)
+    assert caught.value.errno == errno.EFAULT
+    wrapped = memory.read_elements(address_of(data), 3, 0x1_0000_0004, 4)
+    assert wrapped.view("<u4")[:, 0].tolist() == [1, 2, 3]
+
+
+def test_log_has_an_end() -> None:
+    limit = Limit(3)
+    records = [logging.makeLogRecord({"msg": f"line {number}"}) for number in range(5)]
+    kept = [record for record in records if limit.filter(record)]
+    assert [record.getMessage() for record in kept] == ["line 0", "line 1", "the log is full: nothing more is written"]
