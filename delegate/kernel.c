@@ -254,6 +254,16 @@ report(struct TfLiteContext *context, const struct cermet_error *error)
 	return TFLITE_ERROR;
 }
 
+/* A partition's number means little to an application: what it computes does. */
+static int
+report_run(struct TfLiteContext *context, const struct kernel *kernel, const struct cermet_error *error)
+{
+	const char *name = context->tensors[kernel->outputs[0].index].name;
+
+	context->ReportError(context, "cermet: %s (the partition that computes '%.80s')\n", error->text, name ? name : "");
+	return TFLITE_ERROR;
+}
+
 static int
 kernel_prepare(struct TfLiteContext *context, struct TfLiteNode *node)
 {
@@ -281,7 +291,7 @@ kernel_invoke(struct TfLiteContext *context, struct TfLiteNode *node)
 	pthread_mutex_lock(&kernel->session->lock);
 	is_done = invoke(context, kernel, &error);
 	pthread_mutex_unlock(&kernel->session->lock);
-	return is_done ? TFLITE_OK : report(context, &error);
+	return is_done ? TFLITE_OK : report_run(context, kernel, &error);
 }
 
 struct TfLiteRegistration

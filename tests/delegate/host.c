@@ -501,6 +501,7 @@ test_failed_job_is_reported_and_the_next_works(void)
 	setenv("CERMET_FAKE", "drop", 1);
 	CHECK(invoke_kernels(host) == 1);
 	CHECK_TEXT(host->errors, "cermet: partition 0 on sim: job did not complete (timeout or dropped) after ");
+	CHECK_TEXT(host->errors, "(the partition that computes 'output')");
 	unsetenv("CERMET_FAKE");
 	CHECK(invoke_kernels(host) == 0 && result_is(host, 9));
 	host->tensors[INPUT].data = NULL;

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import os
+import struct
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from cermet.compiler import compile_blob
 from cermet.drivers.base import CompileOptions
 from cermet.frontend.tflite_file import to_blob
+from cermet.program.plan import decode_plan, encode_plan
 from cermet.runtime import Device, RuntimeFailure, check_plan
 from tests.support import model_builder
 from tests.support.interpreter import run
@@ -58,6 +62,32 @@ def test_errors_are_one_line(plan):
             device.load(plan[:-1] + b"\1")
     with pytest.raises(RuntimeFailure, match="device: is closed"):
         device.load(plan)
+
+
+def faulting(plan: bytes) -> bytes:
+    """The plan with one address of its program far outside of every buffer."""
+    decoded = decode_plan(plan)
+    (partition,) = decoded.partitions
+    program = partition.program
+    relocation = next(r for r in program.relocations if program.bos[r.target_bo].role == "output")
+    data = bytearray(program.bos[relocation.bo].data)
+    (word,) = struct.unpack_from("<Q", data, relocation.offset_bytes)
+    struct.pack_into("<Q", data, relocation.offset_bytes, word + (0x7000_0000 << 16))
+    bos = tuple(replace(bo, data=bytes(data)) if i == relocation.bo else bo for i, bo in enumerate(program.bos))
+    return encode_plan(replace(decoded, partitions=(replace(partition, program=replace(program, bos=bos)),)))
+
+
+def test_iommu_fault_is_an_error_and_the_next_run_works(model, plan):
+    """The kernel reports nothing: it kills the job after 500 ms and PREP_BO returns 0."""
+    inputs = model.random_inputs(np.random.default_rng(2))
+    with Device("sim") as device, device.load(plan) as good, device.load(faulting(plan)) as bad:
+        expected = good.run(inputs)
+        for _ in range(2):
+            start = time.monotonic()
+            with pytest.raises(RuntimeFailure, match=r"partition 0 on sim: job did not complete .* after \d+ ms"):
+                bad.run(inputs)
+            assert 0.4 < time.monotonic() - start < 5
+            np.testing.assert_array_equal(good.run(inputs)[0], expected[0])
 
 
 def test_closing_the_device_unloads_its_programs(plan):
