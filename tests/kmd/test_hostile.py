@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import errno
 import logging
+import mmap
 import os
 import pathlib
 import random
@@ -17,7 +19,7 @@ from cermet.kmd import protocol, uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.log import Limit
 from cermet.kmd.user_memory import UserMemory
-from tests.kmd.client import PAGE, Job, Node, address_of
+from tests.kmd.client import PAGE, Job, Node, address_of, libc
 from tests.kmd.fake_core import FILL
 
 REQUEST = struct.Struct("<IIIIQQII")
@@ -159,16 +161,19 @@ def test_shut_down_fd_is_a_closed_file(node: Node) -> None:
 def test_huge_counts_allocate_nothing(node: Node) -> None:
     """Counts at the limits of their fields, with arrays that are far shorter."""
     target = node.create(PAGE)
-    small = uapi.ffi.new("char[]", 64)
+    pages = mmap.mmap(-1, 2 * PAGE)         # 64 bytes that can be read, and nothing behind them
+    start = address_of(uapi.ffi.from_buffer(pages))
+    libc.mprotect(ctypes.c_void_p(start + PAGE), PAGE, 0)
+    small = start + PAGE - 64
     for members in ({"task_count": 1 << 20}, {"task_count": (1 << 27) - 1}, {"in_bo_handle_count": 1 << 20},
                     {"out_bo_handle_count": 0x7FFF_FFFF}, {"task_count": 1, "task_struct_size": 0xFFFF_FFFF}):
         job = Job([(0, 1)], [], [target.handle])
-        job.record.update({"tasks": address_of(small), "in_bo_handles": address_of(small), **members})
+        job.record.update({"tasks": small, "in_bo_handles": small, "out_bo_handles": small, **members})
         node.submit(job)
-    record = uapi.ffi.new("struct drm_rocket_job *")
     for count in (65_536, 65_537, 53_687_091):
-        assert node.error("ROCKET_SUBMIT", jobs=address_of(record), job_count=count,
-                          job_struct_size=40) in (errno.EFAULT, errno.ENOMEM)
+        assert node.error("ROCKET_SUBMIT", jobs=small, job_count=count,
+                          job_struct_size=40) == (errno.EFAULT if count <= 65_536 else errno.ENOMEM)
+    libc.mprotect(ctypes.c_void_p(start + PAGE), PAGE, mmap.PROT_READ | mmap.PROT_WRITE)
     assert_serves(node)
 
 

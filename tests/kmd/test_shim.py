@@ -131,7 +131,7 @@ main(void)
 
 
 def test_real_libdrm(build, run_with_shim, tmp_path: pathlib.Path) -> None:    # type: ignore[no-untyped-def]
-    """Its wrappers of ioctls work. Its device lists know no accel nodes, here as on hardware: they need .../device/drm."""
+    """Its wrappers of ioctls work. Its device lists know no accel nodes, on hardware neither: they need device/drm."""
     if not pathlib.Path("/usr/include/xf86drm.h").exists():
         pytest.skip("libdrm's headers are not installed")
     source = tmp_path / "libdrm.c"

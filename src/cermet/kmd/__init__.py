@@ -3,8 +3,8 @@
 What differs from the kernel, and why:
 - Time. A job that hangs takes its 500 ms of wall time. A job that is only slow to simulate does not time out; one whose
   estimated cycles exceed 500 ms at the SoC's clock does. The estimate adds 34 us per task for the interrupt round trip.
-- Memory of a BO is allocated on first touch. ENOMEM comes for a BO larger than MemAvailable, and at the limits at the top
-  of rocket_ioctls.py, where a kernel with enough memory would go on.
+- Memory of a BO is allocated on first touch. ENOMEM comes for a BO larger than MemAvailable, and at the limits at the
+  top of rocket_ioctls.py, where a kernel with enough memory would go on.
 - close() returns before the queue has been handed to the hardware; the hand-over itself goes by the kernel's rule.
 - An fd of the device is a socket underneath: poll() says writable, lseek() fails, a call needs two free fds (EMFILE).
 - The interfaces of a 64-bit process only: 32-bit programs (drm_version's other layout) are not served.
