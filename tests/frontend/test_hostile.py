@@ -10,12 +10,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from cermet.drivers.soft.driver import SoftDriver
 from cermet.frontend.blob import read_blob
 from cermet.frontend.errors import FrontendError
 from cermet.frontend.tflite_file import read_tflite, to_blob
 from cermet.ir.problems import op_problem
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.text import format_subgraph
+from cermet.ir.verify import verify
 from tests.support import model_builder
 
 NUM_MUTATIONS = 3000
@@ -77,6 +79,25 @@ def test_mutations(which: str) -> None:
     assert 0 < accepted < NUM_MUTATIONS, "mutations must both pass and fail"
     assert peak_bytes < 64 << 20
     assert seconds < 60         # tracing allocations slows this down about five times
+
+
+def test_whatever_is_accepted_can_be_computed_with() -> None:
+    """Operations that op_problem() lets pass run without an exception, whatever a mutation made of them."""
+    blob = to_blob(small_model())
+    rng = random.Random(2)
+    driver, executed = SoftDriver(), 0
+    for _ in range(NUM_MUTATIONS):
+        try:
+            subgraph = read_blob(mutated(rng, blob))
+        except FrontendError:
+            continue
+        part = subgraph.extract(op for op in subgraph.operations if driver.refuse(subgraph, op) is None)
+        if any(t.num_elements > 100_000 for t in part.tensors.values()):
+            continue
+        verify(part)
+        driver.execute(part, {t: np.zeros(part.tensors[t].shape, part.tensors[t].dtype.numpy) for t in part.inputs})
+        executed += len(part.operations)
+    assert executed > NUM_MUTATIONS // 2
 
 
 def test_every_truncation() -> None:
