@@ -5,6 +5,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cermet.errors import CermetError
+
 if TYPE_CHECKING:
     from cermet.program.cache import Cache, Entry
 
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from cermet.program.cache import Cache, default_directory
+    if arguments.dir and not arguments.dir.exists():
+        raise CermetError(f"--dir: {arguments.dir}: no such folder")
     cache = Cache(arguments.dir or default_directory())
     return {"list": show, "clear": clear, "verify": verify}[arguments.action](cache)
 

@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from cermet.report import Estimate, Summary
 
 TOP = 5
+GREETINGS = ("INFO: ",)     # what TFLite says when all is well
 EPILOG = """
 Without --image, --input or --random the inputs are random (seed 0). --device auto takes a real NPU where there is one,
 else the simulated one, and says which. --compare cpu runs TFLite's reference kernels too, and both runs leave to those
@@ -149,8 +154,29 @@ def make_setting(arguments: argparse.Namespace) -> Setting:
             raise CermetError(f"--option: {pair!r} must be NAME=VALUE")
         options[name] = value
     driver_for(options["soc"])
+    use_own_command(options)
     return Setting(arguments.model, options, runtime_name(arguments.runtime),
                    "BUILTIN_REF" if arguments.compare else "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+
+
+def use_own_command(options: dict[str, str]) -> None:
+    """The delegate and the simulated device start this very command, not another installation's."""
+    command = own_command()
+    if not command:
+        return
+    if not os.environ.get("CERMET_COMPILER"):
+        options.setdefault("compiler", command)
+    os.environ.setdefault("CERMET_COMMAND", command)
+
+
+def own_command() -> str:
+    """Path of the running command, empty when it has no file of its own (python -m cermet in a source tree)."""
+    beside = Path(sys.executable).with_name("cermet")
+    started = Path(sys.argv[0])
+    for path in (started if started.name == "cermet" else beside, beside):
+        if found := shutil.which(path):
+            return str(Path(found).absolute())
+    return ""
 
 
 def choose_device(wish: str) -> str:
@@ -232,19 +258,46 @@ def make_interpreter(setting: Setting, *, on_npu: bool = True) -> Any:
     from cermet.interpreter import runtime_module
     module = runtime_module(setting.runtime)
     library = str(paths.library("libcermet_delegate.so"))
+    resolver = getattr(module.OpResolverType, setting.resolver)
     try:
-        delegates = [module.load_delegate(library, setting.options)] if on_npu else None
-        made = module.Interpreter(str(setting.model), experimental_delegates=delegates,
-                                  experimental_op_resolver_type=getattr(module.OpResolverType, setting.resolver))
-        made.allocate_tensors()
+        with held_stderr() as held:
+            delegates = [module.load_delegate(library, setting.options)] if on_npu else None
+            made = module.Interpreter(str(setting.model), experimental_delegates=delegates,
+                                      experimental_op_resolver_type=resolver)
+            made.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise CermetError(f"{setting.model}: {error}") from error
+        raise CermetError(f"{setting.model}: {reason_of(error)}") from error
+    sys.stderr.write("".join(line for line in held if not line.startswith(GREETINGS)))
     return made
+
+
+@contextlib.contextmanager
+def held_stderr() -> Iterator[list[str]]:
+    """Lines that libraries write to fd 2 meanwhile: the delegate says there what the exception says again."""
+    sys.stderr.flush()
+    lines: list[str] = []
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines += held.read().decode(errors="replace").splitlines(keepends=True)
+
+
+def reason_of(error: Exception) -> str:
+    """The delegate's words in a runtime's exception, without what the runtime puts around them."""
+    text = str(error).partition("Restored original execution plan")[0].strip()
+    _, found, words = text.rpartition("cermet: ")
+    return words if found else text or type(error).__name__
 
 
 def check_applied(interpreter: Any, plan: Plan) -> None:
     """The runtime lists an operation DELEGATE for each partition: none, though the plan has some, is an error."""
-    operations = getattr(interpreter, "_get_ops_details", list)()
+    operations: list[dict[str, Any]] = getattr(interpreter, "_get_ops_details", list)()
     if not operations or not plan.partitions:
         return
     if not any(operation["op_name"] == "DELEGATE" for operation in operations):

@@ -1,0 +1,64 @@
+"""`cermet disasm`: plans and raw words as text."""
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from cermet.program.plan import decode_plan
+from tests.cli.conftest import Cermet
+
+OP_EN = 0x0081 << 48 | 0x1D << 16 | 0x0008
+CONV_CON3 = 0x0201 << 48 | (2 | 3 << 3) << 16 | 0x1014
+
+
+@pytest.fixture
+def plan_path(cermet: Cermet, conv_model: Path, tmp_path: Path) -> Path:
+    cermet("compile", conv_model, "-o", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").iterdir()
+    return path
+
+
+def test_plan_shows_every_task_with_layer_and_addresses(cermet: Cermet, plan_path: Path) -> None:
+    program = decode_plan(plan_path.read_bytes()).partitions[0].program
+    result = cermet("disasm", plan_path)
+    lines = result.out.splitlines()
+    titles = [line for line in lines if line.startswith("task ")]
+    assert (result.status, len(titles)) == (0, len(program.tasks))
+    assert titles[0].startswith("task 0: partition 0, operation 0 (conv_2d)")
+    assert len(lines) == len(titles) + sum(task.num_words for task in program.tasks)
+    assert sum(" -> bo " in line for line in lines) == len(program.relocations)
+    assert lines[-1].split()[1:] == ["OP_ENABLE", "CNA|CORE|DPU|DPU_RDMA"]
+
+
+def test_one_task_can_be_chosen(cermet: Cermet, plan_path: Path) -> None:
+    assert cermet("disasm", plan_path, "--task", 0).out.startswith("task 0: ")
+    result = cermet("disasm", plan_path, "--task", 99)
+    assert result.status == 1 and "--task: 99 must be 0.." in result.err
+
+
+def test_raw_words_are_cut_behind_op_en(cermet: Cermet, tmp_path: Path) -> None:
+    path = tmp_path / "regcmd.bin"
+    path.write_bytes(struct.pack("<5Q", CONV_CON3, OP_EN, CONV_CON3, OP_EN, CONV_CON3))
+    lines = cermet("disasm", path).out.splitlines()
+    assert [line for line in lines if line.startswith("task")] == [
+        "task 0: at byte 0, 2 words", "task 1: at byte 16, 2 words", "task 2: at byte 32, without op_en, 1 words"]
+    assert lines[1] == "0000  CNA.CONV_CON3  CONV_Y_STRIDE=3 CONV_X_STRIDE=2"
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (b"", "0 bytes, must be a plan or whole 64-bit words"), (b"1234567", "7 bytes, must be"),
+    (b"CRMP" + bytes(200), "plan: format version 0, must be 1")])
+def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, words: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    result = cermet("disasm", path)
+    assert result.status == 1 and words in result.err and result.err.count("\n") == 1
+
+
+def test_garbage_words_are_shown_raw(cermet: Cermet, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(1, 201)))
+    result = cermet("disasm", path)
+    assert result.status == 0 and "?  0x0807060504030201" in result.out

@@ -1,0 +1,83 @@
+"""`cermet report`: the table for people, the JSON for tools."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cermet.cli.models import compile_options
+from tests.cli.conftest import Cermet
+
+SUMMARY = {"nodes": int, "nodes_npu": int, "macs": int, "macs_npu": int, "macs_share": float, "partitions": int}
+NODE = {"index": int, "operation": str, "target": str, "partition": (int, type(None)), "rule": str, "reason": str,
+        "macs": int, "output_shape": list, "output_dtype": str}
+TOP = {"model": str, "soc": str, "build_id": str, "subgraph": int, "subgraphs": int, "summary": dict, "nodes": list,
+       "estimate": dict, "faults": list}
+
+
+def check_schema(report: dict) -> None:
+    for value, schema in [(report, TOP), (report["summary"], SUMMARY), *((node, NODE) for node in report["nodes"])]:
+        assert list(value) == list(schema)
+        for name, kind in schema.items():
+            assert isinstance(value[name], kind), name
+
+
+def test_json_has_the_documented_members(cermet: Cermet, conv_model: Path) -> None:
+    result = cermet("report", conv_model, "--json")
+    assert (result.status, result.err) == (0, "")
+    report = json.loads(result.out)
+    check_schema(report)
+    assert report["summary"] == {"nodes": 2, "nodes_npu": 1, "macs": 13824, "macs_npu": 13824, "macs_share": 1.0,
+                                 "partitions": 1}
+    assert [node["target"] for node in report["nodes"]] == ["NPU", "CPU"]
+    assert report["nodes"][0]["rule"] == report["nodes"][0]["reason"] == ""
+    assert report["nodes"][1]["rule"] and "SOFTMAX" in report["nodes"][1]["reason"]
+
+
+def test_json_adds_up_for_reference_models(cermet: Cermet, models_dir: Path) -> None:
+    for model in sorted(models_dir.glob("mobilenet_*.tflite")):
+        report = json.loads(cermet("report", model, "--json").out)
+        check_schema(report)
+        summary, nodes = report["summary"], report["nodes"]
+        on_npu = [node for node in nodes if node["target"] == "NPU"]
+        assert [node["index"] for node in nodes] == list(range(summary["nodes"]))
+        assert (summary["nodes_npu"], summary["macs_npu"]) == (len(on_npu), sum(node["macs"] for node in on_npu))
+        assert {node["partition"] for node in on_npu} == set(range(summary["partitions"]))
+        assert all(bool(node["reason"]) == bool(node["rule"]) == (node["target"] == "CPU") for node in nodes)
+        assert report["faults"] == []
+
+
+def test_table_has_a_line_per_node_and_a_summary(cermet: Cermet, conv_model: Path) -> None:
+    lines = cermet("report", conv_model).out.splitlines()
+    assert lines[0].split()[:4] == ["node", "operation", "output", "MACs"]
+    assert lines[1].split() == ["0", "CONV_2D", "1x8x8x6", "int8", "13,824", "NPU", "0"]
+    assert "no NPU program for SOFTMAX" in lines[2]
+    assert lines[4] == "conv.tflite on rk3588: 1 of 2 nodes, 100.00% of the MACs, 1 partition on the NPU"
+
+
+def test_options_decide_as_in_the_delegate(cermet: Cermet, conv_model: Path) -> None:
+    report = json.loads(cermet("report", conv_model, "--json", "--option", "deny=conv_2d").out)
+    assert report["nodes"][0]["reason"] == "option deny names CONV_2D"
+    assert report["summary"]["macs_share"] == 0.0
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["nosuch.tflite"], "nosuch.tflite: no such file, must be a .tflite model"),
+    ([__file__], "bytes 4..7 must be TFL3"),
+    (["MODEL", "--soc", "rk1"], "soc: 'rk1' must be one of rk3588"),
+    (["MODEL", "--option", "denny=ADD"], "option 'denny=ADD': must be one of match, allow, deny"),
+    (["MODEL", "--option", "deny=FOO"], "option deny: FOO must be among ADD"),
+    (["MODEL", "--subgraph", "3"], "subgraph 3 does not exist, must be 0..0"),
+])
+def test_errors_are_one_line(cermet: Cermet, conv_model: Path, arguments: list[str], words: str) -> None:
+    result = cermet("report", *(str(conv_model) if word == "MODEL" else word for word in arguments))
+    assert (result.status, result.out) == (1, "")
+    assert words in result.err
+    assert result.err.startswith("cermet: ") and result.err.count("\n") == 1
+
+
+def test_environment_holds_where_the_command_line_says_nothing() -> None:
+    environment = {"CERMET_DENY": "add", "CERMET_MATCH": "exact", "CERMET_ALLOW": ""}
+    options = compile_options(["match=tflite"], environment)
+    assert (options.match, options.deny, options.allow) == ("tflite", {"ADD"}, frozenset())
