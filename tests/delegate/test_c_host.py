@@ -1,0 +1,36 @@
+"""A C program that opens the delegate with declarations of its own: simulator, real compiler, no TFLite."""
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from cermet import build, paths
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HOST_SOURCES = ["tests/delegate/host.c", "tests/runtime/plan_builder.c", *(
+    f"src/runtime/{name}.c" for name in ("base", "blake2b", "cache", "compiler", "locate", "plan"))]
+FOLDERS = ("src/runtime", "delegate", "tests/runtime")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory) -> pathlib.Path:
+    compiler = shutil.which("gcc")
+    if not compiler:
+        pytest.skip("needs gcc")
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "cermet_build.h").write_text(f'#define CERMET_BUILD_ID "{build.BUILD_ID}"\n')
+    program = folder / "host"
+    subprocess.run([compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{folder}",
+                    *(f"-I{ROOT / name}" for name in FOLDERS), *(str(ROOT / name) for name in HOST_SOURCES),
+                    "-o", str(program), "-lpthread", "-ldl"], check=True)
+    return program
+
+
+def test_c_program_runs_a_graph_on_the_simulator(host):
+    result = subprocess.run([host, paths.library("libcermet_delegate.so"), "sim"], capture_output=True, text=True,
+                            timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "cermet: 3 of 3 nodes on the NPU (rk3588, sim) in 1 partition, plan compiled in" in result.stderr
