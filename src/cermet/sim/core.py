@@ -75,6 +75,7 @@ class Core:
         self.pc: dict[int, int] = {}
         self.raw_status = 0
         self.wedged: str | None = None      # a task that hung holds the core until reset
+        self._fetched_address = 0
         self.reused_weights = False         # the last convolution ran with WEIGHT_REUSE
 
     def begin_job(self) -> None:
