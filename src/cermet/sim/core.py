@@ -76,11 +76,13 @@ class Core:
         self.raw_status = 0
         self.wedged: str | None = None      # a task that hung holds the core until reset
         self._fetched_address = 0
-        self.reused_weights = False         # the last convolution ran with WEIGHT_REUSE
+        self.reused_weights = False         # the last convolution of this job ran with WEIGHT_REUSE
+        self.job_after_reuse = False        # of the job before; nothing else has run since
 
     def begin_job(self) -> None:
         """A new job starts: LUT contents do not survive from one submission to the next."""
         self.lut.begin_job()
+        self.job_after_reuse, self.reused_weights = self.reused_weights, False
 
     def write(self, offset: int, value: int) -> None:
         """An MMIO write."""
@@ -284,7 +286,7 @@ class Core:
                        "(ASSUMED to hang)")
         self._spend(self._conv_estimate(shape, dpu), outcome)
         outcome.macs += shape.macs
-        self.reused_weights = shape.weight_reuse
+        self.reused_weights, self.job_after_reuse = shape.weight_reuse, False
         weights = load_weights(cna, shape, space, base, self.cbuf, self.soc, outcome)
         features = load_features(cna, shape, space, base, self.cbuf, self.soc, outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots.get("DPU_RDMA"), self.lut, space, base, outcome)
@@ -317,10 +319,10 @@ class Core:
         dpu = check_flying(dpu, rdma, outcome)
         assert rdma is not None
         check_operands(dpu, rdma, False)
-        if self.reused_weights:
-            outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only task right after WEIGHT_REUSE once returned stale "
-                         "data on hardware (Q-X11)")
-        self.reused_weights = False
+        if self.job_after_reuse:
+            outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only job right after one with WEIGHT_REUSE once returned "
+                         "stale data on hardware (Q-X11)")
+        self.job_after_reuse = False
         elements = dpu.width * dpu.height * dpu.channels * rdma.unpool_height
         reads = elements * (2 if dpu.ew.needs_memory and dpu.ew.per_pixel else 1)
         self._spend(max(elements // cycles.DPU_BYTES_PER_CYCLE, cycles.dma_cycles(reads, elements)), outcome)
