@@ -2,6 +2,8 @@
 /*
  * One run. The kernel reports neither a dropped nor a timed-out job: PREP_BO returns 0 for both. So before each run a
  * canary is written into the last atom of every output; a job that wrote its outputs has overwritten it.
+ * Not seen: a job of several that failed although later ones, fed with what it left, wrote all outputs. One job per
+ * partition is the rule; a plan would have to name a place per job to close that gap.
  */
 #include "program.h"
 
