@@ -172,7 +172,10 @@ class Connection(threading.Thread):
             return
         self._num_waiting += 1
         reply.waiting()
-        threading.Thread(target=self._wait, args=(pending, request, reply), daemon=True).start()
+        try:
+            threading.Thread(target=self._wait, args=(pending, request, reply), daemon=True).start()
+        except RuntimeError:        # the system has no thread left: then this file's other calls wait too
+            self._wait(pending, request, reply)
 
     def _wait(self, pending: Pending, request: Request, reply: ReplyEnd) -> None:
         assert pending.blocking is not None

@@ -11,7 +11,7 @@ from cermet.kmd.bo import PAGE_BYTES, Bo
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.ranges import RangeAllocator
 from cermet.kmd.scheduler import Entity
-from cermet.sim.memory import AddressSpace
+from cermet.kmd.space import SharedAddressSpace
 
 if TYPE_CHECKING:
     from cermet.kmd.device import Device
@@ -33,7 +33,7 @@ class File:
         self.access_mode = flags & os.O_ACCMODE
         self.is_admin = is_admin        # CAP_SYS_ADMIN at open
         self.client_name = ""
-        self.space = AddressSpace()
+        self.space = SharedAddressSpace()
         self.addresses = RangeAllocator(0, NPU_SPACE_BYTES, PAGE_BYTES)
         self.entity = Entity()
         self.is_closed = False

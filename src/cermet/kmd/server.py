@@ -174,7 +174,12 @@ class Server:
                 channel.close()
                 return
             self._connections.add(connection)
-        connection.start()
+        try:
+            connection.start()
+        except RuntimeError:        # the system has no thread left
+            log.exception("a client was turned away")
+            channel.close()
+            self._farewell(connection)
 
     def _farewell(self, connection: Connection) -> None:
         with self._lock:
