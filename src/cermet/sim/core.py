@@ -320,8 +320,8 @@ class Core:
         assert rdma is not None
         check_operands(dpu, rdma, False)
         if self.job_after_reuse:
-            outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only job right after one with WEIGHT_REUSE once returned "
-                         "stale data on hardware (Q-X11)")
+            outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only job right after one with WEIGHT_REUSE once "
+                         "returned stale data on hardware (Q-X11)")
         self.job_after_reuse = False
         elements = dpu.width * dpu.height * dpu.channels * rdma.unpool_height
         reads = elements * (2 if dpu.ew.needs_memory and dpu.ew.per_pixel else 1)
