@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     timings.mark("key")
     compiled = compile_subgraph(subgraph, driver, options)
     timings.mark("compile")
-    write_atomically(arguments.out, encode_plan(make_plan(compiled, key, arguments.soc)))
+    # The caller reads it at once; what is kept in the cache is synced there.
+    write_atomically(arguments.out, encode_plan(make_plan(compiled, key, arguments.soc)), sync=False)
     timings.mark("write plan")
     for fault in compiled.faults:
         print(f"cermet plan: {fault}", file=sys.stderr)

@@ -213,15 +213,19 @@ class Cache:
                              "must be 0700 or 0755")
 
 
-def write_atomically(path: Path, data: bytes, temporary: Path | None = None) -> None:
-    """Write a file of mode 0600 under a temporary name next to it, sync it, rename it."""
+def write_atomically(path: Path, data: bytes, temporary: Path | None = None, *, sync: bool = True) -> None:
+    """Write a file of mode 0600 under a temporary name next to it, sync it, rename it.
+
+    sync=False is for files that need not survive a power cut: syncing may take longer than compiling.
+    """
     temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -34,6 +34,7 @@ class Record:
 
     name: str
     offsets: Mapping[str, int]
+    zeros: Mapping[str, int | bytes] = field(repr=False)
     layout: struct.Struct
     row: Any = field(repr=False)    # the namedtuple class of its members
 
@@ -43,9 +44,9 @@ class Record:
 
     def pack(self, **members: int | bytes) -> bytes:
         """The bytes of one struct; members not named are zero, padding is zero."""
-        values = {name: members.pop(name, self._zero(name)) for name in self.row._fields}
-        if members:
-            raise TypeError(f"struct {self.name} has no member {', '.join(members)}")
+        values = {**self.zeros, **members}
+        if len(values) != len(self.zeros):
+            raise TypeError(f"struct {self.name} has no member {', '.join(members.keys() - self.zeros.keys())}")
         try:
             return self.layout.pack(*values.values())
         except struct.error as error:
@@ -64,15 +65,6 @@ class Record:
         if offset < 0 or count < 0 or end > len(data):
             raise ValueError(f"{count} x struct {self.name} at {offset} end beyond the {len(data)} bytes there are")
         return [self.row._make(values) for values in self.layout.iter_unpack(memoryview(data)[offset:end])]
-
-    def _zero(self, name: str) -> int | bytes:
-        return b"" if name in self._byte_members else 0
-
-    @property
-    def _byte_members(self) -> frozenset[str]:
-        codes = re.findall(r"\d*[a-zA-Z]", self.layout.format.replace("<", ""))
-        kept = [code for code in codes if not code.endswith("x")]
-        return frozenset(name for name, code in zip(self.row._fields, kept, strict=True) if code.endswith("s"))
 
 
 @dataclass(frozen=True)
@@ -94,18 +86,20 @@ def parse_header(path: Path) -> Header:
 def _record(name: str, body: str) -> Record:
     codes = "<"
     offsets: dict[str, int] = {}
+    zeros: dict[str, int | bytes] = {}
     position, alignment = 0, 1
     for declaration in filter(None, (" ".join(part.split()) for part in body.split(";"))):
         member, code, size = _member(name, declaration)
         gap = -position % size
         codes += f"{gap}x" if gap else ""
         offsets[member] = position + gap
+        zeros[member] = b"" if code.endswith("s") else 0
         codes += code
         position += gap + struct.calcsize("<" + code)
         alignment = max(alignment, size)
     tail = -position % alignment
     codes += f"{tail}x" if tail else ""
-    return Record(name, offsets, struct.Struct(codes), namedtuple(name, list(offsets)))
+    return Record(name, offsets, zeros, struct.Struct(codes), namedtuple(name, list(offsets)))
 
 
 def _member(record: str, declaration: str) -> tuple[str, str, int]:
