@@ -20,10 +20,10 @@ class Interrupted(int):
         return made
 
     def __lt__(self, other: int) -> bool:
-        if self.thread.ident is None:
+        if other == self and self.thread.ident is None:     # compared with its mapping's start: in the table
             self.thread.start()
             self.thread.join(0.2)
-        return int(self) < other
+        return int(self) < int(other)
 
 
 def test_mapping_elsewhere_never_makes_a_read_fault() -> None:
