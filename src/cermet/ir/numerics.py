@@ -10,7 +10,7 @@ Operands are int8 or uint8, per tensor except where a docstring says per channel
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -141,8 +141,13 @@ def effective_multipliers(source: Tensor, weights: Tensor, out: Tensor, kind: Ki
     int8 convolutions multiply the scales in float64; uint8 ones and fully connected ones with a single scale in float32
     (kernel_util.cc: PopulateConvolutionQuantizationParams, GetQuantizedConvolutionMultipler).
     """
+    return scale_ratios(source, _quantisation(weights).scales, out, kind)
+
+
+def scale_ratios(source: Tensor, weight_scales: Iterable[float], out: Tensor, kind: Kind) -> list[float]:
+    """As effective_multipliers, for the weights' scales alone."""
     s_in, s_out = np.float32(_quantisation(source).scale), np.float64(_quantisation(out).scale)
-    scales = [np.float32(s) for s in _quantisation(weights).scales]
+    scales = [np.float32(s) for s in weight_scales]
     in_float32 = source.dtype is DType.UINT8 or (kind is Kind.FULLY_CONNECTED and len(scales) == 1)
     if in_float32:
         return [float(np.float64(s_in * s) / s_out) for s in scales]

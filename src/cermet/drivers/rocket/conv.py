@@ -26,7 +26,8 @@ from cermet.drivers.rocket.weights import (
     pack_powers,
     signed_weights,
 )
-from cermet.ir.operation import Operation
+from cermet.ir.numerics import scale_ratios
+from cermet.ir.operation import Kind, Operation
 from cermet.ir.tensor import Tensor
 
 INT32_MAX = (1 << 31) - 1
@@ -52,8 +53,8 @@ class Layer:
     multipliers: np.ndarray     # float64, one or one per channel: accumulator to output steps
 
 
-def make_layer(source: Tensor, weights: Weights, bias: Tensor | None, output: Tensor) -> Layer:
-    """The integers of a layer (numerics §10.1). Raises RangeError when they need more than 32 bits."""
+def make_layer(source: Tensor, weights: Weights, bias: Tensor | None, output: Tensor, kind: Kind) -> Layer:
+    """The integers of a layer (numerics §10.1), its scales multiplied as TFLite does it. Raises RangeError when they need more than 32 bits."""
     assert source.quantisation is not None and output.quantisation is not None
     zero_point = signed_zero_point(source)
     given = np.zeros(len(weights.values), np.int64) if bias is None or bias.data is None else bias.data.astype(np.int64)
@@ -61,7 +62,7 @@ def make_layer(source: Tensor, weights: Weights, bias: Tensor | None, output: Te
     _check_range(weights, folded)
     reach = max(127 - zero_point, zero_point + 128)
     bounds = reach * weights.magnitudes() + np.abs(given.reshape(-1))
-    multipliers = source.quantisation.scale * weights.scales / output.quantisation.scale
+    multipliers = np.array(scale_ratios(source, weights.scales, output, kind))
     return Layer(weights, folded, bounds, multipliers)
 
 
@@ -110,7 +111,7 @@ def convolution_tasks(context: Context, operation: Operation, geometry: Geometry
     output = context.tensor(operation.output)
     bias = operation.inputs[2] if len(operation.inputs) > 2 else None
     source_tensor, bias_tensor = context.tensor(operation.inputs[0]), None if bias is None else context.tensor(bias)
-    layer = make_layer(source_tensor, weights, bias_tensor, output)
+    layer = make_layer(source_tensor, weights, bias_tensor, output, operation.kind)
     numbers = layer_requantisation(layer, operation, output, context.options.match)
     target = context.feature_map(operation.output)
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)

@@ -52,7 +52,7 @@ def fused_numbers(subgraph: Subgraph, conv: Operation, add: Operation, addend: i
     bias = conv.inputs[2] if len(conv.inputs) > 2 else None
     try:
         layer = make_layer(subgraph.tensor(conv.inputs[0]), conv_weights(subgraph.tensor(conv.inputs[1])),
-                           None if bias is None else subgraph.tensor(bias), inner)
+                           None if bias is None else subgraph.tensor(bias), inner, conv.kind)
     except RangeError:
         return None
     assert inner.quantisation is not None and output.quantisation is not None and other.quantisation is not None

@@ -173,7 +173,7 @@ def numbers_fit(query: Query) -> str | None:
     inputs = query.operation.inputs
     bias = query.subgraph.tensor(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else None
     try:
-        layer = make_layer(query.data, _weights(query), bias, query.output)
+        layer = make_layer(query.data, _weights(query), bias, query.output, query.operation.kind)
         for match in ("tflite", "exact"):
             layer_requantisation(layer, query.operation, query.output, match)
     except (RangeError, ScaleError) as error:
@@ -274,11 +274,13 @@ def _weights(query: Query) -> Weights:
     return signed_weights(tensor, tensor.data.reshape(tensor.shape[0], 1, 1, tensor.shape[1]))
 
 
-_OPERANDS: tuple[Rule, ...] = (weights_are_constant, weights_match_activations, weight_quantisation_fits, bias_fits)
+# First what must be constant, so that it does not count as an activation.
+_CONSTANTS: tuple[Rule, ...] = (weights_are_constant, bias_fits)
+_WEIGHTS: tuple[Rule, ...] = (weights_match_activations, weight_quantisation_fits)
 _SIZES: tuple[Rule, ...] = (kernel_fits, stride_fits, dilation_fits, pads_fit, channels_fit, kernel_bytes_fit,
                             spread_weights_are_small, window_rows_fit_the_cbuf, numbers_fit)
-CONV_RULES: tuple[Rule, ...] = (*IMAGE_RULES, *_OPERANDS, shapes_agree, *_SIZES)
+CONV_RULES: tuple[Rule, ...] = (*_CONSTANTS, *IMAGE_RULES, *_WEIGHTS, shapes_agree, *_SIZES)
 DEPTHWISE_RULES = CONV_RULES
-FULLY_CONNECTED_RULES: tuple[Rule, ...] = (*ACTIVATION_RULES, *_OPERANDS, weights_are_not_shuffled,
+FULLY_CONNECTED_RULES: tuple[Rule, ...] = (*_CONSTANTS, *ACTIVATION_RULES, *_WEIGHTS, weights_are_not_shuffled,
                                            flattening_is_possible, rows_agree, *_SIZES,
                                            flattened_input_fits)
