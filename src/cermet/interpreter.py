@@ -52,25 +52,42 @@ def has_real_device() -> bool:
     return any(device.usable for device in real_devices())
 
 
-def picture_tensor(path: str | os.PathLike[str], shape: Sequence[int], dtype: type[np.generic]) -> np.ndarray:
-    """A picture as an input tensor of shape (1, height, width, 3): the whole picture, resized bilinearly.
+def picture_tensor(path: str | os.PathLike[str], shape: Sequence[int], dtype: type[np.generic], *,
+                   crop: bool = False) -> np.ndarray:
+    """A picture as an input tensor of shape (1, height, width, 1 or 3), resized bilinearly.
 
-    uint8 as it is, int8 shifted by 128 (a quantised model's usual input), floats scaled to -1..1.
+    crop: its largest centred part with the input's proportions, else the whole picture. uint8 as it is, int8 shifted
+    by 128 (a quantised model's usual input), floats scaled to -1..1.
     """
-    from PIL import Image, UnidentifiedImageError
     batch, height, width, channels = (int(size) for size in shape)
     if batch != 1 or channels not in (1, 3):
-        raise CermetError(f"{os.fspath(path)}: the model's input has shape {[int(size) for size in shape]}, "
+        raise CermetError(f"{os.fspath(path)}: the model's input has shape {[batch, height, width, channels]}, "
                           "must be [1, height, width, 1 or 3]")
-    mode = "RGB" if channels == 3 else "L"
-    try:
-        with Image.open(path) as picture:
-            resized = picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
-    except UnidentifiedImageError as error:
-        raise CermetError(f"{os.fspath(path)}: is not a picture that can be read") from error
-    pixels = np.asarray(resized, np.uint8).reshape(1, height, width, channels)
+    pixels = read_picture(path, "RGB" if channels == 3 else "L", width, height, crop=crop)
+    pixels = pixels.reshape(1, height, width, channels)
     if dtype == np.int8:
         return (pixels ^ 0x80).view(np.int8)
     if np.issubdtype(dtype, np.floating):
         return (pixels / 127.5 - 1).astype(dtype)
     return pixels.astype(dtype)
+
+
+def read_picture(path: str | os.PathLike[str], mode: str, width: int, height: int, *, crop: bool = False) -> np.ndarray:
+    """Bytes of a picture in PIL's mode, resized; crop as picture_tensor's."""
+    from PIL import Image
+    try:
+        with Image.open(path) as picture:
+            box = centred_box(picture.width, picture.height, width, height) if crop else None
+            return np.asarray(picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR, box), np.uint8)
+    except Exception as error:      # PIL's decoders raise whatever a broken file makes them stumble over
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise CermetError(f"{os.fspath(path)}: is not a picture that can be read") from error
+
+
+def centred_box(width: int, height: int, wanted_width: int, wanted_height: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the largest centred part with the wanted proportions."""
+    scale = min(width / wanted_width, height / wanted_height)
+    kept_width, kept_height = max(round(wanted_width * scale), 1), max(round(wanted_height * scale), 1)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return left, top, left + kept_width, top + kept_height

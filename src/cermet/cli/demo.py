@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cermet import interpreter, paths
 from cermet.cli.devices import line
+from cermet.cli.run import top_classes
 from cermet.devices import real_devices
 from cermet.errors import CermetError
 from cermet.frontend.tflite_file import load
@@ -24,7 +23,6 @@ from cermet.program.cache import Cache
 from cermet.program.plan import Plan
 from cermet.report import Estimate, Summary, estimate, summarise
 
-TOP = 5
 SOC = "rk3588"
 MAINLINE_CLOCK_MHZ = 200        # where the mainline device tree pins the NPU of RK3588
 INVOKES = 3     # the fastest is shown: the first one also fills caches and starts the simulated device's workers
@@ -105,7 +103,9 @@ def classify(model: Path, picture: Path, labels: list[str], device: str, cache: 
     invoke_s = min(invoke(warm, picture) for _ in range(INVOKES))
     partitions = the_plan(cache).partitions
     summary = summarise(load(model), [partition.nodes for partition in partitions])
-    return Outcome(top_classes(warm, labels), summary, estimate([partition.program for partition in partitions], SOC),
+    (output,) = warm.get_output_details()
+    best = top_classes(output, warm.get_tensor(output["index"]), labels)
+    return Outcome([(row["label"].split(",")[0], row["score"]) for row in best], summary, estimate([partition.program for partition in partitions], SOC),
                    compiled - started, loaded - compiled, invoke_s)
 
 
@@ -116,15 +116,6 @@ def invoke(model: Any, picture: Path) -> float:
     started = time.perf_counter()
     model.invoke()
     return time.perf_counter() - started
-
-
-def top_classes(model: Any, labels: list[str]) -> list[tuple[str, float]]:
-    """The best classes with their probabilities."""
-    detail = model.get_output_details()[0]
-    scale, zero_point = detail["quantization"]
-    scores = (model.get_tensor(detail["index"])[0].astype(np.float64) - zero_point) * scale
-    best = np.argsort(-scores, kind="stable")[:TOP]
-    return [(labels[number].split(",")[0], float(scores[number])) for number in best]
 
 
 def the_plan(cache: Path) -> Plan:

@@ -1,7 +1,6 @@
 """Input arrays of a model: from pictures, .npy and .npz files, or a random generator."""
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,30 +34,9 @@ def picture_inputs(details: Sequence[dict[str, Any]], path: Path, *, crop: bool)
         raise CermetError(f"--image: the model has {len(details)} inputs, must have 1; use --input for each")
     (detail,) = details
     shape = tuple(int(size) for size in detail["shape"])
-    source: Any = path
-    if crop and len(shape) == 4:
-        source = _cropped(path, shape[1], shape[2])
-    return [picture_tensor(source, shape, np.dtype(detail["dtype"]).type)] if len(shape) == 4 else _no_picture(shape)
-
-
-def _no_picture(shape: tuple[int, ...]) -> list[np.ndarray]:
-    raise CermetError(f"--image: the model's input has shape {list(shape)}, must be [1, height, width, 1 or 3]")
-
-
-def _cropped(path: Path, height: int, width: int) -> io.BytesIO:
-    """The largest centred part with the proportions of height to width."""
-    from PIL import Image, UnidentifiedImageError
-    try:
-        with Image.open(path) as picture:
-            scale = min(picture.width / width, picture.height / height)
-            kept_width, kept_height = max(round(width * scale), 1), max(round(height * scale), 1)
-            left, top = (picture.width - kept_width) // 2, (picture.height - kept_height) // 2
-            part = picture.convert("RGB").crop((left, top, left + kept_width, top + kept_height))
-    except UnidentifiedImageError as error:
-        raise CermetError(f"{path}: is not a picture that can be read") from error
-    encoded = io.BytesIO()
-    part.save(encoded, "BMP")
-    return encoded
+    if len(shape) != 4:
+        raise CermetError(f"--image: the model's input has shape {list(shape)}, must be [1, height, width, 1 or 3]")
+    return [picture_tensor(path, shape, np.dtype(detail["dtype"]).type, crop=crop)]
 
 
 def file_inputs(details: Sequence[dict[str, Any]], files: Sequence[Path]) -> list[np.ndarray]:
