@@ -54,7 +54,10 @@ class Layer:
 
 
 def make_layer(source: Tensor, weights: Weights, bias: Tensor | None, output: Tensor, kind: Kind) -> Layer:
-    """The integers of a layer (numerics §10.1), its scales multiplied as TFLite does it. Raises RangeError when they need more than 32 bits."""
+    """The integers of a layer (numerics §10.1), its scales multiplied in TFLite's precision.
+
+    Raises RangeError when they need more than 32 bits.
+    """
     assert source.quantisation is not None and output.quantisation is not None
     zero_point = signed_zero_point(source)
     given = np.zeros(len(weights.values), np.int64) if bias is None or bias.data is None else bias.data.astype(np.int64)
