@@ -262,7 +262,9 @@ class _Reader:
         self.node_rows = self.table("node", "header", header, "nodes")
 
     def bytes_at(self, place: str, offset: int, size: int) -> bytes:
-        inside = size == 0 or _record("header").size <= offset <= len(self.data) - size
+        if size == 0:       # nothing lies anywhere
+            return b""
+        inside = _record("header").size <= offset <= len(self.data) - size
         _require(inside and offset % 8 == 0,
                  f"plan: {place}: {size} bytes at {offset} must lie in the file, 8-byte aligned")
         return self.data[offset:offset + size]
@@ -275,8 +277,9 @@ class _Reader:
 
     def nodes(self) -> tuple[PlanNode, ...]:
         on_cpu = plan_header().constants["CERMET_ON_CPU"]
-        return tuple(PlanNode(None, self._refusal(index, row.reason)) if row.partition == on_cpu
-                     else PlanNode(row.partition) for index, row in enumerate(self.node_rows))
+        refusals = [self._refusal(index, row.reason) for index, row in enumerate(self.node_rows)]
+        return tuple(PlanNode(None, refusal) if row.partition == on_cpu else PlanNode(row.partition)
+                     for row, refusal in zip(self.node_rows, refusals, strict=True))
 
     def _refusal(self, node: int, offset: int) -> Refusal:
         _require(offset < len(self.strings), f"plan: node {node}: reason at {offset} must lie in the strings")
