@@ -105,7 +105,8 @@ def classify(model: Path, picture: Path, labels: list[str], device: str, cache: 
     summary = summarise(load(model), [partition.nodes for partition in partitions])
     (output,) = warm.get_output_details()
     best = top_classes(output, warm.get_tensor(output["index"]), labels)
-    return Outcome([(row["label"].split(",")[0], row["score"]) for row in best], summary, estimate([partition.program for partition in partitions], SOC),
+    board = estimate([partition.program for partition in partitions], SOC)
+    return Outcome([(row["label"].split(",")[0], row["score"]) for row in best], summary, board,
                    compiled - started, loaded - compiled, invoke_s)
 
 
