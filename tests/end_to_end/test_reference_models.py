@@ -13,8 +13,9 @@ from .reference_models import ReferenceModel, load_manifest
 MODELS = load_manifest()
 # Classifiers that the promise below does not hold for, and why.
 KNOWN_FAILURES = {
-    "mcunet_vww": "its weights have one scale per channel, so a channel's multiplier has 15 bits (BS operand blocks); 1 in "
-                  "2000 outputs of a layer differs by 1 LSB, and 60 layers turn that into a few steps of its two logits",
+    "mcunet_vww": "its weights have one scale per channel, so a channel's multiplier has 15 bits (BS operand blocks); "
+                  "1 in 2000 outputs of a layer differs by 1 LSB, and 60 layers turn that into a few steps of its two "
+                  "logits",
 }
 RUNTIMES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter")
 
