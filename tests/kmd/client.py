@@ -35,8 +35,19 @@ def load() -> ctypes.CDLL:
 def environment(socket: pathlib.Path, **more: str) -> dict[str, str]:
     """What makes clients start the fake driver on this socket."""
     python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"CERMET_SIM_SOCKET": str(socket), "CERMET_COMMAND": f"{sys.executable} -m tests.kmd.fake_driver",
+    return {"CERMET_SIM_SOCKET": str(socket), "CERMET_COMMAND": command(socket.parent, "tests.kmd.fake_driver"),
             "PYTHONPATH": python_path, **more}
+
+
+def command(folder: pathlib.Path, module: str) -> str:
+    """A program that runs a module: CERMET_COMMAND is split at blanks, which the Python's own path may have."""
+    script = folder / f"run-{module}"
+    if not script.exists():
+        temporary = script.with_suffix(f".{os.getpid()}")
+        temporary.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        temporary.chmod(0o755)
+        temporary.replace(script)
+    return str(script)
 
 
 @contextmanager

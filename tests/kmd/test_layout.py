@@ -17,7 +17,7 @@ LANGUAGES = {
     "c++98": ["-x", "c++", "-std=c++98", "-Wno-unused-local-typedefs"]}
 
 
-def compiler(bits: int) -> list[str]:
+def compiler(bits: int, language: str = "c11") -> list[str]:
     """gcc for this word size. The kernel's headers are the same for both; -isystem finds them without a multilib."""
     gcc = shutil.which("gcc")
     if gcc is None:
@@ -26,17 +26,17 @@ def compiler(bits: int) -> list[str]:
     options = [gcc, "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
     if bits == 32:
         options += ["-m32", "-isystem", f"/usr/include/{machine}"]
-    probe = subprocess.run([*options, "-x", "c", "-"], input="#include <linux/types.h>\n",
+    probe = subprocess.run([*options, *LANGUAGES[language], "-"], input="#include <linux/types.h>\n",
                            capture_output=True, text=True)
     if probe.returncode:
-        pytest.skip(f"gcc cannot compile for {bits} bit here")
+        pytest.skip(f"gcc cannot compile {language} for {bits} bit here")
     return options
 
 
 @pytest.mark.parametrize("bits", [64, 32])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_layout_check_compiles(language: str, bits: int) -> None:
-    done = subprocess.run([*compiler(bits), *LANGUAGES[language], f"-I{paths.uapi_dir()}", "-"],
+    done = subprocess.run([*compiler(bits, language), *LANGUAGES[language], f"-I{paths.uapi_dir()}", "-"],
                           input=CHECK.read_text(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -44,7 +44,7 @@ def test_layout_check_compiles(language: str, bits: int) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("header", uapi.HEADERS)
 def test_each_header_compiles_alone(header: str, language: str) -> None:
-    done = subprocess.run([*compiler(64), *LANGUAGES[language], f"-I{paths.uapi_dir()}", "-"],
+    done = subprocess.run([*compiler(64, language), *LANGUAGES[language], f"-I{paths.uapi_dir()}", "-"],
                           input=f'#include "{header}"\n#include "{header}"\n', capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -14,7 +14,7 @@ import pytest
 
 from cermet.cli.sim import default_socket
 from cermet.kmd import rocket_ioctls
-from tests.kmd.client import PAGE, Job, Mapping, Node, environ, environment
+from tests.kmd.client import PAGE, Job, Mapping, Node, command, environ, environment
 from tests.sim.programs import FLYING_MASK, POOL_MASK, flying, pooling
 from tests.sim.support import Memory, program
 
@@ -23,8 +23,8 @@ from tests.sim.support import Memory, program
 def real_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """Clients of this installation find the driver where it says it listens, and start it there."""
     folder = tmp_path_factory.mktemp("run")
-    command = f"{sys.executable} -m cermet"
-    variables = environment(folder, CERMET_COMMAND=command, XDG_RUNTIME_DIR=str(folder), CERMET_SIM_SOCKET="")
+    variables = environment(folder, CERMET_COMMAND=command(folder, "cermet"), XDG_RUNTIME_DIR=str(folder),
+                            CERMET_SIM_SOCKET="")
     with environ(**variables), Node() as node:
         assert pathlib.Path(default_socket("rk3588")).exists()
         yield node

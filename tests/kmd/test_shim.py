@@ -12,8 +12,10 @@ from collections.abc import Callable
 import pytest
 
 from cermet import paths
+from cermet.cli.exec import preload, preloadable
 from tests.kmd.client import ROOT, environment
 
+SHIM = paths.library("libcermet_shim.so")
 CFLAGS = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -34,7 +36,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Pat
 @pytest.fixture
 def run_with_shim(fake_socket: pathlib.Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """run(command...) with the fake driver behind the shim."""
-    variables = os.environ | environment(fake_socket) | {"LD_PRELOAD": str(paths.library("libcermet_shim.so"))}
+    variables = os.environ | environment(fake_socket) | {"LD_PRELOAD": str(preloadable(SHIM))}
 
     def run(*command: object, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([str(word) for word in command], env=variables | more, capture_output=True, text=True,
@@ -154,7 +156,16 @@ def test_exec_runs_a_command_with_the_shim(run_with_shim) -> None:     # type: i
     assert cermet_exec().returncode == 1
 
 
+def test_exec_works_where_the_installation_has_a_blank_in_its_path(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "with blank"
+    folder.mkdir()
+    (folder / "libshim.so").write_bytes(SHIM.read_bytes())
+    link = preloadable(folder / "libshim.so")
+    assert " " not in str(link)
+    assert link.resolve() == folder / "libshim.so"
+    assert preloadable(folder / "libshim.so") == link
+
+
 def test_exec_keeps_what_is_preloaded() -> None:
-    from cermet.cli.exec import preload
     assert preload("/shim.so", None) == "/shim.so"
     assert preload("/shim.so", "/other.so") == "/shim.so:/other.so"

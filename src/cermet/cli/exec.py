@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import pathlib
 import sys
 
 from cermet import paths
+from cermet.cli.sim import runtime_folder
 from cermet.errors import CermetError
 from cermet.hw.soc import SOCS
 
@@ -24,14 +27,30 @@ def preload(shim: str, before: str | None) -> str:
     return f"{shim}:{before}" if before else shim
 
 
+def preloadable(library: pathlib.Path) -> pathlib.Path:
+    """The library, or a link to it: blanks and colons end a name in LD_PRELOAD."""
+    if not has_separator(library):
+        return library
+    digest = hashlib.blake2b(os.fsencode(library), digest_size=8).hexdigest()
+    link = runtime_folder() / f"shim-{digest}.so"
+    if has_separator(link):
+        raise CermetError(f"exec: {link}: LD_PRELOAD cannot name a path with blanks or colons")
+    temporary = link.with_suffix(f".{os.getpid()}")
+    temporary.symlink_to(library)
+    temporary.replace(link)
+    return link
+
+
+def has_separator(path: pathlib.Path) -> bool:
+    return any(character in str(path) for character in " :")
+
+
 def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise CermetError("exec: no command; usage: cermet exec [--soc S] -- COMMAND...")
-    shim = str(paths.library("libcermet_shim.so"))
-    if any(character in shim for character in " :"):
-        raise CermetError(f"exec: {shim}: LD_PRELOAD cannot name a path with blanks or colons")
-    os.environ["LD_PRELOAD"] = preload(shim, os.environ.get("LD_PRELOAD"))
+    shim = preloadable(paths.library("libcermet_shim.so"))
+    os.environ["LD_PRELOAD"] = preload(str(shim), os.environ.get("LD_PRELOAD"))
     if arguments.soc:
         os.environ["CERMET_SOC"] = arguments.soc
     sys.stdout.flush()

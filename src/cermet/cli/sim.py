@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import pathlib
 
 from cermet import paths
 from cermet.errors import CermetError
@@ -42,6 +43,16 @@ def default_socket(soc: str) -> str:
     if library.cermet_client_socket_path(soc.encode(), path, PATH_BYTES, message, MESSAGE_BYTES) != 0:
         raise CermetError(message.value.decode(errors="replace"))
     return os.fsdecode(path.value)
+
+
+def runtime_folder() -> pathlib.Path:
+    """This user's own folder for sockets, made and checked by the client library."""
+    chosen = os.environ.pop("CERMET_SIM_SOCKET", None)      # which may lie elsewhere
+    try:
+        return pathlib.Path(default_socket("rk3588")).parent
+    finally:
+        if chosen is not None:
+            os.environ["CERMET_SIM_SOCKET"] = chosen
 
 
 def run(arguments: argparse.Namespace) -> int:
