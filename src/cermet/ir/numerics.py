@@ -10,7 +10,7 @@ Operands are int8 or uint8, per tensor except where a docstring says per channel
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import numpy as np
@@ -24,15 +24,14 @@ from cermet.ir.fixed_point import (
     scale_exactly,
     wrap_int32,
 )
+from cermet.ir.operands import Values, centred, finish, operand, quantisation
 from cermet.ir.operation import Kind, Operation, Padding, Window
 from cermet.ir.subgraph import Subgraph
-from cermet.ir.tensor import DType, Quantisation, Tensor
+from cermet.ir.tensor import DType, Tensor
 
 __all__ = ["EVALUATE", "activation_range", "add", "average_pool", "conv", "conv_accumulators", "depthwise_accumulators",
            "depthwise_conv", "effective_multipliers", "evaluate", "fully_connected", "max_pool", "mean",
            "multiply_by_quantised_multiplier", "quantize_multiplier", "reshape", "rounding_right_shift"]
-
-Values = Mapping[int, np.ndarray]
 
 EXACT_FLOAT32_TAPS = 256        # 256 * 255 * 255 < 2**24: sums of so many products are exact in float32
 ADD_LEFT_SHIFT = 20             # bits that TFLite's ADD gains before it scales its operands
@@ -45,37 +44,10 @@ def evaluate(subgraph: Subgraph, operation: Operation, values: Values, match: st
     return EVALUATE[operation.kind](subgraph, operation, values, match)
 
 
-# ---- operands ------------------------------------------------------------------------------------------------------
-
-def _operand(subgraph: Subgraph, values: Values, number: int | None) -> tuple[Tensor, np.ndarray]:
-    tensor = subgraph.tensor(number)
-    return tensor, tensor.data if tensor.data is not None else values[tensor.index]
-
-
-def _quantisation(tensor: Tensor) -> Quantisation:
-    assert tensor.quantisation is not None, f"tensor {tensor.index} is not quantised"
-    return tensor.quantisation
-
-
-def _centred(tensor: Tensor, value: np.ndarray) -> np.ndarray:
-    """int32: value - zero_point. A zero point per channel lies along the quantised axis."""
-    q = _quantisation(tensor)
-    points = np.asarray(q.zero_points, np.int32)
-    if len(points) > 1:
-        points = points.reshape([-1 if i == q.axis else 1 for i in range(value.ndim)])
-    return value.astype(np.int32) - points
-
-
 def _bias(subgraph: Subgraph, operation: Operation, values: Values) -> np.ndarray | int:
     if len(operation.inputs) < 3 or operation.inputs[2] is None:
         return 0
-    return _operand(subgraph, values, operation.inputs[2])[1].astype(np.int64)
-
-
-def _finish(operation: Operation, out: Tensor, scaled: np.ndarray) -> np.ndarray:
-    """Zero point added, activation clamped, cast to the output's dtype and shape."""
-    low, high = activation_range(operation, out)
-    return np.clip(scaled + _quantisation(out).zero_point, low, high).astype(out.dtype.numpy).reshape(out.shape)
+    return operand(subgraph, values, operation.inputs[2])[1].astype(np.int64)
 
 
 # ---- convolutions --------------------------------------------------------------------------------------------------
@@ -141,12 +113,12 @@ def effective_multipliers(source: Tensor, weights: Tensor, out: Tensor, kind: Ki
     int8 convolutions multiply the scales in float64; uint8 ones and fully connected ones with a single scale in float32
     (kernel_util.cc: PopulateConvolutionQuantizationParams, GetQuantizedConvolutionMultipler).
     """
-    return scale_ratios(source, _quantisation(weights).scales, out, kind)
+    return scale_ratios(source, quantisation(weights).scales, out, kind)
 
 
 def scale_ratios(source: Tensor, weight_scales: Iterable[float], out: Tensor, kind: Kind) -> list[float]:
     """As effective_multipliers, for the weights' scales alone."""
-    s_in, s_out = np.float32(_quantisation(source).scale), np.float64(_quantisation(out).scale)
+    s_in, s_out = np.float32(quantisation(source).scale), np.float64(quantisation(out).scale)
     scales = [np.float32(s) for s in weight_scales]
     in_float32 = source.dtype is DType.UINT8 or (kind is Kind.FULLY_CONNECTED and len(scales) == 1)
     if in_float32:
@@ -155,8 +127,8 @@ def scale_ratios(source: Tensor, weight_scales: Iterable[float], out: Tensor, ki
 
 
 def _exact_multipliers(source: Tensor, weights: Tensor, out: Tensor) -> list[Fraction]:
-    factor = Fraction(_quantisation(source).scale) / Fraction(_quantisation(out).scale)
-    return [factor * Fraction(s) for s in _quantisation(weights).scales]
+    factor = Fraction(quantisation(source).scale) / Fraction(quantisation(out).scale)
+    return [factor * Fraction(s) for s in quantisation(weights).scales]
 
 
 def _requantised(subgraph: Subgraph, operation: Operation, accumulators: np.ndarray, match: str) -> np.ndarray:
@@ -164,10 +136,10 @@ def _requantised(subgraph: Subgraph, operation: Operation, accumulators: np.ndar
     source, weights, out = (subgraph.tensor(t) for t in (*operation.inputs[:2], operation.output))
     acc = wrap_int32(accumulators)
     if match == "exact":
-        return _finish(operation, out, scale_exactly([(acc, _exact_multipliers(source, weights, out))]))
+        return finish(operation, out, scale_exactly([(acc, _exact_multipliers(source, weights, out))]))
     pairs = [quantize_multiplier(m) for m in effective_multipliers(source, weights, out, operation.kind)]
     q31, shift = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
-    return _finish(operation, out, multiply_by_quantised_multiplier(acc, q31, shift))
+    return finish(operation, out, multiply_by_quantised_multiplier(acc, q31, shift))
 
 
 def conv(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
@@ -178,7 +150,7 @@ def conv(subgraph: Subgraph, operation: Operation, values: Values, match: str) -
     Source: TFLite's reference/conv.h and reference/integer_ops/conv.h.
     """
     assert operation.window is not None
-    x, w = (_centred(*_operand(subgraph, values, t)) for t in operation.inputs[:2])
+    x, w = (centred(*operand(subgraph, values, t)) for t in operation.inputs[:2])
     acc = conv_accumulators(x, w, operation.window).astype(np.int64) + _bias(subgraph, operation, values)
     return _requantised(subgraph, operation, acc, match)
 
@@ -190,7 +162,7 @@ def depthwise_conv(subgraph: Subgraph, operation: Operation, values: Values, mat
     Source: TFLite's reference/depthwiseconv_uint8.h and reference/integer_ops/depthwise_conv.h.
     """
     assert operation.window is not None
-    x, w = (_centred(*_operand(subgraph, values, t)) for t in operation.inputs[:2])
+    x, w = (centred(*operand(subgraph, values, t)) for t in operation.inputs[:2])
     acc = depthwise_accumulators(x, w, operation.window).astype(np.int64) + _bias(subgraph, operation, values)
     return _requantised(subgraph, operation, acc, match)
 
@@ -202,7 +174,7 @@ def fully_connected(subgraph: Subgraph, operation: Operation, values: Values, ma
     Source: TFLite's reference/fully_connected.h and reference/integer_ops/fully_connected.h. ai-edge-litert 2.3 rounds
     once here: it equals "exact" (76 800 random outputs without a difference, 70 differ from "tflite").
     """
-    x, w = (_centred(*_operand(subgraph, values, t)) for t in operation.inputs[:2])
+    x, w = (centred(*operand(subgraph, values, t)) for t in operation.inputs[:2])
     flat = x.reshape(-1, w.shape[1]).astype(np.float64)     # exact: sums stay far below 2**53
     acc = (flat @ w.T.astype(np.float64)).astype(np.int64) + _bias(subgraph, operation, values)
     return _requantised(subgraph, operation, acc, match)
@@ -216,17 +188,17 @@ def add(subgraph: Subgraph, operation: Operation, values: Values, match: str) ->
     TFLite scales both operands to the unit 2 * max(sa, sb) / 2**20 (each rounded twice), adds, and scales the sum.
     Source: TFLite's kernels/add.cc and reference/add.h (8-bit).
     """
-    first, second = (_operand(subgraph, values, t) for t in operation.inputs)
+    first, second = (operand(subgraph, values, t) for t in operation.inputs)
     out = subgraph.tensor(operation.output)
-    a, b = (_centred(*operand).astype(np.int64) for operand in (first, second))
-    scales = [_quantisation(tensor).scale for tensor in (first[0], second[0], out)]
+    a, b = (centred(*pair).astype(np.int64) for pair in (first, second))
+    scales = [quantisation(tensor).scale for tensor in (first[0], second[0], out)]
     if match == "exact":
         factors = [[Fraction(s) / Fraction(scales[2])] for s in scales[:2]]
-        return _finish(operation, out, scale_exactly([(a, factors[0]), (b, factors[1])]))
+        return finish(operation, out, scale_exactly([(a, factors[0]), (b, factors[1])]))
     twice_max = 2.0 * max(scales[:2])
     operands = [_scaled(v << ADD_LEFT_SHIFT, s / twice_max) for v, s in zip((a, b), scales, strict=False)]
     total = wrap_int32(operands[0] + operands[1])
-    return _finish(operation, out, _scaled(total, twice_max / ((1 << ADD_LEFT_SHIFT) * scales[2])))
+    return finish(operation, out, _scaled(total, twice_max / ((1 << ADD_LEFT_SHIFT) * scales[2])))
 
 
 def _scaled(values: np.ndarray, real: float) -> np.ndarray:
@@ -243,9 +215,9 @@ def average_pool(subgraph: Subgraph, operation: Operation, values: Values, match
     Source: TFLite's reference/pooling.h and reference/integer_ops/pooling.h.
     """
     assert operation.window is not None
-    _, data = _operand(subgraph, values, operation.inputs[0])
+    _, data = operand(subgraph, values, operation.inputs[0])
     out = subgraph.tensor(operation.output)
-    centre = _quantisation(out).zero_point if match == "exact" else 0
+    centre = quantisation(out).zero_point if match == "exact" else 0
     taps, inside = _Taps(data.astype(np.int32) - centre, operation.window), _Taps(np.ones_like(data), operation.window)
     total = sum(pixels.astype(np.int64) for _, _, pixels in taps)
     count = sum(pixels.astype(np.int64) for _, _, pixels in inside)
@@ -259,7 +231,7 @@ def max_pool(subgraph: Subgraph, operation: Operation, values: Values, match: st
     Source: TFLite's reference/pooling.h. No rounding: match changes nothing.
     """
     assert operation.window is not None
-    source, data = _operand(subgraph, values, operation.inputs[0])
+    source, data = operand(subgraph, values, operation.inputs[0])
     out = subgraph.tensor(operation.output)
     lowest = int(np.iinfo(source.dtype.numpy).min)
     largest = np.maximum.reduce([pixels for _, _, pixels in _Taps(data, operation.window, lowest)])
@@ -273,17 +245,17 @@ def mean(subgraph: Subgraph, operation: Operation, values: Values, match: str) -
     TFLite divides the 31-bit multiplier by n (truncating) after shifting it left as far as n has bits.
     Source: TFLite's reference/reduce.h, QuantizedMeanOrSum.
     """
-    source, data = _operand(subgraph, values, operation.inputs[0])
+    source, data = operand(subgraph, values, operation.inputs[0])
     out = subgraph.tensor(operation.output)
-    axes = mean_axes(_operand(subgraph, values, operation.inputs[1])[1], len(source.shape))
-    total = np.sum(_centred(source, data), axis=axes, dtype=np.int64).reshape(out.shape)
+    axes = mean_axes(operand(subgraph, values, operation.inputs[1])[1], len(source.shape))
+    total = np.sum(centred(source, data), axis=axes, dtype=np.int64).reshape(out.shape)
     count = int(np.prod([source.shape[a] for a in axes], dtype=np.int64))
     if match == "exact":
-        factor = Fraction(_quantisation(source).scale) / Fraction(_quantisation(out).scale) / count
-        return _finish(operation, out, scale_exactly([(total.reshape(-1), [factor])]))
-    q31, shift = quantize_multiplier(_quantisation(source).scale / _quantisation(out).scale)
+        factor = Fraction(quantisation(source).scale) / Fraction(quantisation(out).scale) / count
+        return finish(operation, out, scale_exactly([(total.reshape(-1), [factor])]))
+    q31, shift = quantize_multiplier(quantisation(source).scale / quantisation(out).scale)
     gained = min(count.bit_length() - 1, 32, 31 + shift)
-    return _finish(operation, out, multiply_by_quantised_multiplier(wrap_int32(total), (q31 << gained) // count,
+    return finish(operation, out, multiply_by_quantised_multiplier(wrap_int32(total), (q31 << gained) // count,
                                                                     shift - gained))
 
 
@@ -296,7 +268,7 @@ def mean_axes(axes: np.ndarray, rank: int) -> tuple[int, ...]:
 
 def reshape(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
     """RESHAPE and SQUEEZE: the same integers in the output tensor's shape; match changes nothing."""
-    _, data = _operand(subgraph, values, operation.inputs[0])
+    _, data = operand(subgraph, values, operation.inputs[0])
     return data.reshape(subgraph.tensor(operation.output).shape)
 
 
