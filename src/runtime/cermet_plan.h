@@ -25,7 +25,7 @@
 #include <stdint.h>
 
 #define CERMET_PLAN_MAGIC 0x504d5243 /* "CRMP" */
-#define CERMET_PLAN_VERSION 1
+#define CERMET_PLAN_VERSION 2
 #define CERMET_ON_CPU 0xffffffff
 
 #define CERMET_MAX_BOS 32
@@ -103,12 +103,19 @@ struct cermet_plan_task {
 	uint32_t reserved;
 };
 
-/* Tasks first_task .. first_task + num_tasks - 1 as one job. No BO is in both masks (the kernel would drop the job). */
+/*
+ * Tasks first_task .. first_task + num_tasks - 1 as one job. No BO is in both masks (the kernel would drop the job).
+ * The witness is the last atom, 16 bytes, that the job's last task writes. No other task of the partition writes
+ * there (of a lone job another one may), so that a job's completion, which the kernel does not report, can be seen
+ * when all jobs are over.
+ */
 struct cermet_plan_job {
 	uint32_t first_task;
 	uint32_t num_tasks;
 	uint32_t in_bo_mask; /* bit i: BO i */
 	uint32_t out_bo_mask;
+	uint32_t witness_bo; /* one of out_bo_mask */
+	uint32_t witness_offset_bytes; /* multiple of 16 */
 };
 
 /*

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One run. The kernel reports neither a dropped nor a timed-out job: PREP_BO returns 0 for both. So before each run a
- * canary is written into the last atom of every output; a job that wrote its outputs has overwritten it.
- * Not seen: a job of several that failed although later ones, fed with what it left, wrote all outputs. One job per
- * partition is the rule; a plan would have to name a place per job to close that gap.
+ * One run. The kernel reports neither a dropped nor a timed-out job: PREP_BO returns 0 for both. So before each run
+ * canaries are written where each job leaves its witness (cermet_plan.h) and into the last atom of every output; a job
+ * that ran to its end has overwritten them.
  */
 #include "program.h"
 
@@ -21,34 +20,54 @@ bo_bytes(const struct cermet_program *program, uint32_t bo)
 	return program->bos[bo].map;
 }
 
+static uint32_t
+num_canaries(const struct cermet_program *program)
+{
+	return program->num_jobs + program->num_outputs;
+}
+
 static void
 write_canaries(const struct cermet_program *program, uint8_t flip)
 {
-	for (uint32_t i = 0; i < program->num_outputs; i++) {
-		const struct cermet_plan_io *io = &program->outputs[i];
-		size_t num_bytes, offset = cermet_io_last_atom(io, &num_bytes);
+	for (uint32_t i = 0; i < num_canaries(program); i++) {
+		const struct cermet_canary *canary = &program->canaries[i];
 
-		for (size_t k = 0; k < num_bytes; k++)
-			bo_bytes(program, io->bo)[offset + k] = program->canary[k] ^ flip;
+		for (size_t k = 0; k < canary->num_bytes; k++)
+			bo_bytes(program, canary->bo)[canary->offset_bytes + k] = program->canary[k] ^ flip;
 	}
 }
 
-/* Number of bytes of an untouched canary, 0 when all outputs were written; *output gets its number. */
-static size_t
-find_canary(const struct cermet_program *program, uint8_t flip, uint32_t *output)
+/* The first canary that nobody touched; NULL when all were overwritten. */
+static const struct cermet_canary *
+find_canary(const struct cermet_program *program, uint8_t flip)
 {
-	for (uint32_t i = 0; i < program->num_outputs; i++) {
-		const struct cermet_plan_io *io = &program->outputs[i];
-		size_t num_bytes, k = 0, offset = cermet_io_last_atom(io, &num_bytes);
+	for (uint32_t i = 0; i < num_canaries(program); i++) {
+		const struct cermet_canary *canary = &program->canaries[i];
+		const uint8_t *bytes = bo_bytes(program, canary->bo) + canary->offset_bytes;
+		size_t k = 0;
 
-		while (k < num_bytes && bo_bytes(program, io->bo)[offset + k] == (uint8_t)(program->canary[k] ^ flip))
+		while (k < canary->num_bytes && bytes[k] == (uint8_t)(program->canary[k] ^ flip))
 			k++;
-		if (k == num_bytes) {
-			*output = i;
-			return num_bytes;
-		}
+		if (k == canary->num_bytes)
+			return canary;
 	}
-	return 0;
+	return NULL;
+}
+
+/* The text for a canary that was found. */
+static bool
+fail_incomplete(const struct cermet_program *program, const struct cermet_canary *canary, int64_t start_ns,
+                struct cermet_error *error)
+{
+	const uint32_t number = (uint32_t)(canary - program->canaries);
+	const long long passed_ms = (cermet_now_ns() - start_ns) / 1000000;
+
+	if (number < program->num_jobs)
+		return cermet_fail(error, "partition %u on %s: job did not complete (timeout or dropped) after %lld ms: job %u "
+		                   "of %u", program->number, program->device->name, passed_ms, number + 1, program->num_jobs);
+	return cermet_fail(error, "partition %u on %s: job did not complete (timeout or dropped) after %lld ms: "
+	                   "tensor %u was not written", program->number, program->device->name, passed_ms,
+	                   program->outputs[number - program->num_jobs].tensor);
 }
 
 static bool
@@ -97,25 +116,22 @@ run_jobs(struct cermet_program *program, struct cermet_error *error)
 static bool
 run_until_written(struct cermet_program *program, struct cermet_error *error)
 {
-	int64_t start_ns = cermet_now_ns();
-	uint32_t output = 0;
+	const int64_t start_ns = cermet_now_ns();
+	const struct cermet_canary *canary = NULL;
 
 	for (int try = 0; try < NUM_TRIES; try++) {
 		const uint8_t flip = (uint8_t)(0x55 * try);
-		size_t num_bytes;
 
 		write_canaries(program, flip);
 		if (!finish_cpu(program, error) || !run_jobs(program, error))
 			return false;
-		num_bytes = find_canary(program, flip, &output);
-		if (num_bytes == 0)
+		canary = find_canary(program, flip);
+		if (!canary)
 			return true;
-		if (num_bytes == CERMET_CANARY_BYTES)
+		if (canary->num_bytes == CERMET_CANARY_BYTES)
 			break;
 	}
-	return cermet_fail(error, "partition %u on %s: job did not complete (timeout or dropped) after %lld ms: "
-	                   "tensor %u was not written", program->number, program->device->name,
-	                   (long long)((cermet_now_ns() - start_ns) / 1000000), program->outputs[output].tensor);
+	return fail_incomplete(program, canary, start_ns, error);
 }
 
 bool

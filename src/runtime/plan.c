@@ -14,7 +14,7 @@ _Static_assert(sizeof(struct cermet_plan_partition) == 64, "format");
 _Static_assert(sizeof(struct cermet_plan_bo) == 16, "format");
 _Static_assert(sizeof(struct cermet_plan_relocation) == 16, "format");
 _Static_assert(sizeof(struct cermet_plan_task) == 16, "format");
-_Static_assert(sizeof(struct cermet_plan_job) == 16, "format");
+_Static_assert(sizeof(struct cermet_plan_job) == 24, "format");
 _Static_assert(sizeof(struct cermet_plan_io) == 48, "format");
 
 void
@@ -243,7 +243,7 @@ check_tasks(const struct cermet_plan_view *view, const struct cermet_plan_partit
 
 static bool
 check_jobs(const struct cermet_plan_view *view, const struct cermet_plan_partition *partition,
-           struct cermet_error *error)
+           const struct cermet_plan_bo *bos, struct cermet_error *error)
 {
 	const struct cermet_plan_job *job = CERMET_PLAN_TABLE(view, partition->jobs_offset, struct cermet_plan_job);
 	const uint64_t num_tasks = partition->num_tasks;
@@ -256,6 +256,11 @@ check_jobs(const struct cermet_plan_view *view, const struct cermet_plan_partiti
 		    (job->in_bo_mask & job->out_bo_mask) != 0)
 			return cermet_fail(error, "plan: job %u: masks 0x%x and 0x%x must be disjoint, name bos below %u and at "
 			                   "least one that is written", i, job->in_bo_mask, job->out_bo_mask, partition->num_bos);
+		if (job->witness_bo >= partition->num_bos || !(job->out_bo_mask >> job->witness_bo & 1) ||
+		    job->witness_offset_bytes % ATOM_BYTES != 0 ||
+		    job->witness_offset_bytes + UINT64_C(16) > bos[job->witness_bo].size_bytes)
+			return cermet_fail(error, "plan: job %u: witness at %u of bo %u must be an atom of a bo that it writes", i,
+			                   job->witness_offset_bytes, job->witness_bo);
 	}
 	return true;
 }
@@ -369,7 +374,7 @@ check_partition(const struct cermet_plan_view *view, uint32_t number, uint64_t *
 		                   number, partition->num_jobs, partition->num_tasks, partition->num_outputs);
 	return check_membership(view, number, error) && check_bos(view, partition, bos, error) &&
 	       check_relocations(view, partition, bos, error) && check_tasks(view, partition, bos, error) &&
-	       check_jobs(view, partition, error) &&
+	       check_jobs(view, partition, bos, error) &&
 	       check_ios(partition, bos, CERMET_PLAN_TABLE(view, partition->inputs_offset, struct cermet_plan_io),
 	                 partition->num_inputs, error) &&
 	       check_ios(partition, bos, CERMET_PLAN_TABLE(view, partition->outputs_offset, struct cermet_plan_io),

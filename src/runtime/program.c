@@ -95,8 +95,8 @@ fill_jobs(struct cermet_program *program, const struct cermet_plan_view *plan,
 }
 
 /*
- * What to sync around a run. Outputs are flushed too: the canary is in them, and a dirty line of it must not be
- * written back over the NPU's result. Waiting for the outputs is enough: jobs of one file end in order.
+ * What to sync around a run. BOs with a canary are flushed too: a dirty line of it must not be written back over the
+ * NPU's result. Waiting for the BOs that are read is enough: jobs of one file end in order.
  */
 static bool
 choose_syncs(struct cermet_program *program, struct cermet_error *error)
@@ -112,9 +112,26 @@ choose_syncs(struct cermet_program *program, struct cermet_error *error)
 		return cermet_fail(error, "plan: partition %u: an output lies in a bo that no job writes", program->number);
 	if ((outputs & program->finish_mask) != 0)
 		return cermet_fail(error, "plan: partition %u: a bo holds inputs and outputs", program->number);
+	for (uint32_t i = 0; i < program->num_jobs; i++)
+		outputs |= 1u << program->canaries[i].bo;
 	program->wait_mask = outputs;
 	program->finish_mask |= outputs;
 	return true;
+}
+
+static void
+fill_canaries(struct cermet_program *program, const struct cermet_plan_view *plan,
+              const struct cermet_plan_partition *partition)
+{
+	const struct cermet_plan_job *job = CERMET_PLAN_TABLE(plan, partition->jobs_offset, struct cermet_plan_job);
+	struct cermet_canary *canary = program->canaries;
+
+	for (uint32_t i = 0; i < partition->num_jobs; i++)
+		*canary++ = (struct cermet_canary){job[i].witness_bo, job[i].witness_offset_bytes, CERMET_CANARY_BYTES};
+	for (uint32_t i = 0; i < program->num_outputs; i++, canary++) {
+		canary->bo = program->outputs[i].bo;
+		canary->offset_bytes = cermet_io_last_atom(&program->outputs[i], &canary->num_bytes);
+	}
 }
 
 static void *
@@ -137,7 +154,9 @@ allocate_arrays(struct cermet_program *program, const struct cermet_plan_view *p
 	program->jobs = calloc(partition->num_jobs, sizeof(*program->jobs));
 	program->tasks = calloc(partition->num_tasks, sizeof(*program->tasks));
 	program->handles = calloc((size_t)partition->num_jobs * partition->num_bos, sizeof(*program->handles));
-	if (!program->inputs || !program->outputs || !program->jobs || !program->tasks || !program->handles)
+	program->canaries = calloc((size_t)partition->num_jobs + partition->num_outputs, sizeof(*program->canaries));
+	if (!program->inputs || !program->outputs || !program->jobs || !program->tasks || !program->handles ||
+	    !program->canaries)
 		return cermet_fail(error, "partition %u: out of memory", program->number);
 	program->num_inputs = partition->num_inputs;
 	program->num_outputs = partition->num_outputs;
@@ -177,6 +196,7 @@ cermet_program_load(struct cermet_program *program, const struct cermet_device *
 	    !relocate(program, plan, partition, error) || !finish_all(program, error))
 		goto fail;
 	fill_jobs(program, plan, partition);
+	fill_canaries(program, plan, partition);
 	if (!choose_syncs(program, error))
 		goto fail;
 	return true;
@@ -200,5 +220,6 @@ cermet_program_unload(struct cermet_program *program)
 	free(program->jobs);
 	free(program->tasks);
 	free(program->handles);
+	free(program->canaries);
 	*program = (struct cermet_program){0};
 }

@@ -8,6 +8,13 @@
 
 #define CERMET_CANARY_BYTES 16
 
+/* Bytes that the NPU overwrites when a job completes. */
+struct cermet_canary {
+	uint32_t bo;
+	size_t offset_bytes;
+	size_t num_bytes; /* at most CERMET_CANARY_BYTES */
+};
+
 struct cermet_times {
 	uint64_t num_runs;
 	int64_t inputs_ns; /* conversion and FINI_BO */
@@ -31,6 +38,7 @@ struct cermet_program {
 	uint32_t finish_mask; /* BOs that the CPU writes before each run */
 	uint32_t wait_mask;   /* BOs that the CPU reads after each run */
 	uint8_t canary[CERMET_CANARY_BYTES];
+	struct cermet_canary *canaries; /* one per job, then one per output */
 	int64_t timeout_ns;
 	bool is_running; /* jobs were queued that nobody has seen end */
 	struct cermet_times times;

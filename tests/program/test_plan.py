@@ -31,7 +31,7 @@ def program(**changes: object) -> Program:
     made = Program(
         bos=(Bo("constant", 4096, bytes(range(256))), Bo("arena", 8192), Bo("input", 1024), Bo("output", 1024)),
         relocations=(Relocation(0, 8, 2, 64), Relocation(0, 40, 1, 0)),
-        tasks=(Task(0, 0, 6), Task(0, 64, 12)), jobs=(Job(0, 1, (0, 2), (1,)), Job(1, 1, (0, 1), (3,))),
+        tasks=(Task(0, 0, 6), Task(0, 64, 12)), jobs=(Job(0, 1, (0, 2), (1,), 1, 4096), Job(1, 1, (0, 1), (3,), 3)),
         inputs=(port(0, 2),), outputs=(port(7, 3, layout="packed", line_stride_bytes=100, surface_stride_bytes=0),),
         debug={"tasks": [{"layer": "operation 1 (conv_2d)", "macs": 12}]})
     return replace(made, **changes)     # type: ignore[arg-type]
@@ -138,8 +138,8 @@ def test_garbage_is_refused(size: int) -> None:
 
 
 def test_other_format_version_is_refused() -> None:
-    with pytest.raises(PlanError, match="format version 2, must be 1"):
-        decode_plan(patched(encode_plan(sample_plan()), 4, 2))
+    with pytest.raises(PlanError, match="format version 1, must be 2"):
+        decode_plan(patched(encode_plan(sample_plan()), 4, 1))
 
 
 @pytest.mark.parametrize(("changes", "words"), [
@@ -150,10 +150,13 @@ def test_other_format_version_is_refused() -> None:
     ({"tasks": (Task(0, 8, 6), Task(0, 64, 12))}, "16-byte aligned"),
     ({"tasks": (Task(0, 0, 3), Task(0, 64, 12))}, "3 words"),
     ({"tasks": (Task(0, 0, 513), Task(0, 64, 12))}, "513 words"),
-    ({"jobs": (Job(1, 2, (0,), (1,)),)}, "tasks 1 \\+ 2 must be among the 2"),
-    ({"jobs": (Job(0, 2, (0, 1), (1,)),)}, "must be disjoint"),
-    ({"jobs": (Job(0, 2, (0, 1), ()),)}, "at least one that is written"),
-    ({"jobs": (Job(0, 2, (0, 9), (1,)),)}, "name bos below 4"),
+    ({"jobs": (Job(1, 2, (0,), (1,), 1),)}, "tasks 1 \\+ 2 must be among the 2"),
+    ({"jobs": (Job(0, 2, (0, 1), (1,), 1),)}, "must be disjoint"),
+    ({"jobs": (Job(0, 2, (0, 1), (), 1),)}, "at least one that is written"),
+    ({"jobs": (Job(0, 2, (0, 9), (1,), 1),)}, "name bos below 4"),
+    ({"jobs": (Job(0, 2, (0,), (1,), 3),)}, "witness at 0 of bo 3 must be an atom of a bo that it writes"),
+    ({"jobs": (Job(0, 2, (0,), (1,), 1, 8),)}, "witness at 8 of bo 1"),
+    ({"jobs": (Job(0, 2, (0,), (1,), 1, 8192),)}, "witness at 8192 of bo 1"),
     ({"jobs": ()}, "0 jobs"),
     ({"relocations": (Relocation(0, 4, 1, 0),)}, "8-byte aligned"),
     ({"relocations": (Relocation(0, 4096, 1, 0),)}, "word at 4096"),

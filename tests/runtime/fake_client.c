@@ -188,6 +188,8 @@ submit(int fd, const struct drm_rocket_submit *args)
 	for (uint32_t i = 0; i < args->job_count && !is_mode("drop"); i++) {
 		const struct drm_rocket_task *tasks = (const void *)(uintptr_t)jobs[i].tasks;
 
+		if (i == 0 && is_mode("drop-first"))
+			continue;
 		for (uint32_t k = 0; handles_are_valid(fd, &jobs[i]) && k < jobs[i].task_count; k++)
 			run_task(fd, &tasks[k]);
 	}

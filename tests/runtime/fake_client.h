@@ -11,6 +11,7 @@
 
 /* Environment variable CERMET_FAKE: what goes wrong. Unset or empty: nothing.
  *   drop      jobs are dropped silently, as the kernel does with bad ones
+ *   drop-first  so is the first of each SUBMIT
  *   timeout   the first wait after a SUBMIT ends with ETIMEDOUT; the job completes behind it
  *   eintr     every call is interrupted once
  *   no-bo     the second CREATE_BO fails with ENOMEM

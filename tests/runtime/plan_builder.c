@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONSTANT, INPUT, OUTPUT, NUM_BOS };
+enum { CONSTANT, INPUT, OUTPUT, MIDDLE, NUM_BOS };
+
+#define PROGRAM_BYTES (FAKE_PROGRAM_WORDS * 8)
 
 static uint32_t
 place(uint32_t *end, size_t size)
@@ -43,18 +45,26 @@ fill_partition(const struct test_plan *plan, struct cermet_plan_partition *parti
 	const uint64_t program[FAKE_PROGRAM_WORDS] = {0, 0, (uint64_t)data_bytes << 16, (uint64_t)plan->addend << 16};
 	struct cermet_plan_bo *bos = (void *)(file + partition->bos_offset);
 	struct cermet_plan_relocation *relocations = (void *)(file + partition->relocations_offset);
-	const struct cermet_plan_task task = {CONSTANT, 0, FAKE_PROGRAM_WORDS, 0};
-	const struct cermet_plan_job job = {0, 1, 1u << CONSTANT | 1u << INPUT, 1u << OUTPUT};
+	struct cermet_plan_task *tasks = (void *)(file + partition->tasks_offset);
+	struct cermet_plan_job *jobs = (void *)(file + partition->jobs_offset);
+	const uint32_t num_jobs = partition->num_jobs;
 
-	bos[CONSTANT] = (struct cermet_plan_bo){CERMET_BO_CONSTANT, sizeof(program), partition->debug_offset, sizeof(program)};
+	bos[CONSTANT] = (struct cermet_plan_bo){CERMET_BO_CONSTANT, num_jobs * PROGRAM_BYTES, partition->debug_offset,
+	                                        num_jobs * PROGRAM_BYTES};
 	bos[INPUT] = (struct cermet_plan_bo){CERMET_BO_INPUT, data_bytes, 0, 0};
 	bos[OUTPUT] = (struct cermet_plan_bo){CERMET_BO_OUTPUT, data_bytes, 0, 0};
-	memcpy(file + partition->debug_offset, program, sizeof(program));
+	if (num_jobs > 1)
+		bos[MIDDLE] = (struct cermet_plan_bo){CERMET_BO_ARENA, data_bytes, 0, 0};
+	for (uint32_t i = 0; i < num_jobs; i++) {
+		const uint32_t source = i == 0 ? INPUT : MIDDLE, target = i + 1 == num_jobs ? OUTPUT : MIDDLE;
+
+		memcpy(file + partition->debug_offset + i * PROGRAM_BYTES, program, PROGRAM_BYTES);
+		relocations[2 * i] = (struct cermet_plan_relocation){CONSTANT, i * PROGRAM_BYTES, source, 0};
+		relocations[2 * i + 1] = (struct cermet_plan_relocation){CONSTANT, i * PROGRAM_BYTES + 8, target, 0};
+		tasks[i] = (struct cermet_plan_task){CONSTANT, i * PROGRAM_BYTES, FAKE_PROGRAM_WORDS, 0};
+		jobs[i] = (struct cermet_plan_job){i, 1, 1u << CONSTANT | 1u << source, 1u << target, target, 0};
+	}
 	partition->debug_offset = 0; /* was only a place for the program */
-	relocations[0] = (struct cermet_plan_relocation){CONSTANT, 0, INPUT, 0};
-	relocations[1] = (struct cermet_plan_relocation){CONSTANT, 8, OUTPUT, 0};
-	memcpy(file + partition->tasks_offset, &task, sizeof(task));
-	memcpy(file + partition->jobs_offset, &job, sizeof(job));
 	memcpy(file + partition->inputs_offset, &input, sizeof(input));
 	memcpy(file + partition->outputs_offset, &output, sizeof(output));
 }
@@ -63,6 +73,7 @@ struct cermet_bytes
 build_plan(const struct test_plan *plan)
 {
 	static const char strings[] = "\0test: stays on the CPU";
+	const uint32_t num_jobs = plan->num_jobs ? plan->num_jobs : 1, num_bos = num_jobs > 1 ? NUM_BOS : MIDDLE;
 	const uint32_t num_taken = plan->num_nodes - plan->num_on_cpu;
 	uint32_t end = sizeof(struct cermet_plan_header);
 	struct cermet_plan_header header = {
@@ -77,13 +88,14 @@ build_plan(const struct test_plan *plan)
 	};
 	struct cermet_plan_partition partition = {
 		.num_nodes = num_taken, .nodes_offset = place(&end, num_taken * sizeof(uint32_t)),
-		.num_bos = NUM_BOS, .bos_offset = place(&end, NUM_BOS * sizeof(struct cermet_plan_bo)),
-		.num_relocations = 2, .relocations_offset = place(&end, 2 * sizeof(struct cermet_plan_relocation)),
-		.num_tasks = 1, .tasks_offset = place(&end, sizeof(struct cermet_plan_task)),
-		.num_jobs = 1, .jobs_offset = place(&end, sizeof(struct cermet_plan_job)),
+		.num_bos = num_bos, .bos_offset = place(&end, num_bos * sizeof(struct cermet_plan_bo)),
+		.num_relocations = 2 * num_jobs,
+		.relocations_offset = place(&end, 2 * num_jobs * sizeof(struct cermet_plan_relocation)),
+		.num_tasks = num_jobs, .tasks_offset = place(&end, num_jobs * sizeof(struct cermet_plan_task)),
+		.num_jobs = num_jobs, .jobs_offset = place(&end, num_jobs * sizeof(struct cermet_plan_job)),
 		.num_inputs = 1, .inputs_offset = place(&end, sizeof(struct cermet_plan_io)),
 		.num_outputs = 1, .outputs_offset = place(&end, sizeof(struct cermet_plan_io)),
-		.debug_offset = place(&end, FAKE_PROGRAM_WORDS * sizeof(uint64_t)),
+		.debug_offset = place(&end, num_jobs * PROGRAM_BYTES),
 	};
 	struct cermet_bytes bytes = {calloc(1, end), end};
 	struct cermet_plan_node *nodes = (void *)(bytes.data + header.nodes_offset);

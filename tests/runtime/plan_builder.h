@@ -14,6 +14,7 @@ struct test_plan {
 	uint32_t input, output; /* canonical tensor numbers */
 	uint32_t height, width, channels;
 	uint8_t addend;
+	uint32_t num_jobs; /* 0 or 1: one; 2: from the input through an arena bo to the output */
 };
 
 /* The file, in malloc'ed memory. */

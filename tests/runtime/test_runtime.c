@@ -218,7 +218,7 @@ test_plan_is_refused_with_a_reason(void)
 		const char *text;
 	} changes[] = {
 		{offsetof(struct cermet_plan_header, magic), 1, "wrong magic 0x00000001"},
-		{offsetof(struct cermet_plan_header, version), 2, "format version 2, must be 1"},
+		{offsetof(struct cermet_plan_header, version), 1, "format version 1, must be 2"},
 		{offsetof(struct cermet_plan_header, file_bytes), 8, "header says 8"},
 		{offsetof(struct cermet_plan_header, num_nodes), 0x7fffffff, "must lie in the file"},
 		{offsetof(struct cermet_plan_header, num_nodes), 1, "node 1 must be one of its own"},
@@ -299,6 +299,10 @@ test_each_limit_of_a_partition(void)
 		{JOB, offsetof(struct cermet_plan_job, in_bo_mask), 4, "masks 0x4 and 0x4 must be disjoint"},
 		{JOB, offsetof(struct cermet_plan_job, in_bo_mask), 8, "name bos below 3"},
 		{JOB, offsetof(struct cermet_plan_job, out_bo_mask), 0, "at least one that is written"},
+		{JOB, offsetof(struct cermet_plan_job, witness_bo), 1, "job 0: witness at 0 of bo 1 must be an atom of a bo"},
+		{JOB, offsetof(struct cermet_plan_job, witness_bo), 33, "witness at 0 of bo 33"},
+		{JOB, offsetof(struct cermet_plan_job, witness_offset_bytes), 8, "witness at 8 of bo 2"},
+		{JOB, offsetof(struct cermet_plan_job, witness_offset_bytes), 640, "witness at 640 of bo 2"},
 		{OUTPUT_PORT, offsetof(struct cermet_plan_io, bo), 3, "tensor 4: bo 3 must be below 3"},
 		{OUTPUT_PORT, offsetof(struct cermet_plan_io, layout), 2, "tensor 4: layout 2 must be 0..1"},
 		{OUTPUT_PORT, offsetof(struct cermet_plan_io, channels), 0, "must be at least 1"},
@@ -553,10 +557,43 @@ test_dropped_job_is_an_error_and_the_next_run_works(void)
 	setenv(FAKE_VARIABLE, "drop", 1);
 	CHECK(!run(rig, &error));
 	CHECK_TEXT(error.text, "partition 0 on sim: job did not complete (timeout or dropped) after ");
-	CHECK_TEXT(error.text, "ms: tensor 4 was not written");
+	CHECK_TEXT(error.text, "ms: job 1 of 1");
 	unsetenv(FAKE_VARIABLE);
 	CHECK(run(rig, &error));
 	free_rig(rig);
+}
+
+/* The second job reads what the first left there in the run before, and writes all outputs. */
+static void
+test_dropped_first_job_of_two_is_an_error_and_the_next_run_works(void)
+{
+	static const struct test_plan two = {.build_id = "test", .soc = "rk3588", .num_nodes = 2, .num_jobs = 2, .width = 4,
+	                                     .height = 2, .channels = 16, .addend = 3};
+	static const struct cermet_plan_expectation anything;
+	struct cermet_bytes plan = build_plan(&two);
+	uint8_t input[4 * 2 * 16] = {1}, output[sizeof(input)] = {0};
+	const void *inputs[] = {input};
+	void *outputs[] = {output};
+	struct cermet_plan_view view;
+	struct cermet_program program;
+	struct cermet_device device;
+	struct cermet_error error;
+
+	CHECK(cermet_plan_open(plan.data, plan.size, &anything, &view, &error));
+	CHECK(cermet_device_open(&device, "sim", "rk3588", &error));
+	CHECK(cermet_program_load(&program, &device, &view, 0, 1000000000, &error));
+	CHECK(cermet_program_run(&program, inputs, outputs, &error) && output[0] == 7);
+	setenv(FAKE_VARIABLE, "drop-first", 1);
+	CHECK(!cermet_program_run(&program, inputs, outputs, &error));
+	CHECK_TEXT(error.text, "partition 0 on sim: job did not complete (timeout or dropped) after ");
+	CHECK_TEXT(error.text, "ms: job 1 of 2");
+	unsetenv(FAKE_VARIABLE);
+	input[0] = 2;
+	CHECK(cermet_program_run(&program, inputs, outputs, &error) && output[0] == 8);
+	cermet_program_unload(&program);
+	cermet_device_close(&device);
+	free(plan.data);
+	CHECK(fake_num_bos() == 0);
 }
 
 static void
@@ -930,6 +967,7 @@ main(void)
 	test_damaged_plans_never_crash();
 	test_run_gives_the_programs_result_with_one_submit();
 	test_dropped_job_is_an_error_and_the_next_run_works();
+	test_dropped_first_job_of_two_is_an_error_and_the_next_run_works();
 	test_deadline_is_an_error_and_the_next_run_works();
 	test_interrupted_calls_are_repeated();
 	test_failed_load_leaves_nothing_behind();

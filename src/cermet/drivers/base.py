@@ -70,12 +70,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """Consecutive tasks and the BOs that they read and write (a written BO is not also listed as read)."""
+    """Consecutive tasks and the BOs that they read and write (a written BO is not also listed as read).
+
+    witness_bo, witness_offset_bytes   the last atom that the last task writes, and no other job: struct cermet_plan_job
+    """
 
     first_task: int
     num_tasks: int
     in_bos: tuple[int, ...]
     out_bos: tuple[int, ...]
+    witness_bo: int
+    witness_offset_bytes: int = 0
 
 
 @dataclass(frozen=True)

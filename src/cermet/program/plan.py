@@ -21,6 +21,7 @@ from cermet.program.cstruct import Header, Record, parse_header
 DATA_ALIGNMENT_BYTES = 64       # a cache line, so that the runtime's copies start aligned
 MAX_BO_BYTES = 0x7FFFF000       # cermet_plan.h, struct cermet_plan_bo
 MAX_FILE_BYTES = 0xFFFFFFFF     # offsets have 32 bits
+ATOM_BYTES = 16
 TRAILER_WORDS = 4               # every program ends with these
 MAX_TASK_WORDS = 131072         # PC.REGISTER_AMOUNTS holds 16 bits of word pairs; the kernel lets more wrap silently
 MAX_TENSOR_BYTES = 2**31 - 1    # what TFLite's int sizes hold
@@ -147,7 +148,8 @@ def _encode_partition(writer: _Writer, number: int, partition: PlanPartition) ->
     relocations = [vars(relocation) for relocation in program.relocations]
     tasks = [vars(task) for task in program.tasks]
     jobs = [{"first_task": job.first_task, "num_tasks": job.num_tasks,
-             "in_bo_mask": _mask(job.in_bos), "out_bo_mask": _mask(job.out_bos)} for job in program.jobs]
+             "in_bo_mask": _mask(job.in_bos), "out_bo_mask": _mask(job.out_bos), "witness_bo": job.witness_bo,
+             "witness_offset_bytes": job.witness_offset_bytes} for job in program.jobs]
     ports = {side: [{name: getattr(port, name) for name in _PORT_NUMBERS}
                     | {"layout": _lookup(layouts, port.layout, f"partition {number}: layout")}
                     for port in getattr(program, side)] for side in ("inputs", "outputs")}
@@ -329,7 +331,13 @@ class _Reader:
         _require(masks_fit and bool(row.out_bo_mask),
                  f"plan: job: masks {row.in_bo_mask:#x} and {row.out_bo_mask:#x} must be disjoint, name bos below "
                  f"{len(bos)} and at least one that is written")
-        return Job(row.first_task, row.num_tasks, _bits(row.in_bo_mask), _bits(row.out_bo_mask))
+        witness_fits = (row.witness_bo < len(bos) and row.out_bo_mask >> row.witness_bo & 1
+                        and row.witness_offset_bytes % ATOM_BYTES == 0
+                        and row.witness_offset_bytes + ATOM_BYTES <= bos[row.witness_bo].size_bytes)
+        _require(bool(witness_fits), f"plan: job: witness at {row.witness_offset_bytes} of bo {row.witness_bo} must be "
+                 "an atom of a bo that it writes")
+        return Job(row.first_task, row.num_tasks, _bits(row.in_bo_mask), _bits(row.out_bo_mask), row.witness_bo,
+                   row.witness_offset_bytes)
 
     def _relocation(self, bos: tuple[Bo, ...], row: Any) -> Relocation:
         fits = (row.bo < len(bos) and row.offset_bytes + 8 <= bos[row.bo].size_bytes and row.offset_bytes % 8 == 0

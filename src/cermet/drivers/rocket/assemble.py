@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from cermet.drivers.base import Bo, CompileError, Job, Program, Relocation, Task, TensorPort
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
+from cermet.drivers.rocket.jobs import job_starts, written_by
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, lifetimes, place
-from cermet.drivers.rocket.regcmd import Buffer, TaskProgram
+from cermet.drivers.rocket.regcmd import Address, Buffer, TaskProgram
 from cermet.ir.tensor import DType
 
 # The kernel kills a job that runs longer than 500 ms. Mainline leaves the NPU at 200 MHz, where 10 million
@@ -25,13 +26,17 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     for tensor in (*context.subgraph.inputs, *context.subgraph.outputs):
         context.feature_map(tensor)     # an input that nothing reads still has a place
     constants, programs, constant_bytes = _constant_section(context, tasks)
-    places = _places(context, tasks, constants)
+    written = [written_by(context.soc.registers, task) for task in tasks]
+    starts = job_starts(tasks, written, MAX_JOB_CYCLES)
+    ends = [*starts[1:], len(tasks)]
+    witnesses = [written[end - 1].last_atom for end in ends]
+    places = _places(context, tasks, constants, witnesses)
     sizes = {**_bo_sizes(context, places), "constant": constant_bytes}
     _check_sizes(sizes)
     numbers = {role: i for i, role in enumerate(r for r in ROLES if sizes[r])}
     image = _constant_image(context, constants, programs, tasks, sizes["constant"])
     bos = tuple(Bo(role, sizes[role], image if role == "constant" else b"") for role in numbers)
-    jobs = _jobs(tasks, numbers)
+    jobs = _jobs(starts, ends, [_place(places, witness) for witness in witnesses], numbers)
     return Program(
         bos=bos, relocations=_relocations(tasks, programs, places, numbers),
         tasks=tuple(Task(numbers["constant"], offset, len(task.words))
@@ -60,11 +65,25 @@ def _constant_section(context: Context, tasks: Sequence[TaskProgram]) -> tuple[d
     return constants, programs, offset
 
 
-def _places(context: Context, tasks: Sequence[TaskProgram], constants: Mapping[str, int]) -> dict[str, tuple[str, int]]:
-    """Buffer name -> (role, offset): activations by their lifetimes, inputs and outputs one behind the other."""
+def _place(places: Places, address: Address) -> tuple[str, int]:
+    """(role, offset) of an address."""
+    role, start = places[address.buffer]
+    return role, start + address.offset_bytes
+
+
+def _places(context: Context, tasks: Sequence[TaskProgram], constants: Mapping[str, int],
+            witnesses: Sequence[Address]) -> dict[str, tuple[str, int]]:
+    """Buffer name -> (role, offset): activations by their lifetimes, inputs and outputs one behind the other.
+
+    A buffer with a witness shares its memory with no other: it is in use from the first task to the last.
+    """
     places = {name: ("constant", offset) for name, offset in constants.items()}
     arena = {b.name: b.size_bytes for b in context.buffers.values() if b.role == "arena"}
-    offsets, _ = place(lifetimes(arena, [sorted(t.reads | t.writes) for t in tasks]))
+    touched = [t.reads | t.writes for t in tasks]
+    kept = frozenset(witness.buffer for witness in witnesses)
+    touched[0] |= kept
+    touched[-1] |= kept
+    offsets, _ = place(lifetimes(arena, [sorted(names) for names in touched]))
     places.update({name: ("arena", offset) for name, offset in offsets.items()})
     for role in ("input", "output"):
         offset = 0
@@ -114,18 +133,12 @@ def _relocations(tasks: Sequence[TaskProgram], programs: Sequence[int], places: 
     return tuple(relocations)
 
 
-def _jobs(tasks: Sequence[TaskProgram], numbers: Mapping[str, int]) -> tuple[Job, ...]:
-    """As few jobs as the kernel's timeout allows; tasks that share weights in the CBUF stay together."""
+def _jobs(starts: Sequence[int], ends: Sequence[int], witnesses: Sequence[tuple[str, int]],
+          numbers: Mapping[str, int]) -> tuple[Job, ...]:
     in_bos = tuple(numbers[role] for role in ("constant", "input") if role in numbers)
     out_bos = tuple(numbers[role] for role in ("arena", "output") if role in numbers)
-    starts, cycles = [], MAX_JOB_CYCLES
-    for index, task in enumerate(tasks):
-        if cycles + task.cycles > MAX_JOB_CYCLES and not task.needs_previous:
-            starts.append(index)
-            cycles = 0
-        cycles += task.cycles
-    ends = [*starts[1:], len(tasks)]
-    return tuple(Job(start, end - start, in_bos, out_bos) for start, end in zip(starts, ends, strict=True))
+    return tuple(Job(start, end - start, in_bos, out_bos, numbers[role], offset)
+                 for start, end, (role, offset) in zip(starts, ends, witnesses, strict=True))
 
 
 def _port(context: Context, tensor: int, places: Places, numbers: Mapping[str, int]) -> TensorPort:
