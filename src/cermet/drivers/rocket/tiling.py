@@ -119,8 +119,10 @@ def _depthwise_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
 def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: bool,
           assumed: tuple[str, ...] = ()) -> Iterator[Plan]:
     """One plan with `part` output channels at a time and `banks` for data; nothing when a window's rows do not fit."""
-    channels_read = min(part, geometry.input_channels) if geometry.is_depthwise else geometry.input_channels
-    rows = rows_that_fit(soc, geometry.input_width, channels_read, banks)
+    widest = min(part, geometry.input_channels) if geometry.is_depthwise else geometry.input_channels
+    # The last channels may take more entries than the others: 48 take more than 64.
+    last = geometry.input_channels % widest or widest
+    rows = min(rows_that_fit(soc, geometry.input_width, channels, banks) for channels in (widest, last))
     if rows < min(geometry.kernel_height_extent, geometry.input_height):
         return
     bands = list(_bands(geometry, rows))
@@ -129,11 +131,12 @@ def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: b
     tiles: list[Tile] = []
     for first in range(0, geometry.output_channels, part):
         channels = min(part, geometry.output_channels - first)
+        channels_read = channels if geometry.is_depthwise else geometry.input_channels
         for index, band in enumerate(bands):
             used = banks if len(bands) > 1 else data_banks(soc, geometry.input_width, channels_read, band.input_rows)
             tiles.append(replace(band, first_channel=first, channels=channels, data_banks=used,
                                  weight_banks=soc.cbuf.banks - used, reuses_weights=is_resident and index > 0))
-    yield Plan(tuple(tiles), _bytes_read(geometry, tiles, channels_read), assumed)
+    yield Plan(tuple(tiles), _bytes_read(geometry, tiles, widest), assumed)
 
 
 def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:
