@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from cermet.drivers.rocket.fully_connected import window_over
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
-from cermet.drivers.rocket.views import VIEW_KINDS, MapShape, map_shape
-from cermet.ir.operation import Kind, Operation
+from cermet.drivers.rocket.views import MapShape, joined, map_shape
+from cermet.ir.operation import Kind
 from cermet.ir.subgraph import Subgraph
 
 # FULLY_CONNECTED is asked separately: it takes a flattened map as well as the map itself.
@@ -27,7 +27,7 @@ def quantisation_stays(query: Query) -> str | None:
 
 def layout_stays(query: Query) -> str | None:
     """The operations on either side see the same pixels and channels; a FULLY_CONNECTED behind may flatten them."""
-    members = _joined(query.subgraph, query.operation)
+    members = joined(query.subgraph, query.operation.output)
     shapes = {(s.pixels, s.channels): s for s in _seen_shapes(query.subgraph, members)}
     if not shapes:
         return "no operation beside it runs on the NPU: not worth a task"
@@ -39,21 +39,6 @@ def layout_stays(query: Query) -> str | None:
         if window_over(shape, depth) is None:
             return f"feeds {depth} inputs from a map of {shape.height}x{shape.width}x{shape.channels}"
     return None
-
-
-def _joined(subgraph: Subgraph, view: Operation) -> list[int]:
-    """All tensors that share bytes with the view's input through other views."""
-    pending, members = [view.output], set[int]()
-    while pending:
-        tensor = pending.pop()
-        if tensor in members:
-            continue
-        members.add(tensor)
-        producer = subgraph.producer(tensor)
-        if producer is not None and producer.kind in VIEW_KINDS and producer.inputs[0] is not None:
-            pending.append(producer.inputs[0])
-        pending += [op.output for op in subgraph.consumers(tensor) if op.kind in VIEW_KINDS]
-    return sorted(members)
 
 
 def _seen_shapes(subgraph: Subgraph, members: list[int]) -> list[MapShape]:

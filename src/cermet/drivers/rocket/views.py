@@ -71,21 +71,35 @@ class Views:
         return [root, *(t for t, r in self.roots.items() if r == root)]
 
     def shape(self, subgraph: Subgraph, tensor: int) -> MapShape:
-        """The feature map of the class, in the tensor's own rows and columns where those describe the same pixels."""
-        members = self.members(self.root(tensor))
+        """The feature map of the class, in the tensor's own rows and columns where those describe the same pixels.
+
+        A copy between two classes cannot change the layout, so classes joined by one have it in common.
+        """
+        members = joined(subgraph, tensor)
         shapes = [map_shape(subgraph.tensor(t)) for t in members if _is_computed_with(subgraph, t)]
-        shapes = shapes or [self._unconstrained(subgraph, members[0])]
+        shapes = shapes or [map_shape(subgraph.tensor(members[0]))]
         if len({(s.pixels, s.channels) for s in shapes}) > 1:
             raise CompileError(f"tensor {tensor}: views disagree on the layout: {shapes}")
         own = map_shape(subgraph.tensor(tensor))
         return own if (own.pixels, own.channels) == (shapes[0].pixels, shapes[0].channels) else shapes[0]
 
-    def _unconstrained(self, subgraph: Subgraph, root: int) -> MapShape:
-        """What nothing computes with keeps the layout of what it is copied from."""
-        producer = subgraph.producer(root)
-        if producer is not None and producer.inputs[0] is not None:
-            return self.shape(subgraph, producer.inputs[0])
-        return map_shape(subgraph.tensor(root))
+
+def joined(subgraph: Subgraph, tensor: int) -> list[int]:
+    """All tensors that views lead to from this one, forwards and backwards, ascending: the one they begin with first.
+
+    Tensors are numbered in order of first use.
+    """
+    pending, members = [tensor], set[int]()
+    while pending:
+        found = pending.pop()
+        if found in members:
+            continue
+        members.add(found)
+        producer = subgraph.producer(found)
+        if producer is not None and producer.kind in VIEW_KINDS and producer.inputs[0] is not None:
+            pending.append(producer.inputs[0])
+        pending += [op.output for op in subgraph.consumers(found) if op.kind in VIEW_KINDS and op.inputs[0] == found]
+    return sorted(members)
 
 
 def needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) -> bool:
