@@ -193,9 +193,47 @@ read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
 	case TFLITE_ADD:
 		params[0] = ((const struct TfLiteAddParams *)source)->activation;
 		return 1;
+	case TFLITE_SUB:
+		params[0] = ((const struct TfLiteSubParams *)source)->activation;
+		return 1;
+	case TFLITE_MUL:
+		params[0] = ((const struct TfLiteMulParams *)source)->activation;
+		return 1;
 	case TFLITE_MEAN:
 		params[0] = ((const struct TfLiteReducerParams *)source)->keep_dims;
 		return 1;
+	case TFLITE_CONCATENATION: {
+		const struct TfLiteConcatenationParams *p = source;
+
+		params[0] = p->axis;
+		params[1] = p->activation;
+		return 2;
+	}
+	case TFLITE_UNPACK:
+		params[0] = ((const struct TfLiteUnpackParams *)source)->axis;
+		return 1;
+	case TFLITE_MIRROR_PAD:
+		params[0] = ((const struct TfLiteMirrorPaddingParams *)source)->mode;
+		return 1;
+	case TFLITE_STRIDED_SLICE: {
+		const struct TfLiteStridedSliceParams *p = source;
+		const int32_t values[] = {p->begin_mask, p->end_mask, p->ellipsis_mask, p->new_axis_mask, p->shrink_axis_mask};
+
+		memcpy(params, values, sizeof(values));
+		return CERMET_COUNT(values);
+	}
+	case TFLITE_SPACE_TO_DEPTH:
+	case TFLITE_DEPTH_TO_SPACE:
+		params[0] = ((const struct TfLiteBlockSizeParams *)source)->block_size;
+		return 1;
+	case TFLITE_RESIZE_BILINEAR:
+	case TFLITE_RESIZE_NEAREST_NEIGHBOR: {
+		const struct TfLiteResizeParams *p = source;
+
+		params[0] = p->align_corners;
+		params[1] = p->half_pixel_centers;
+		return 2;
+	}
 	default:
 		return 0;
 	}

@@ -76,8 +76,14 @@ struct cermet_blob_operation {
  *   DEPTHWISE_CONV_2D (4)  padding, stride_w, stride_h, depth_multiplier, activation, dilation_w, dilation_h
  *   AVERAGE_POOL_2D (1), MAX_POOL_2D (17)  padding, stride_w, stride_h, filter_w, filter_h, activation
  *   FULLY_CONNECTED (9)    activation, weights_format, keep_num_dims
- *   ADD (0)                activation
+ *   ADD (0), MUL (18), SUB (41)  activation
  *   MEAN (40)              keep_dims
+ *   CONCATENATION (2)      axis, activation
+ *   UNPACK (88)            axis
+ *   MIRROR_PAD (100)       mode (1 REFLECT, 2 SYMMETRIC)
+ *   STRIDED_SLICE (45)     begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask
+ *   SPACE_TO_DEPTH (26), DEPTH_TO_SPACE (5)  block_size
+ *   RESIZE_BILINEAR (23), RESIZE_NEAREST_NEIGHBOR (97)  align_corners, half_pixel_centers
  * every other operation: none (its shapes say enough, or it stays on the CPU).
  */
 

@@ -23,9 +23,19 @@ enum {
 	TFLITE_DEPTHWISE_CONV_2D = 4,
 	TFLITE_FULLY_CONNECTED = 9,
 	TFLITE_MAX_POOL_2D = 17,
+	TFLITE_MUL = 18,
 	TFLITE_CUSTOM = 32,
 	TFLITE_MEAN = 40,
+	TFLITE_SUB = 41,
 	TFLITE_DELEGATE = 51,
+	TFLITE_CONCATENATION = 2,
+	TFLITE_DEPTH_TO_SPACE = 5,
+	TFLITE_RESIZE_BILINEAR = 23,
+	TFLITE_SPACE_TO_DEPTH = 26,
+	TFLITE_STRIDED_SLICE = 45,
+	TFLITE_UNPACK = 88,
+	TFLITE_RESIZE_NEAREST_NEIGHBOR = 97,
+	TFLITE_MIRROR_PAD = 100,
 };
 
 struct TfLiteContext;
@@ -169,8 +179,40 @@ struct TfLiteAddParams {
 	int activation;
 };
 
+struct TfLiteSubParams {
+	int activation;
+};
+
+struct TfLiteMulParams {
+	int activation;
+};
+
 struct TfLiteReducerParams {
 	bool keep_dims;
+};
+
+struct TfLiteConcatenationParams {
+	int axis, activation;
+};
+
+struct TfLiteUnpackParams {
+	int num, axis;
+};
+
+struct TfLiteMirrorPaddingParams {
+	int mode;
+};
+
+struct TfLiteStridedSliceParams {
+	int begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask;
+};
+
+struct TfLiteBlockSizeParams { /* SpaceToDepthParams and DepthToSpaceParams */
+	int block_size;
+};
+
+struct TfLiteResizeParams { /* ResizeBilinearParams and ResizeNearestNeighborParams */
+	bool align_corners, half_pixel_centers;
 };
 
 #define CERMET_AT(type, member, offset) \
@@ -279,6 +321,10 @@ CERMET_AT(PoolParams, filter_height, 16);
 CERMET_AT(PoolParams, activation, 20);
 CERMET_AT(FullyConnectedParams, weights_format, 4);
 CERMET_AT(FullyConnectedParams, keep_num_dims, 8);
+CERMET_AT(ConcatenationParams, activation, 4);
+CERMET_AT(UnpackParams, axis, 4);
+CERMET_AT(StridedSliceParams, shrink_axis_mask, 16);
+CERMET_AT(ResizeParams, half_pixel_centers, 1);
 
 #undef CERMET_AT
 #undef CERMET_SIZE

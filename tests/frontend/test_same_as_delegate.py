@@ -16,6 +16,7 @@ from cermet.frontend.blob import read_blob
 from cermet.frontend.tflite_file import read_file, read_tflite, to_blob
 from tests.conftest import BUNDLED_MODELS, SHARED_MODELS
 from tests.support import interpreter, model_builder
+from tests.support.builders_binary import Operand, binary
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
 
 MODELS = sorted((SHARED_MODELS if SHARED_MODELS.is_dir() else BUNDLED_MODELS).glob("*.tflite"))
@@ -78,6 +79,8 @@ def generated() -> dict[str, Model]:
         "variable": replace(add, tensors=(add.tensors[0], replace(add.tensors[1], is_variable=True), add.tensors[2]),
                             inputs=(0,)),
         "keep_dims": model_builder.mean(rng, (1, 3, 3, 4), keep_dims=True),
+        **{f"{name}_activation": binary(rng, name, Operand((1, 2, 2, 4)), Operand((1, 2, 2, 4)), output=(0.05, 3),
+                                        activation="RELU_N1_TO_1") for name in ("ADD", "SUB", "MUL", "MAXIMUM")},
         "pool": model_builder.pool(rng, (1, 9, 9, 3), "MAX", (3, 2), stride=(1, 2), activation="RELU6")}
 
 

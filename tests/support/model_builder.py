@@ -25,6 +25,7 @@ OPTIONS = {     # operator -> (options table, version of an 8-bit operator)
     "AVERAGE_POOL_2D": ("Pool2DOptions", 2), "MAX_POOL_2D": ("Pool2DOptions", 2),
     "MEAN": ("ReducerOptions", 2), "RESHAPE": ("ReshapeOptions", 1), "SQUEEZE": ("SqueezeOptions", 1),
     "CONCATENATION": ("ConcatenationOptions", 2), "SOFTMAX": ("SoftmaxOptions", 2),
+    "MAXIMUM": ("MaximumMinimumOptions", 2), "MINIMUM": ("MaximumMinimumOptions", 2),
     "MUL": ("MulOptions", 2), "SUB": ("SubOptions", 2), "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 2),
 }
 

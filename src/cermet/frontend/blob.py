@@ -10,7 +10,7 @@ import numpy as np
 from cermet.frontend.blob_layout import BlobLayout, aligned, blob_layout
 from cermet.frontend.errors import FrontendError
 from cermet.frontend.operators import KINDS, NUM_PARAMS, operator_name
-from cermet.ir.operation import Activation, Kind, Operation, Padding, Pair, Window
+from cermet.ir.operation import Activation, Kind, Moving, Operation, Padding, Pair, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Quantisation, Tensor
 from cermet.ir.verify import VerifyError, verify
@@ -258,7 +258,7 @@ def _fully_connected(op: Operation, p: Sequence[int], tensors: Sequence[Tensor])
     return replace(op, activation=_activation(p[0]), weights_format=p[1], keep_dims=bool(p[2]))
 
 
-def _add(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+def _binary(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
     return replace(op, activation=_activation(p[0]))
 
 
@@ -266,7 +266,35 @@ def _mean(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operati
     return replace(op, keep_dims=bool(p[0]))
 
 
+def _mirror_pad(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(reflect=True)) if p[0] == 1 else replace(op, moving=Moving() if p[0] == 2 else None)
+
+
+def _concatenation(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(axis=p[0]), activation=_activation(p[1]))
+
+
+def _unpack(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(axis=p[0]))
+
+
+def _strided_slice(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(begin_mask=p[0], end_mask=p[1], ellipsis_mask=p[2], new_axis_mask=p[3],
+                                     shrink_mask=p[4]))
+
+
+def _blocks(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(block=p[0]))
+
+
+def _resize(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(align_corners=bool(p[0]), half_pixel=bool(p[1])))
+
+
 PARAMETERS = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _depthwise, Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool,
-    Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _add, Kind.MEAN: _mean,
+    Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary, Kind.SUB: _binary, Kind.MUL: _binary, Kind.MEAN: _mean,
+    Kind.MIRROR_PAD: _mirror_pad, Kind.CONCATENATION: _concatenation, Kind.UNPACK: _unpack,
+    Kind.STRIDED_SLICE: _strided_slice, Kind.SPACE_TO_DEPTH: _blocks, Kind.DEPTH_TO_SPACE: _blocks,
+    Kind.RESIZE_NEAREST: _resize, Kind.RESIZE_BILINEAR: _resize,
 }

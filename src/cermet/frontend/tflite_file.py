@@ -292,10 +292,24 @@ PARAMS = {
     Kind.MAX_POOL: POOL,
     Kind.FULLY_CONNECTED: ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
     Kind.ADD: ("AddOptions", ("FusedActivationFunction",)),
+    Kind.SUB: ("SubOptions", ("FusedActivationFunction",)),
+    Kind.MUL: ("MulOptions", ("FusedActivationFunction",)),
     Kind.MEAN: ("ReducerOptions", ("KeepDims",)),
+    Kind.LEAKY_RELU: ("LeakyReluOptions", ("Alpha",)),
+    Kind.GELU: ("GeluOptions", ("Approximate",)),
+    Kind.MIRROR_PAD: ("MirrorPadOptions", ("Mode",)),
+    Kind.CONCATENATION: ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
+    Kind.UNPACK: ("UnpackOptions", ("Axis",)),
+    Kind.STRIDED_SLICE: ("StridedSliceOptions", ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask",
+                                                 "ShrinkAxisMask")),
+    Kind.SPACE_TO_DEPTH: ("SpaceToDepthOptions", ("BlockSize",)),
+    Kind.DEPTH_TO_SPACE: ("DepthToSpaceOptions", ("BlockSize",)),
+    Kind.RESIZE_NEAREST: ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
+    Kind.RESIZE_BILINEAR: ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
 }
 RUNTIME_NUMBERS = {     # member -> number of the schema -> number of the runtime; unknown ones are 0
     "Padding": {0: 1, 1: 2},                                # SAME, VALID
+    "Mode": {0: 1, 1: 2},                                   # REFLECT, SYMMETRIC
     "FusedActivationFunction": {n: n for n in range(6)},    # none .. sign bit: the same
 }
 

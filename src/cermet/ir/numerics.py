@@ -24,6 +24,7 @@ from cermet.ir.fixed_point import (
     scale_exactly,
     wrap_int32,
 )
+from cermet.ir.numerics_binary import BINARY
 from cermet.ir.operands import Values, centred, finish, operand, quantisation
 from cermet.ir.operation import Kind, Operation, Padding, Window
 from cermet.ir.subgraph import Subgraph
@@ -277,5 +278,5 @@ Evaluate = Callable[[Subgraph, Operation, Values, str], np.ndarray]
 EVALUATE: dict[Kind, Evaluate] = {
     Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
-    Kind.SQUEEZE: reshape,
+    Kind.SQUEEZE: reshape, **BINARY,
 }

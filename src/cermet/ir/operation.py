@@ -12,11 +12,42 @@ class Kind(enum.Enum):
     DEPTHWISE_CONV = "DEPTHWISE_CONV_2D"
     FULLY_CONNECTED = "FULLY_CONNECTED"
     ADD = "ADD"
+    SUB = "SUB"
+    MUL = "MUL"
+    MAXIMUM = "MAXIMUM"
+    MINIMUM = "MINIMUM"
     AVERAGE_POOL = "AVERAGE_POOL_2D"
     MAX_POOL = "MAX_POOL_2D"
     MEAN = "MEAN"
     RESHAPE = "RESHAPE"
     SQUEEZE = "SQUEEZE"
+    PAD = "PAD"
+    PADV2 = "PADV2"
+    MIRROR_PAD = "MIRROR_PAD"
+    CONCATENATION = "CONCATENATION"
+    SPLIT = "SPLIT"
+    SPLIT_V = "SPLIT_V"
+    UNPACK = "UNPACK"
+    SLICE = "SLICE"
+    STRIDED_SLICE = "STRIDED_SLICE"
+    SPACE_TO_DEPTH = "SPACE_TO_DEPTH"
+    DEPTH_TO_SPACE = "DEPTH_TO_SPACE"
+    RESIZE_NEAREST = "RESIZE_NEAREST_NEIGHBOR"
+    RESIZE_BILINEAR = "RESIZE_BILINEAR"
+    RELU = "RELU"
+    RELU6 = "RELU6"
+    RELU_N1_TO_1 = "RELU_N1_TO_1"
+    RELU_0_TO_1 = "RELU_0_TO_1"
+    LEAKY_RELU = "LEAKY_RELU"
+    QUANTIZE = "QUANTIZE"
+    LOGISTIC = "LOGISTIC"
+    TANH = "TANH"
+    HARD_SWISH = "HARD_SWISH"
+    ELU = "ELU"
+    GELU = "GELU"
+    EXP = "EXP"
+    LOG = "LOG"
+    ABS = "ABS"
     OTHER = "other"
 
 
@@ -82,6 +113,29 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Moving:
+    """What operations that move elements need beside their operands; unused members keep their defaults.
+
+    axis        CONCATENATION, UNPACK; may count from the end
+    block       SPACE_TO_DEPTH, DEPTH_TO_SPACE
+    align_corners, half_pixel   resizing
+    reflect     MIRROR_PAD: the border itself is not repeated
+    begin_mask .. shrink_mask   STRIDED_SLICE
+    """
+
+    axis: int = 0
+    block: int = 0
+    align_corners: bool = False
+    half_pixel: bool = False
+    reflect: bool = False
+    begin_mask: int = 0
+    end_mask: int = 0
+    ellipsis_mask: int = 0
+    new_axis_mask: int = 0
+    shrink_mask: int = 0
+
+
+@dataclass(frozen=True)
 class Operation:
     """One node. Which members mean something depends on kind; unused ones keep their defaults.
 
@@ -103,7 +157,10 @@ class Operation:
     depth_multiplier: int = 1
     keep_dims: bool = False
     weights_format: int = 0
+    alpha: float = 0.0              # LEAKY_RELU: slope below 0, a float32 value
+    approximate: bool = False       # GELU: by tanh
     version: int = 1
+    moving: Moving | None = None
     fused: tuple[int, ...] = ()
 
     @property

@@ -15,6 +15,7 @@ from cermet.ir.tensor import DType, Tensor
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)
 NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECTED: (2, 3), Kind.ADD: (2, 2),
+              Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2),
               Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.MEAN: (2, 2), Kind.RESHAPE: (1, 2),
               Kind.SQUEEZE: (1, 1)}
 MAX_WINDOW = 1 << 16        # kernel, stride and dilation: sizes beyond any tensor that fits in memory
@@ -196,7 +197,7 @@ def _empty_window_problem(window: Window, data: Tensor) -> str | None:
 
 # ---- the rest ------------------------------------------------------------------------------------------------------
 
-def _add(subgraph: Subgraph, operation: Operation) -> str | None:
+def _binary(subgraph: Subgraph, operation: Operation) -> str | None:
     if operation.inputs[1] is None:
         return "second operand is absent"
     first, second, out = (subgraph.tensor(t) for t in (*operation.inputs, operation.output))
@@ -209,6 +210,15 @@ def _add(subgraph: Subgraph, operation: Operation) -> str | None:
     if out.shape != wanted:
         return f"output has shape {out.shape}, must be {wanted}"
     return _data_problem("second operand", second)
+
+
+def _extreme(subgraph: Subgraph, operation: Operation) -> str | None:
+    """MAXIMUM and MINIMUM compare the integers, which means something only when all are quantised alike."""
+    problem = _binary(subgraph, operation)
+    first, second, out = (subgraph.tensor(t).quantisation for t in (*operation.inputs, operation.output))
+    if problem is None and not first == second == out:
+        return "operands and output are quantised differently, must be alike (the kernels compare the integers)"
+    return problem
 
 
 def _mean(subgraph: Subgraph, operation: Operation) -> str | None:
@@ -232,6 +242,7 @@ def _reshape(subgraph: Subgraph, operation: Operation) -> str | None:
 
 
 CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
-    Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _add,
+    Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary,
+    Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
     Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
 }
