@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The delegate's options: key=value pairs of the application, CERMET_<KEY> of the environment, defaults. By environment
- * only: CERMET_COMMAND (the cermet command, after option compiler), CERMET_COMPILER_TIMEOUT (seconds, 120),
+ * only: CERMET_COMMAND (the cermet command, src/client/command.h), CERMET_COMPILER_TIMEOUT (seconds, 120),
  * CERMET_DUMP_BLOB (a path: the captured graph is written there, further graphs to PATH.1, PATH.2, ...).
  */
 #ifndef CERMET_OPTIONS_H

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Where the driver process listens, and how it is started when it does not. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,6 +19,7 @@
 
 #include "cermet_client.h"
 #include "client_internal.h"
+#include "command.h"
 
 #if defined(__has_include)
 #if __has_include("cermet_build.h")
@@ -30,7 +30,6 @@
 #define CERMET_BUILD_ID "dev"
 #endif
 
-#define MAX_ARGUMENTS 32
 #define READY_FD 3
 #define POLL_INTERVAL_US 10000
 
@@ -130,82 +129,10 @@ cermet_client_socket_path(const char *soc, char *path, size_t path_bytes, char *
    return 0;
 }
 
-/* --- the command -------------------------------------------------------------------------------------------------- */
-
-static bool
-is_program(const char *path)
-{
-   struct stat status;
-
-   return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
-}
-
-/* bin/cermet in a folder above this library. */
-static bool
-find_above_library(char *command, size_t bytes)
-{
-   char folder[PATH_MAX];
-   Dl_info info;
-
-   if (!dladdr((void *)client_start_driver, &info) || !info.dli_fname || !realpath(info.dli_fname, folder))
-      return false;
-   for (char *slash; (slash = strrchr(folder, '/')) != NULL && slash != folder;) {
-      *slash = '\0';
-      int length = snprintf(command, bytes, "%s/bin/cermet", folder);
-      if (length > 0 && (size_t)length < bytes && is_program(command))
-         return true;
-   }
-   return false;
-}
-
-static bool
-find_in_path(char *command, size_t bytes)
-{
-   const char *path = getenv("PATH");
-
-   while (path && *path) {
-      size_t length = strcspn(path, ":");
-      int written = snprintf(command, bytes, "%.*s/cermet", (int)length, path);
-      if (length > 0 && written > 0 && (size_t)written < bytes && is_program(command))
-         return true;
-      path += length + (path[length] == ':');
-   }
-   return false;
-}
-
-/* Split into words at blanks, in place; a text that names a program as it is stays one word. Returns the count. */
-static size_t
-split_words(char *text, char **words, size_t max_words)
-{
-   size_t count = 0;
-
-   if (is_program(text)) {
-      words[0] = text;
-      return 1;
-   }
-   for (char *rest = text, *word; count < max_words && (word = strtok_r(rest, " ", &rest)) != NULL;)
-      words[count++] = word;
-   return count;
-}
-
-/* The words of the command that starts the driver; 0 when there is none. */
-static size_t
-find_command(char *text, size_t bytes, char **words, size_t max_words)
-{
-   const char *given = getenv("CERMET_COMMAND");
-
-   if (given && given[0]) {
-      int length = snprintf(text, bytes, "%s", given);
-      return length > 0 && (size_t)length < bytes ? split_words(text, words, max_words) : 0;
-   }
-   words[0] = text;
-   return find_above_library(text, bytes) || find_in_path(text, bytes) ? 1 : 0;
-}
-
 /* --- the child ---------------------------------------------------------------------------------------------------- */
 
 struct child {
-   char *arguments[MAX_ARGUMENTS];
+   char **arguments;
    char **environment;
    int log_fd;
    int ready_fd;
@@ -240,7 +167,7 @@ become_driver(const struct child *child)
       signal(number, SIG_DFL);
    sigemptyset(&none);
    sigprocmask(SIG_SETMASK, &none, NULL);
-   execvpe(child->arguments[0], child->arguments, child->environment);
+   execve(child->arguments[0], child->arguments, child->environment);
 
    const char *reason = strerror(errno);
    if (write(1, reason, strlen(reason)) < 0 || write(1, "\n", 1) < 0)
@@ -373,21 +300,19 @@ run_driver(struct child *child, int64_t deadline_ms)
 static int
 start_locked(const char *soc, const char *path, int64_t deadline_ms, char *message, size_t message_bytes)
 {
-   char text[PATH_MAX], log_path[CLIENT_PATH_BYTES + 8], line[256];
+   char command[PATH_MAX], log_path[CLIENT_PATH_BYTES + 8], line[400];
    struct child child = {.environment = driver_environment()};
-   size_t count = find_command(text, sizeof(text), child.arguments, MAX_ARGUMENTS - 10);
-   const char *rest[] = {"sim", "--soc", soc, "--socket", path, "--on-demand", "--ready-fd", "3", NULL};
+   const char *arguments[] = {command, "sim", "--soc", soc, "--socket", path, "--on-demand", "--ready-fd", "3", NULL};
    int error = 0;
 
-   if (count == 0) {
-      client_say(message, message_bytes,
-                 "the simulated device cannot start: no cermet command above this library or in PATH; set CERMET_COMMAND");
+   if (!cermet_command_find(NULL, "", command, sizeof(command), line, sizeof(line))) {
+      client_say(message, message_bytes, "the simulated device cannot start: %s%s", line,
+                 getenv("CERMET_COMMAND") ? "" : "; set CERMET_COMMAND");
       free(child.environment);
       errno = ENXIO;
       return -1;
    }
-   for (size_t i = 0; i < sizeof(rest) / sizeof(rest[0]); i++)
-      child.arguments[count + i] = (char *)rest[i];
+   child.arguments = (char **)arguments;
 
    snprintf(log_path, sizeof(log_path), "%s.log", path);
    child.log_fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -401,7 +326,7 @@ start_locked(const char *soc, const char *path, int64_t deadline_ms, char *messa
 
    if (error) {
       last_line(log_path, line, sizeof(line));
-      client_say(message, message_bytes, "%s sim: the simulated device did not start (%s): %s", child.arguments[0],
+      client_say(message, message_bytes, "%s sim: the simulated device did not start (%s): %s", command,
                  log_path, line[0] ? line : strerror(error));
       errno = ENXIO;
       return -1;

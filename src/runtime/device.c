@@ -27,6 +27,15 @@ call(const struct cermet_device *device, unsigned long request, void *argument)
 	return result;
 }
 
+/* errno in words. */
+static const char *
+reason(const struct cermet_device *device)
+{
+	if (device->is_simulated && errno == ENODEV)
+		return "the simulated device's process has ended, make a new interpreter";
+	return strerror(errno);
+}
+
 static bool
 open_simulated(struct cermet_device *device, const char *soc, struct cermet_error *error)
 {
@@ -129,12 +138,12 @@ cermet_bo_create(const struct cermet_device *device, uint32_t size_bytes, struct
 
 	*bo = (struct cermet_bo){0};
 	if (call(device, DRM_IOCTL_ROCKET_CREATE_BO, &create) != 0)
-		return cermet_fail(error, "device %s: no buffer of %u bytes: %s", device->name, size_bytes, strerror(errno));
+		return cermet_fail(error, "device %s: no buffer of %u bytes: %s", device->name, size_bytes, reason(device));
 	*bo = (struct cermet_bo){create.handle, size_bytes, create.dma_address, NULL};
 	bo->map = map_bo(device, size_bytes, create.offset);
 	if (bo->map == MAP_FAILED) {
 		bo->map = NULL;
-		cermet_fail(error, "device %s: cannot map a buffer of %u bytes: %s", device->name, size_bytes, strerror(errno));
+		cermet_fail(error, "device %s: cannot map a buffer of %u bytes: %s", device->name, size_bytes, reason(device));
 		cermet_bo_destroy(device, bo);
 		return false;
 	}
@@ -159,7 +168,7 @@ cermet_bo_finish_cpu(const struct cermet_device *device, const struct cermet_bo 
 	struct drm_rocket_fini_bo finish = {.handle = bo->handle};
 
 	if (call(device, DRM_IOCTL_ROCKET_FINI_BO, &finish) != 0)
-		return cermet_fail(error, "device %s: FINI_BO: %s", device->name, strerror(errno));
+		return cermet_fail(error, "device %s: FINI_BO: %s", device->name, reason(device));
 	return true;
 }
 
@@ -173,7 +182,7 @@ cermet_bo_wait(const struct cermet_device *device, const struct cermet_bo *bo, i
 		return CERMET_WAIT_DONE;
 	if (errno == ETIMEDOUT || errno == EBUSY)
 		return CERMET_WAIT_TIMEOUT;
-	cermet_fail(error, "device %s: PREP_BO: %s", device->name, strerror(errno));
+	cermet_fail(error, "device %s: PREP_BO: %s", device->name, reason(device));
 	return CERMET_WAIT_FAILED;
 }
 
@@ -188,6 +197,6 @@ cermet_device_submit(const struct cermet_device *device, const struct drm_rocket
 	};
 
 	if (call(device, DRM_IOCTL_ROCKET_SUBMIT, &submit) != 0)
-		return cermet_fail(error, "device %s: SUBMIT: %s", device->name, strerror(errno));
+		return cermet_fail(error, "device %s: SUBMIT: %s", device->name, reason(device));
 	return true;
 }

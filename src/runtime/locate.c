@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "locate.h"
 
-#include <dlfcn.h>
-#include <limits.h>
+#include "command.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* Whether snprintf's result went into `size` bytes, whole. */
 static bool
@@ -19,91 +13,18 @@ fitted(int length, size_t size)
 	return length >= 0 && (size_t)length < size;
 }
 
-static bool
-is_program(const char *path)
-{
-	struct stat status;
-
-	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
-}
-
-/* Nobody else could have put it there: a library in /tmp must not start somebody's /tmp/bin/cermet. */
-static bool
-is_trusted(const char *path, uid_t library_owner)
-{
-	struct stat status;
-
-	return stat(path, &status) == 0 && (status.st_uid == 0 || status.st_uid == library_owner) &&
-	       (status.st_mode & S_IWOTH) == 0;
-}
-
-/* bin/cermet in one of the folders above `library`. */
-static bool
-find_above(const char *library, char *path, size_t path_bytes)
-{
-	char folder[PATH_MAX];
-	struct stat status;
-	char *slash;
-
-	if (stat(library, &status) != 0 || !fitted(snprintf(folder, sizeof(folder), "%s", library), sizeof(folder)))
-		return false;
-	while ((slash = strrchr(folder, '/')) != NULL) {
-		*slash = '\0';
-		if (fitted(snprintf(path, path_bytes, "%s/bin/cermet", folder), path_bytes) && is_program(path) &&
-		    is_trusted(path, status.st_uid))
-			return true;
-	}
-	return false;
-}
-
-/* Beside this library, as the loader names it, and as it is without symbolic links. */
-static bool
-find_beside_library(char *path, size_t path_bytes)
-{
-	char real[PATH_MAX];
-	Dl_info info;
-
-	if (!dladdr((void *)(uintptr_t)&cermet_locate_command, &info) || !info.dli_fname || !realpath(info.dli_fname, real))
-		return false;
-	if (info.dli_fname[0] == '/' && find_above(info.dli_fname, path, path_bytes))
-		return true;
-	return find_above(real, path, path_bytes);
-}
-
-static bool
-find_in_search_path(char *path, size_t path_bytes)
-{
-	const char *folder = getenv("PATH");
-
-	while (folder && *folder) {
-		size_t length = strcspn(folder, ":");
-
-		if (folder[0] == '/' && fitted(snprintf(path, path_bytes, "%.*s/cermet", (int)length, folder), path_bytes) &&
-		    is_program(path))
-			return true;
-		folder += length + (folder[length] == ':');
-	}
-	return false;
-}
-
 bool
 cermet_locate_command(const char *wish, char *path, size_t path_bytes, struct cermet_error *error)
 {
-	const char *source = "option compiler";
+	const char *given = getenv("CERMET_COMMAND");
+	char reason[sizeof(error->text)];
 
-	if (!wish) {
-		wish = getenv("CERMET_COMMAND");
-		source = "CERMET_COMMAND";
-	}
-	if (wish && wish[0]) {
-		if (!fitted(snprintf(path, path_bytes, "%s", wish), path_bytes) || !is_program(path))
-			return cermet_fail(error, "%s: '%s' must be a program that can be executed", source, wish);
+	if (cermet_command_find(wish, "option compiler", path, path_bytes, reason, sizeof(reason)))
 		return true;
-	}
-	if (find_beside_library(path, path_bytes) || find_in_search_path(path, path_bytes))
-		return true;
-	return cermet_fail(error, "no cermet command beside this library or in PATH, which compiles the model: install "
-	                   "the cermet package, or name it with option compiler=PATH");
+	if ((wish && wish[0]) || (given && given[0]))
+		return cermet_fail(error, "%s", reason);
+	return cermet_fail(error, "%s, which compiles the model: install the cermet package, or name it with option "
+	                   "compiler=PATH", reason);
 }
 
 bool

@@ -5,10 +5,7 @@
 
 #include "base.h"
 
-/*
- * Path of the cermet command: `wish` when not NULL; else CERMET_COMMAND; else bin/cermet in a folder above this library
- * (a virtual environment, /usr), when it belongs to root or to this library's owner; else the first in PATH.
- */
+/* Path of the cermet command, see cermet_command_find(): `wish` is option compiler's value or NULL. */
 bool
 cermet_locate_command(const char *wish, char *path, size_t path_bytes, struct cermet_error *error);
 

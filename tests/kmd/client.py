@@ -40,7 +40,7 @@ def environment(socket: pathlib.Path, **more: str) -> dict[str, str]:
 
 
 def command(folder: pathlib.Path, module: str) -> str:
-    """A program that runs a module: CERMET_COMMAND is split at blanks, which the Python's own path may have."""
+    """A program that runs a module: CERMET_COMMAND names one program, without arguments."""
     script = folder / f"run-{module}"
     if not script.exists():
         temporary = script.with_suffix(f".{os.getpid()}")

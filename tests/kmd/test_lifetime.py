@@ -256,7 +256,9 @@ def test_errors_of_starting_are_one_line(own_socket: pathlib.Path) -> None:
         assert caught.value.errno in (errno.ENODEV, errno.ENAMETOOLONG)
         return str(caught.value)
     assert "fake driver: told to fail" in message_of(FAKE_DRIVER_FAILS="1")
-    assert "No such file or directory" in message_of(CERMET_COMMAND="/nonexistent/cermet")
+    assert "CERMET_COMMAND: '/nonexistent/cermet' must be a program" in message_of(CERMET_COMMAND="/nonexistent/cermet")
+    with_argument = f"{environment(own_socket)['CERMET_COMMAND']} --flag"
+    assert "must be a program that can be executed, a path or a name in PATH" in message_of(CERMET_COMMAND=with_argument)
     assert "must be less than" in message_of(CERMET_SIM_SOCKET="/tmp/" + "x" * 200)
 
 

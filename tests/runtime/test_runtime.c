@@ -7,6 +7,7 @@
 #include "check.h"
 #include "convert.h"
 #include "fake_client.h"
+#include "locate.h"
 #include "plan_builder.h"
 #include "program.h"
 
@@ -897,7 +898,7 @@ test_compiler_failures_become_one_line(void)
 		{"yes 'a long message' 2>/dev/null | head -c 300000 >&2; echo end >&2; exit 1", "compiler: end"},
 		{"sleep 60 & exit 1", "compiler: failed without a message"},
 	};
-	char script[96];
+	char script[96], path[256];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	bool hit;
@@ -912,6 +913,12 @@ test_compiler_failures_become_one_line(void)
 	cache.compiler.command = "/nowhere/cermet";
 	CHECK(!find(&cache, &hit, &error));
 	CHECK_TEXT(error.text, "option compiler: '/nowhere/cermet' must be a program");
+	setenv("CERMET_COMMAND", "/bin/sh -c", 1);
+	CHECK(!cermet_locate_command(NULL, path, sizeof(path), &error));
+	CHECK_TEXT(error.text, "CERMET_COMMAND: '/bin/sh -c' must be a program that can be executed, a path or a name in PATH");
+	setenv("CERMET_COMMAND", "sh", 1);
+	CHECK(cermet_locate_command(NULL, path, sizeof(path), &error) && path[0] == '/');
+	unsetenv("CERMET_COMMAND");
 }
 
 static void
