@@ -1,0 +1,1 @@
+"""How far the NPU's tensors are from the reference: `cermet accuracy`."""
