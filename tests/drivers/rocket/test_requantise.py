@@ -112,3 +112,16 @@ def test_a_channel_whose_sums_are_small_may_have_any_scale() -> None:
 def test_a_gain_above_32_bits_is_refused_in_words() -> None:
     with pytest.raises(ScaleError, match="must be below"):
         requantise(np.array([2.0 ** 17, 1.0]), np.array([100, 100]), 0, Clamp(), "tflite")
+
+
+@pytest.mark.parametrize("match", ["tflite", "exact"])
+@pytest.mark.parametrize("clamp", [Clamp(-125, 127), Clamp(-125, 60)], ids=str)
+@pytest.mark.parametrize("multiplier", [784.3, 20.7, 3.3, 0.9], ids=str)
+def test_one_step_of_a_large_accumulator_may_pass_the_whole_range(match: str, clamp: Clamp, multiplier: float) -> None:
+    """Huge sums leave the first factor no bits, so that neighbouring accumulators are many output steps apart."""
+    try:
+        numbers = requantise(np.array([multiplier]), np.array([2_000_000_000]), -125, clamp, match)
+    except ScaleError:
+        return      # an upper limit between two steps: refused
+    for t in (0, 1, -1, 2, 100, -100, 2_000_000_000, -2_000_000_000):
+        assert abs(device(numbers, 0, t) - exact(multiplier, t, -125, clamp)) <= 1

@@ -39,6 +39,7 @@ MAX_SHIFT = 63
 # (R - base >= 1; with R - base = 0 the final one rounds nothing), and 0.25 + 0.25 + 0.5 <= 1 keeps y within one step.
 MAX_MULTIPLIER_ERROR = 0.24
 INT32_MAX = (1 << 31) - 1
+HIGHEST_BYTE = 127
 
 
 class ScaleError(ValueError):
@@ -110,8 +111,14 @@ def _two_factors(multiplier: float, bound: float, zero_point: int, clamp: Clamp,
     if match == "tflite":
         high = None if clamp.is_trivial else min((clamp.highest - zero_point) << rounds, INT32_MAX)
         return Requantisation(c, 0, None, 0, high, OutputConverter(zero_point, 1, rounds), second, shift)
-    high = None if clamp.is_trivial else _largest_input(clamp.highest - zero_point, second, shift)
-    return Requantisation(c, 0, None, 0, high, OutputConverter(zero_point, second, shift))
+    out = OutputConverter(zero_point, second, shift)
+    if clamp.is_trivial:
+        return Requantisation(c, 0, None, 0, None, out)
+    if clamp.highest == HIGHEST_BYTE:       # saturation clamps
+        return Requantisation(c, 0, None, 0, INT32_MAX, out)
+    if second > 1 << shift:                 # steps of v are larger than the output's: none may lie at the limit
+        return None
+    return Requantisation(c, 0, None, 0, _largest_input(clamp.highest - zero_point, second, shift), out)
 
 
 def factors(real: float, bound: float) -> tuple[int, int, int] | None:
@@ -147,7 +154,7 @@ def _two_stages(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cl
     base = min(0, smallest - guard_bits)
     if base < -MULTIPLIER_BITS:
         raise ScaleError(f"the accumulator's scale is 2**{-smallest} times the output's, "
-                         f"must be below 2**{MULTIPLIER_BITS}")
+                         f"must be below 2**{MULTIPLIER_BITS - guard_bits}")
     common = _common_exponent(exponents[live], base)
     used = np.where(live, np.minimum(exponents, common), common)
     raw = np.rint(np.asarray(multipliers, np.float64) * np.exp2(MULTIPLIER_BITS + used.astype(np.float64)))
