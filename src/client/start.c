@@ -107,6 +107,7 @@ cermet_client_socket_path(const char *soc, char *path, size_t path_bytes, char *
 {
    const char *given = getenv("CERMET_SIM_SOCKET");
    char folder[CLIENT_PATH_BYTES];
+   struct stat status;
    int length;
 
    if (!is_soc_name(soc)) {
@@ -120,6 +121,11 @@ cermet_client_socket_path(const char *soc, char *path, size_t path_bytes, char *
       if (client_runtime_folder(folder, sizeof(folder), message, message_bytes) != 0)
          return -1;
       length = snprintf(path, path_bytes, "%s/%s-%s", folder, soc, CERMET_BUILD_ID);
+   }
+   if (length >= 0 && (size_t)length < path_bytes && lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode)) {
+      client_say(message, message_bytes, "%s: must be a socket or not be there (CERMET_SIM_SOCKET)", path);
+      errno = EEXIST;
+      return -1;
    }
    if (length < 0 || (size_t)length >= path_bytes) {
       client_say(message, message_bytes, "socket path: %d bytes, must be less than %zu", length, path_bytes);

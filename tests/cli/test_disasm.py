@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ def test_raw_words_are_cut_behind_op_en(cermet: Cermet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "words"), [
     (b"", "0 bytes, must be a plan or whole 64-bit words"), (b"1234567", "7 bytes, must be"),
-    (b"CRMP" + bytes(200), "plan: format version 0, must be 1")])
+    (b"CRMP" + bytes(200), "plan: format version 0, must be 2")])
 def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
@@ -62,3 +64,15 @@ def test_garbage_words_are_shown_raw(cermet: Cermet, tmp_path: Path) -> None:
     path.write_bytes(bytes(range(1, 201)))
     result = cermet("disasm", path)
     assert result.status == 0 and "?  0x0807060504030201" in result.out
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/tmp"])
+def test_what_is_no_file_is_one_line(cermet: Cermet, path: str) -> None:
+    result = cermet("disasm", path)
+    assert (result.status, result.err) == (1, f"cermet: {path}: is not a regular file\n")
+
+
+def test_closed_streams_are_no_error(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(bytes(8))
+    command = f"{sys.executable} -m cermet disasm {tmp_path / 'words'} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0

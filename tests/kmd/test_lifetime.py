@@ -13,8 +13,11 @@ import time
 
 import pytest
 
+from cermet.errors import CermetError
+from cermet.hw.soc import RK3588
+from cermet.kmd.server import Options, Server
 from tests.kmd.client import PAGE, Job, Node, environ, environment
-from tests.kmd.fake_core import FILL, HANG, SLEEP
+from tests.kmd.fake_core import FILL, HANG, SLEEP, FakeCore
 
 
 def driver_pid(node: Node) -> int:
@@ -258,8 +261,20 @@ def test_errors_of_starting_are_one_line(own_socket: pathlib.Path) -> None:
     assert "fake driver: told to fail" in message_of(FAKE_DRIVER_FAILS="1")
     assert "CERMET_COMMAND: '/nonexistent/cermet' must be a program" in message_of(CERMET_COMMAND="/nonexistent/cermet")
     with_argument = f"{environment(own_socket)['CERMET_COMMAND']} --flag"
-    assert "must be a program that can be executed, a path or a name in PATH" in message_of(CERMET_COMMAND=with_argument)
+    assert "a path or a name in PATH, without arguments" in message_of(CERMET_COMMAND=with_argument)
     assert "must be less than" in message_of(CERMET_SIM_SOCKET="/tmp/" + "x" * 200)
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(tmp_path: pathlib.Path) -> None:
+    mistake = tmp_path / "file"
+    mistake.write_text("precious")
+    with environ(**environment(mistake)), pytest.raises(OSError, match="must be a socket or not be there") as caught:
+        Node()
+    assert caught.value.errno == errno.EEXIST
+    with pytest.raises(CermetError, match="is there and no socket, will not be replaced"):
+        Server(RK3588, FakeCore, Options(str(mistake), False, 0, -1)).run()
+    assert [path.name for path in tmp_path.iterdir() if "run-" not in path.name] == ["file"]
+    assert mistake.read_text() == "precious"
 
 
 def test_unsafe_runtime_folder_is_refused(tmp_path: pathlib.Path) -> None:

@@ -100,13 +100,20 @@ def dispatch(argv: Sequence[str]) -> int:
 
 def one_line(error: BaseException) -> str:
     """The text of an error without line breaks; file errors as 'file: what is wrong'."""
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def open_closed_outputs() -> None:
+    """Python has None for a stream that the caller closed: what goes there is thrown away."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of the `cermet` command."""
+    open_closed_outputs()
     try:
         status = dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

@@ -42,8 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from cermet.hw.disasm import disassemble
     from cermet.hw.soc import soc_by_name
-    from cermet.program.cache import read_regular_file
-    data = read_regular_file(arguments.file, MAX_FILE_BYTES)
+    from cermet.program.cache import CacheError, read_regular_file
+    try:
+        data = read_regular_file(arguments.file, MAX_FILE_BYTES)
+    except CacheError as error:
+        raise CermetError(f"{arguments.file}: {error}") from error
     soc, listings = listings_of(data, arguments.file, arguments.soc)
     registers = soc_by_name(soc).registers
     for number, listing in select(listings, arguments.task):

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -82,6 +83,8 @@ class Server:
     def _take_socket(self) -> None:
         """Become the one driver of this path. A lock held for life says so: a socket file may be a dead one's."""
         path = self.options.socket_path
+        if os.path.lexists(path) and not is_socket(path):
+            raise CermetError(f"{path}: is there and no socket, will not be replaced")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._owner_lock = os.open(f"{path}.lock", flags, 0o600)
         deadline = time.monotonic() + PREDECESSOR_WAIT_S
@@ -89,10 +92,7 @@ class Server:
             if not self.options.on_demand or time.monotonic() > deadline:
                 raise CermetError(f"{path}: another simulated device listens there")
             time.sleep(0.02)
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+        remove_socket(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)   # accepted sockets inherit it
         mask = os.umask(0o177)
@@ -141,10 +141,7 @@ class Server:
         """
         assert self._listener is not None
         self.stopping.set()
-        try:
-            os.unlink(self.options.socket_path)
-        except FileNotFoundError:
-            pass
+        remove_socket(self.options.socket_path)
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.device.stop()
@@ -185,6 +182,19 @@ class Server:
         with self._lock:
             self._connections.discard(connection)
             self._last_needed = time.monotonic()
+
+
+def is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def remove_socket(path: str) -> None:
+    """Whatever else a user has named by mistake stays."""
+    if is_socket(path):
+        os.unlink(path)
 
 
 def raise_limits() -> None:

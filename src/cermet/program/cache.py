@@ -250,10 +250,11 @@ def _read_entry(path: Path) -> Entry:
 def read_regular_file(path: Path, limit_bytes: int) -> bytes:
     """Contents of a file; never hangs on a pipe or device. Raises OSError or CacheError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise CacheError("is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise CacheError("is not a regular file")
         if status.st_size > limit_bytes:
             raise CacheError(f"{status.st_size} bytes, at most {limit_bytes} are read")
         return file.read(limit_bytes + 1)
