@@ -13,7 +13,7 @@ from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.views import MapShape, Views, map_shape
 from cermet.drivers.rocket.weights import Weights, signed_weights
 from cermet.ir.operation import Kind, Padding, Pair, Window
-from cermet.ir.tensor import DType, Tensor
+from cermet.ir.tensor import DType, Quantisation, Tensor
 
 MAX_KERNEL = 31             # 5 bits, trm; 1..7 hw-verified
 MAX_STRIDE = 7              # 3 bits, trm; 1..3 hw-verified
@@ -50,7 +50,10 @@ def weights_match_activations(query: Query) -> str | None:
 
 
 def weight_quantisation_fits(query: Query) -> str | None:
-    """Weights are quantised per tensor or per output channel, with scales above 0 and zero points inside their type."""
+    """Weights are quantised per tensor or per output channel: scales above 0, zero points inside their type.
+
+    Zero points of int8 weights are 0, but for FULLY_CONNECTED with one scale.
+    """
     weights = _weights_tensor(query)
     quantisation = weights.quantisation
     assert quantisation is not None
@@ -66,7 +69,16 @@ def weight_quantisation_fits(query: Query) -> str | None:
     lowest, highest = (0, 255) if weights.dtype is DType.UINT8 else (-128, 127)
     if not all(lowest <= z <= highest for z in quantisation.zero_points):
         return f"a weight zero point is outside {lowest}..{highest}"
-    return None
+    return _ignored_zero_point(query, weights, quantisation)
+
+
+def _ignored_zero_point(query: Query, weights: Tensor, quantisation: Quantisation) -> str | None:
+    """TFLite's int8 kernels subtract no zero point from weights; FULLY_CONNECTED with one scale is the exception."""
+    is_subtracted = query.operation.kind is Kind.FULLY_CONNECTED and len(quantisation.scales) == 1
+    if weights.dtype is not DType.INT8 or is_subtracted:
+        return None
+    ignored = [z for z in quantisation.zero_points if z != 0]
+    return f"int8 weights have zero point {ignored[0]}, which TFLite ignores: must be 0" if ignored else None
 
 
 def bias_fits(query: Query) -> str | None:
