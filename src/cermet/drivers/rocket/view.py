@@ -1,22 +1,45 @@
 """RESHAPE and SQUEEZE: nothing to do inside a program, a copy from an input straight to an output."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.context import Context
-from cermet.drivers.rocket.flying import FlyingTask, View, copy_stages, flying_program, whole_cube
+from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, copy_stages, flying_program
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.views import needs_copy
 from cermet.ir.operation import Operation
 
 
 def lower_view(context: Context, operation: Operation) -> list[TaskProgram]:
-    """No task when input and output are the same bytes; one copy when they lie in different BOs."""
+    """No task when input and output are the same bytes; a copy when they lie in different BOs."""
     if not needs_copy(context.subgraph, operation, context.views.roots):
         return []
     source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
     target = context.feature_map(operation.output)
     if (source.surface_atoms, source.channels) != (target.surface_atoms, target.channels):
         raise CompileError(f"{operation}: a copy cannot change the layout")
-    task = FlyingTask(whole_cube(source), copy_stages(), View.of(source), View(target.address, target.surface_atoms,
-                                                                             source.width))
-    return [flying_program(context, operation, task)]
+    return [flying_program(context, operation, FlyingTask(
+        cube, copy_stages(), _part(source, pixel, surface, cube), _part(target, pixel, surface, cube)), part)
+        for pixel, surface, cube, part in _parts(source)]
+
+
+def _parts(source: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
+    """(first pixel, first surface, cube, name) of each task; one unless a side passes the cube's limit.
+
+    Pixels of a surface lie one behind the other, so that any rectangle of them will do.
+    """
+    surfaces, step = ceil_div(source.channels, ATOM_BYTES), MAX_CUBE // ATOM_BYTES
+    width = min(source.width, MAX_CUBE)
+    pixels = width * MAX_CUBE if width == source.width else width
+    for surface in range(0, surfaces, step):
+        for pixel in range(0, source.surface_atoms, pixels):
+            count = min(pixels, source.surface_atoms - pixel)
+            cube = Cube(min(width, count), ceil_div(count, width), min(step, surfaces - surface))
+            is_whole = count == source.surface_atoms and cube.num_surfaces == surfaces
+            yield pixel, surface, cube, "" if is_whole else f"pixel {pixel}, channel {surface * ATOM_BYTES}"
+
+
+def _part(whole: FeatureMap, pixel: int, surface: int, cube: Cube) -> View:
+    return View(whole.address + (surface * whole.surface_atoms + pixel) * ATOM_BYTES, whole.surface_atoms, cube.width)
