@@ -3,6 +3,7 @@
 cold     interpreter with the delegate, empty cache: start of the compiler, compiling, loading
 warm     the same with the plan in the cache, less the time of an interpreter without the delegate
 invoke   one inference, on random input
+ref, xnn the same inference by TFLite's reference kernels and by XNNPACK with one thread, in the same run
 All medians; the machine's load is printed with them.
 """
 from __future__ import annotations
@@ -20,11 +21,11 @@ import numpy as np
 
 from cermet import interpreter
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = [ROOT / "tests/data/models/mobilenet_v1_0.25_128_quant.tflite",
           ROOT / "src/cermet/demo/mobilenet_v1_1.0_224_quant.tflite",
           ROOT / "src/cermet/demo/mobilenet_v2_1.0_224_quant.tflite"]
-COLUMNS = ("cold", "warm", "invoke")
+COLUMNS = ("cold", "warm", "invoke", "ref", "xnn")
 
 
 def seconds(action: Callable[[], object], repeat: int) -> float:
@@ -37,10 +38,10 @@ def seconds(action: Callable[[], object], repeat: int) -> float:
     return statistics.median(durations)
 
 
-def without_delegate(model: pathlib.Path) -> Any:
+def without_delegate(model: pathlib.Path, resolver: str = "BUILTIN_WITHOUT_DEFAULT_DELEGATES") -> Any:
     module = interpreter.runtime_module()
-    made = module.Interpreter(
-        str(model), experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    made = module.Interpreter(str(model), num_threads=1,
+                              experimental_op_resolver_type=module.OpResolverType[resolver])
     made.allocate_tensors()
     return made
 
@@ -65,7 +66,13 @@ def measure(model: pathlib.Path, repeat: int) -> dict[str, float]:
         made.invoke()
         warm = seconds(lambda: interpreter.make_interpreter(model, options), repeat)
         plain = seconds(lambda: without_delegate(model), repeat)
-        return {"cold": seconds(cold, repeat), "warm": warm - plain, "invoke": seconds(made.invoke, repeat)}
+        times = {"cold": seconds(cold, repeat), "warm": warm - plain, "invoke": seconds(made.invoke, repeat)}
+    for column, resolver in (("ref", "BUILTIN_REF"), ("xnn", "BUILTIN")):     # BUILTIN of ai-edge-litert: XNNPACK
+        peer = without_delegate(model, resolver)
+        fill_inputs(peer)
+        peer.invoke()
+        times[column] = seconds(peer.invoke, repeat)
+    return times
 
 
 def main() -> None:
