@@ -70,7 +70,7 @@ struct cermet_blob_operation {
 };
 
 /*
- * Parameters, all int32, padding and activation with TFLite's C numbers (padding 1 SAME, 2 VALID; activation 0 none,
+ * Parameters, all int32 (floats by their bits), padding and activation with TFLite's C numbers (padding 1 SAME, 2 VALID; activation 0 none,
  * 1 RELU, 2 RELU_N1_TO_1, 3 RELU6, 4 TANH, 5 SIGN_BIT):
  *   CONV_2D (3)            padding, stride_w, stride_h, activation, dilation_w, dilation_h
  *   DEPTHWISE_CONV_2D (4)  padding, stride_w, stride_h, depth_multiplier, activation, dilation_w, dilation_h
@@ -78,6 +78,8 @@ struct cermet_blob_operation {
  *   FULLY_CONNECTED (9)    activation, weights_format, keep_num_dims
  *   ADD (0), MUL (18), SUB (41)  activation
  *   MEAN (40)              keep_dims
+ *   LEAKY_RELU (98)        alpha (float)
+ *   GELU (150)             approximate
  *   CONCATENATION (2)      axis, activation
  *   UNPACK (88)            axis
  *   MIRROR_PAD (100)       mode (1 REFLECT, 2 SYMMETRIC)

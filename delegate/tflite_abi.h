@@ -28,6 +28,8 @@ enum {
 	TFLITE_MEAN = 40,
 	TFLITE_SUB = 41,
 	TFLITE_DELEGATE = 51,
+	TFLITE_LEAKY_RELU = 98,
+	TFLITE_GELU = 150,
 	TFLITE_CONCATENATION = 2,
 	TFLITE_DEPTH_TO_SPACE = 5,
 	TFLITE_RESIZE_BILINEAR = 23,
@@ -189,6 +191,14 @@ struct TfLiteMulParams {
 
 struct TfLiteReducerParams {
 	bool keep_dims;
+};
+
+struct TfLiteLeakyReluParams {
+	float alpha;
+};
+
+struct TfLiteGeluParams {
+	bool approximate;
 };
 
 struct TfLiteConcatenationParams {

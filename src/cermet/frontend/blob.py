@@ -262,6 +262,14 @@ def _binary(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Opera
     return replace(op, activation=_activation(p[0]))
 
 
+def _leaky_relu(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, alpha=float(np.array(p, np.int32).view(np.float32)[0]))
+
+
+def _gelu(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, approximate=bool(p[0]))
+
+
 def _mean(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
     return replace(op, keep_dims=bool(p[0]))
 
@@ -294,6 +302,7 @@ def _resize(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Opera
 PARAMETERS = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _depthwise, Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool,
     Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary, Kind.SUB: _binary, Kind.MUL: _binary, Kind.MEAN: _mean,
+    Kind.LEAKY_RELU: _leaky_relu, Kind.GELU: _gelu,
     Kind.MIRROR_PAD: _mirror_pad, Kind.CONCATENATION: _concatenation, Kind.UNPACK: _unpack,
     Kind.STRIDED_SLICE: _strided_slice, Kind.SPACE_TO_DEPTH: _blocks, Kind.DEPTH_TO_SPACE: _blocks,
     Kind.RESIZE_NEAREST: _resize, Kind.RESIZE_BILINEAR: _resize,

@@ -314,6 +314,11 @@ RUNTIME_NUMBERS = {     # member -> number of the schema -> number of the runtim
 }
 
 
+def _int32(value: int | float | bool) -> int:
+    """A member as the blob stores it: floats by their bits."""
+    return struct.unpack("<i", struct.pack("<f", value))[0] if isinstance(value, float) else int(value)
+
+
 def _params(op: tflite.Operator, kind: Kind) -> list[int]:
     """Zeros when the options are absent or another operation's, as in the runtime."""
     table, members = PARAMS.get(kind, ("", ()))
@@ -322,5 +327,5 @@ def _params(op: tflite.Operator, kind: Kind) -> list[int]:
         return [0] * len(members)
     options = getattr(tflite, table)()
     options.Init(union.Bytes, union.Pos)
-    values = [(member, int(getattr(options, member)())) for member in members]
+    values = [(member, _int32(getattr(options, member)())) for member in members]
     return [RUNTIME_NUMBERS[m].get(v, 0) if m in RUNTIME_NUMBERS else v for m, v in values]

@@ -24,7 +24,10 @@ from cermet.ir.fixed_point import (
     scale_exactly,
     wrap_int32,
 )
+from cermet.ir.moves import LAYOUTS
 from cermet.ir.numerics_binary import BINARY
+from cermet.ir.numerics_move import moved, resize_bilinear
+from cermet.ir.numerics_unary import UNARY_KINDS, evaluate_unary
 from cermet.ir.operands import Values, centred, finish, operand, quantisation
 from cermet.ir.operation import Kind, Operation, Padding, Window
 from cermet.ir.subgraph import Subgraph
@@ -42,7 +45,17 @@ def evaluate(subgraph: Subgraph, operation: Operation, values: Values, match: st
     """The operation's only output. KeyError for a kind that has no numerics here."""
     if match not in ("tflite", "exact"):
         raise ValueError(f"match: {match}, must be tflite or exact")
+    if operation.kind in LAYOUTS:
+        (only,) = moved(subgraph, operation, values, match)
+        return only
     return EVALUATE[operation.kind](subgraph, operation, values, match)
+
+
+def evaluate_all(subgraph: Subgraph, operation: Operation, values: Values, match: str = "tflite") -> list[np.ndarray]:
+    """All outputs of an operation, in their order."""
+    if operation.kind in LAYOUTS:
+        return moved(subgraph, operation, values, match)
+    return [evaluate(subgraph, operation, values, match)]
 
 
 def _bias(subgraph: Subgraph, operation: Operation, values: Values) -> np.ndarray | int:
@@ -278,5 +291,5 @@ Evaluate = Callable[[Subgraph, Operation, Values, str], np.ndarray]
 EVALUATE: dict[Kind, Evaluate] = {
     Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
-    Kind.SQUEEZE: reshape, **BINARY,
+    Kind.SQUEEZE: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY, **dict.fromkeys(UNARY_KINDS, evaluate_unary),
 }

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cermet.ir.numerics_unary import UNARY_KINDS
+from cermet.ir.moves import LAYOUTS, data_inputs, move_problem
 from cermet.ir.operation import Activation, Kind, Operation, Padding, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
@@ -25,7 +27,9 @@ BIAS_SCALE_TOLERANCE = 0.02     # of an output step, TFLite's own limit (kernel_
 
 def op_problem(subgraph: Subgraph, operation: Operation) -> str | None:
     """What is wrong with the operation, None when the numerics apply. OTHER kinds have no numerics: always a reason."""
-    if operation.kind is Kind.OTHER:
+    if operation.kind in LAYOUTS or operation.kind is Kind.RESIZE_BILINEAR:
+        return _moved_data_problem(subgraph, operation) or move_problem(subgraph, operation)
+    if operation.kind not in CHECKS:
         return f"{operation.name} has no numerics here"
     problem = _signature_problem(subgraph, operation)
     if problem is None:
@@ -35,7 +39,7 @@ def op_problem(subgraph: Subgraph, operation: Operation) -> str | None:
 
 def _signature_problem(subgraph: Subgraph, operation: Operation) -> str | None:
     """Numbers of operands, element types and quantisation of the data in and out, fused activation."""
-    low, high = NUM_INPUTS[operation.kind]
+    low, high = NUM_INPUTS.get(operation.kind, (1, 1))
     if not low <= len(operation.inputs) <= high or operation.inputs[0] is None:
         return f"{len(operation.inputs)} inputs, must be {low}..{high} and the first present"
     if len(operation.outputs) != 1:
@@ -43,7 +47,7 @@ def _signature_problem(subgraph: Subgraph, operation: Operation) -> str | None:
     if operation.activation is Activation.OTHER:
         return "its fused activation has no quantised kernel, must be none, relu, relu_n1_to_1 or relu6"
     data, out = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
-    if data.dtype is not out.dtype:
+    if data.dtype is not out.dtype and operation.kind is not Kind.QUANTIZE:
         return f"output is {out.dtype.value}, must be {data.dtype.value} like the input"
     return _data_problem("input", data) or _data_problem("output", out)
 
@@ -60,6 +64,16 @@ def _data_problem(what: str, tensor: Tensor) -> str | None:
     if q.is_per_channel or len(q.zero_points) > 1:
         return f"{what} is quantised per channel, must be per tensor"
     return _scale_problem(what, tensor)
+
+
+def _moved_data_problem(subgraph: Subgraph, operation: Operation) -> str | None:
+    """Types and quantisation of what an operation moves."""
+    for what, numbers in (("input", data_inputs(operation)), ("output", operation.outputs)):
+        for number in numbers:
+            problem = None if number is None else _data_problem(what, subgraph.tensor(number))
+            if problem is not None:
+                return problem
+    return None
 
 
 def _scale_problem(what: str, tensor: Tensor) -> str | None:
@@ -241,8 +255,16 @@ def _reshape(subgraph: Subgraph, operation: Operation) -> str | None:
     return None
 
 
+def _unary(subgraph: Subgraph, operation: Operation) -> str | None:
+    data, out = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
+    if data.shape != out.shape:
+        return f"output has shape {out.shape}, must be {data.shape} like the input"
+    return None if math.isfinite(operation.alpha) else f"alpha is {operation.alpha}, must be finite"
+
+
 CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary,
     Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
     Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
+    **dict.fromkeys(UNARY_KINDS, _unary),
 }

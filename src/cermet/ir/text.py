@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import fields
 
-from cermet.ir.operation import Activation, Kind, Operation, Pair, Window
+from cermet.ir.operation import Activation, Kind, Moving, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Quantisation, Tensor
 
@@ -48,10 +49,24 @@ def _attributes(operation: Operation) -> Iterator[str]:
         yield "keep_dims"
     if operation.weights_format:
         yield f"weights_format {operation.weights_format}"
+    if operation.kind is Kind.LEAKY_RELU:
+        yield f"alpha {operation.alpha:.6g}"
+    if operation.approximate:
+        yield "approximate"
     if operation.activation is not Activation.NONE:
         yield operation.activation.value
+    if operation.moving is not None:
+        yield from _moving(operation.moving)
     if operation.fused:
         yield "fused " + ",".join(map(str, operation.fused))
+
+
+def _moving(moving: Moving) -> Iterator[str]:
+    """Members that are not at their defaults."""
+    for member in fields(moving):
+        value = getattr(moving, member.name)
+        if value != member.default:
+            yield member.name if value is True else f"{member.name} {value}"
 
 
 def _window(window: Window) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from cermet.drivers.base import CompileOptions, Program, Refusal
 from cermet.errors import CermetError
-from cermet.ir.numerics import evaluate
+from cermet.ir.numerics import evaluate_all
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.problems import op_problem
 from cermet.ir.subgraph import Subgraph
@@ -55,7 +55,8 @@ class SoftDriver:
                 raise SoftError(f"{operation}: {refusal.reason}")
         values = {t: self._input(subgraph, t, inputs) for t in subgraph.inputs}
         for operation in subgraph.operations:
-            values[operation.output] = evaluate(subgraph, operation, values, self.match)
+            results = evaluate_all(subgraph, operation, values, self.match)
+            values.update(zip(operation.outputs, results, strict=True))
         return values
 
     def _input(self, subgraph: Subgraph, number: int, inputs: Mapping[int, np.ndarray]) -> np.ndarray:
