@@ -40,6 +40,8 @@ struct cermet_sim_post {
    struct cermet_sim_surfaces ew_source;
    int32_t ew_prelu, ew_shift, ew_shift_negative;
    int32_t ew_relu, ew_relux, ew_relux_limit;
+   const int32_t *lut;            /* result for each index lut_low..lut_high, beyond it the end's; NULL: no LUT */
+   int32_t lut_low, lut_high;
    int32_t out_scale, out_shift, out_offset, out_away, out_bytes;
    /* Where the outputs go: group g, surface j of it, row, column (16 bytes each). */
    int8_t *target;
@@ -71,7 +73,7 @@ struct cermet_sim_fill {
 };
 
 /* Raised with every change of a function's arguments or meaning. */
-#define CERMET_SIM_VERSION 2
+#define CERMET_SIM_VERSION 3
 
 int32_t cermet_sim_abi(void);
 void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window);

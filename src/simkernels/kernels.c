@@ -293,6 +293,8 @@ elementwise(const struct cermet_sim_post *p, double *restrict v, int n, int32_t 
 {
    double e[DEPTHWISE_GROUP];
 
+   for (int i = 0; p->lut && i < n; i++)
+      v[i] = p->lut[(int32_t)clamp(v[i], p->lut_low, p->lut_high) - p->lut_low];
    if (p->ew != CERMET_SIM_EW_NONE)
       ew_operand(p, e, n, channel, row, column);
    switch (p->ew) {

@@ -14,6 +14,7 @@ from cermet.sim.cna import ConvShape, Features, pad_lanes, window_size
 from cermet.sim.core_mac import CoreSettings
 from cermet.sim.dpu import ATOM_BYTES, Dpu, EwOperand, Pipeline, Sink
 from cermet.sim.kernels import EW_ADD, EW_MAX, EW_MIN, EW_MUL, EW_NONE, fast_library, ffi, pointer
+from cermet.sim.lut import Lut
 from cermet.sim.memory import AddressSpace, extent
 from cermet.sim.outcome import Cancelled
 from cermet.sim.rdma import CubeReader
@@ -71,14 +72,25 @@ def _fill_linear(post: Post, target: Any, stage: LinearStage, alu: np.ndarray | 
     return True
 
 
+def _fill_lut(post: Post, lut: Lut | None) -> bool:
+    post.struct.lut = ffi.NULL
+    if lut is None:
+        return True
+    dense = lut.dense()
+    if dense is None:
+        return False
+    first, values = dense
+    post.struct.lut = post.keep(values, "const int32_t")
+    post.struct.lut_low, post.struct.lut_high = first, first + len(values) - 1
+    return True
+
+
 def _fill_ew(post: Post, stage: EwStage, operand: EwOperand | None, space: AddressSpace, dpu: Dpu,
              channels: int) -> bool:
     struct = post.struct
     struct.ew = EW_NONE
     struct.ew_table = struct.ew_vector = ffi.NULL
     struct.ew_relu, struct.ew_relux, struct.ew_relux_limit = stage.relu, stage.relux, stage.relux_limit
-    if stage.lut_on:
-        return False
     if not stage.op_on:
         return True
     kinds = {ALGO_ADD: EW_ADD, ALGO_MINUS: EW_ADD, ALGO_MAX: EW_MAX, ALGO_MIN: EW_MIN}
@@ -153,7 +165,7 @@ def make_post(dpu: Dpu, pipeline: Pipeline, settings: CoreSettings | None, offse
     bs, bn = pipeline.bs_operands, pipeline.bn_operands
     if not (_fill_linear(post, struct.bs, dpu.bs, bs.alu, bs.mul, channels, False)
             and _fill_linear(post, struct.bn, dpu.bn, bn.alu, bn.mul, channels, True)
-            and _fill_ew(post, dpu.ew, pipeline.ew_operand, space, dpu, channels)):
+            and _fill_lut(post, pipeline.lut) and _fill_ew(post, dpu.ew, pipeline.ew_operand, space, dpu, channels)):
         return None
     output = dpu.output
     struct.out_scale, struct.out_shift, struct.out_offset = output.scale, output.shift, output.offset

@@ -15,7 +15,7 @@ import numpy as np
 from cermet.paths import library
 
 LIBRARY = "libcermet_sim.so"
-VERSION = 2                         # CERMET_SIM_VERSION
+VERSION = 3                         # CERMET_SIM_VERSION
 
 # The same declarations as cermet_sim.h; cermet_sim_abi() tells when they have drifted apart.
 DECLARATIONS = """
@@ -29,6 +29,7 @@ struct cermet_sim_post {
    struct cermet_sim_linear bs, bn;
    int32_t ew; const int32_t *ew_table; const int32_t *ew_vector; struct cermet_sim_surfaces ew_source;
    int32_t ew_prelu, ew_shift, ew_shift_negative; int32_t ew_relu, ew_relux, ew_relux_limit;
+   const int32_t *lut; int32_t lut_low, lut_high;
    int32_t out_scale, out_shift, out_offset, out_away, out_bytes;
    int8_t *target; int64_t group_bytes, surface_bytes, line_bytes; int32_t surfaces_per_group;
 };

@@ -76,12 +76,26 @@ class Table:
         return np.where(index < self.start, below, np.where(index > self.end, above, value))
 
 
+MAX_DENSE = 1 << 17
+
+
 @dataclass(frozen=True)
 class Lut:
     """Both halves; the sign of the index selects (integer path)."""
 
     negative: Table
     positive: Table
+
+    def dense(self) -> tuple[int, np.ndarray] | None:
+        """(first index, int32 result of it and the following ones); beyond both ends the result stays as it is there.
+
+        None when it does not: a slope outside the tables, or ranges too long to write out.
+        """
+        first, last = min(self.negative.start - 1, -1), max(self.positive.end + 1, 0)
+        slopes = (self.negative.below_scale, self.positive.above_scale)
+        if any(slopes) or last - first >= MAX_DENSE:
+            return None
+        return first, self(np.arange(first, last + 1, dtype=np.int64)).astype(np.int32)
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         return np.where(index < 0, self.negative(index), self.positive(index))
