@@ -11,6 +11,8 @@ from cermet.drivers.rocket.eltwise import lower_add
 from cermet.drivers.rocket.eltwise_rules import ADD_RULES
 from cermet.drivers.rocket.fully_connected import lower_fully_connected
 from cermet.drivers.rocket.max_pooling import lower_max_pool
+from cermet.drivers.rocket.moving import lower_moves
+from cermet.drivers.rocket.moving_rules import MOVE_RULES
 from cermet.drivers.rocket.pooling import lower_average_pool, lower_mean
 from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES, MEAN_RULES
 from cermet.drivers.rocket.regcmd import TaskProgram
@@ -18,6 +20,7 @@ from cermet.drivers.rocket.rules import Rule
 from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES, FULLY_CONNECTED_RULES
 from cermet.drivers.rocket.rules_view import VIEW_RULES
 from cermet.drivers.rocket.view import lower_view
+from cermet.ir.moves import LAYOUTS
 from cermet.ir.operation import Kind, Operation
 
 Lowering = Callable[[Context, Operation], list[TaskProgram]]
@@ -41,4 +44,5 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.MEAN: Entry(MEAN_RULES, lower_mean),
     Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
     Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
+    **dict.fromkeys(LAYOUTS, Entry(MOVE_RULES, lower_moves)),
 }

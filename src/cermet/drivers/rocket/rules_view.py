@@ -4,11 +4,13 @@ from __future__ import annotations
 from cermet.drivers.rocket.fully_connected import window_over
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
 from cermet.drivers.rocket.views import MapShape, joined, map_shape
+from cermet.ir.moves import LAYOUTS
 from cermet.ir.operation import Kind
 from cermet.ir.subgraph import Subgraph
 
 # FULLY_CONNECTED is asked separately: it takes a flattened map as well as the map itself.
-LAYOUT_KINDS = (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.ADD, Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN)
+LAYOUT_KINDS = (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.ADD, Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN, *LAYOUTS,
+                Kind.RESIZE_BILINEAR)
 
 
 def elements_stay(query: Query) -> str | None:

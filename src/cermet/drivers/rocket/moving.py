@@ -1,0 +1,261 @@
+"""Operations made of boxes (ir/moves.py): PAD, CONCATENATION, SPLIT, SLICE, SPACE_TO_DEPTH and relatives, as copies.
+
+Each output is made in one of these ways, the first that applies:
+
+    blocks   SPACE_TO_DEPTH: one convolution whose window is the block, with a single 1 per output channel
+    copies   channels begin at multiples of 16 on both sides: DPU copies, behind a fill where a border is left
+    picks    only the source's channels do not: a 1x1 convolution picks them; through a map of our own when the target's
+             pixels are spread (DEPTH_TO_SPACE)
+    gather   the target's do not (CONCATENATION): copies into a map where each part begins a surface, then one picking
+             convolution (the vendor's way, recipes §11)
+
+Bytes are never changed, but by a CONCATENATION of uint8 tensors with different scales: its copies requantise.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cermet.drivers.base import CompileError
+from cermet.drivers.rocket.concat import requantising_stages
+from cermet.drivers.rocket.context import UINT8_FLIP, Context
+from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pick, selection
+from cermet.drivers.rocket.dpu import Stages
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
+from cermet.drivers.rocket.regcmd import Address, TaskProgram
+from cermet.drivers.rocket.views import MapShape
+from cermet.ir.moves import Box, MoveError, Run, layout
+from cermet.ir.operation import Kind, Operation
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import DType
+
+# About 2 ms of interrupts (27-41 us each, hw-verified). Where the CPU is faster is ASSUMED.
+MAX_TASKS = 64
+MAX_LINE_ATOMS = 8191       # NOTCH and LINE_NOTCH: 13 bits
+MAX_SIDE = 2047
+MAX_PICK_BYTES = 1 << 20    # weights of a picking convolution
+MAX_KERNEL_BYTES = 1 << 19
+MAX_STRIDE = 7
+SINGLE = Run(0, 0, 1)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A box in rows, columns and channels, and the maps' shapes in which it is meant."""
+
+    box: Box
+    patch: Patch
+    source: MapShape
+    target: MapShape
+
+    @property
+    def is_aligned(self) -> tuple[bool, bool]:
+        """Whether source and target channels begin, and the target's end, where a surface or the tensor does."""
+        channels = self.patch.channels
+        ends = channels.count % ATOM_BYTES == 0 or channels.target + channels.count == self.target.channels
+        return channels.source % ATOM_BYTES == 0, channels.target % ATOM_BYTES == 0 and ends
+
+
+@dataclass(frozen=True)
+class Made:
+    """How one output is made."""
+
+    tensor: int
+    way: str
+    parts: tuple[Placed, ...]
+    fill: int | None
+
+
+def plan_moves(subgraph: Subgraph, operation: Operation) -> list[Made]:
+    """One entry per output. Raises MoveError when the NPU cannot do it."""
+    boxes = layout(subgraph, operation)
+    made = []
+    for tensor in operation.outputs:
+        parts = tuple(placed(box) for box in boxes.boxes if box.target == tensor)
+        for part in parts:
+            _check_sizes(part)
+        made.append(Made(tensor, _way(operation, parts, boxes.fill), parts, boxes.fill))
+    return made
+
+
+def placed(box: Box) -> Placed:
+    """Raises MoveError unless at most two dimensions but the channels are larger than 1, the same ones on both sides."""
+    last = len(box.runs) - 1
+    if last < 0:
+        raise MoveError("a scalar is not worth a task")
+    lead = [i for i in range(last) if box.source_shape[i] > 1 or box.target_shape[i] > 1]
+    if len(lead) > 2:
+        raise MoveError(f"more than two dimensions of {box.source_shape} but the channels are larger than 1")
+
+    def side(shape: tuple[int, ...]) -> MapShape:
+        sizes = [1] * (2 - len(lead)) + [shape[i] for i in lead]
+        return MapShape(sizes[0], sizes[1], shape[last])
+    runs = [SINGLE] * (2 - len(lead)) + [box.runs[i] for i in lead]
+    return Placed(box, Patch(runs[0], runs[1], box.runs[last]), side(box.source_shape), side(box.target_shape))
+
+
+def _check_sizes(part: Placed) -> None:
+    rows = part.patch.rows
+    for shape, step in ((part.source, rows.source_step), (part.target, rows.target_step)):
+        if shape.width * step > MAX_LINE_ATOMS or shape.width > MAX_SIDE:
+            raise MoveError(f"rows of {shape.width} pixels, {step} apart, must be at most {MAX_SIDE}")
+
+
+def _way(operation: Operation, parts: tuple[Placed, ...], filled: int | None) -> str:
+    if operation.kind is Kind.SPACE_TO_DEPTH and _fits_blocks(parts[0]):
+        return "blocks"
+    if all(all(part.is_aligned) for part in parts):
+        return "copies"
+    if filled is not None:
+        raise MoveError(f"pads channels from {parts[0].source.channels} on, must be a multiple of {ATOM_BYTES}")
+    if all(part.is_aligned[1] for part in parts):
+        _check_pick(parts[0].source.channels, sum(round_up(p.patch.channels.count, ATOM_BYTES) for p in parts))
+        return "picks"
+    whole = all((p.patch.rows, p.patch.columns) == (parts[0].patch.rows, parts[0].patch.columns) for p in parts)
+    if not whole or not all(part.is_aligned[0] for part in parts):
+        raise MoveError("channels begin at no multiple of 16 in input and output")
+    _check_pick(_gathered_channels(parts), parts[0].target.channels)
+    return "gather"
+
+
+def _fits_blocks(part: Placed) -> bool:
+    """Whether a convolution with the block as its window is small enough."""
+    step, channels = part.patch.rows.source_step, part.source.channels
+    kernel_bytes = step * step * round_up(channels, ATOM_BYTES)
+    return step <= MAX_STRIDE and kernel_bytes < MAX_KERNEL_BYTES and \
+        kernel_bytes * part.target.channels <= MAX_PICK_BYTES
+
+
+def _check_pick(inputs: int, outputs: int) -> None:
+    if inputs * outputs > MAX_PICK_BYTES:
+        raise MoveError(f"{outputs} channels picked of {inputs} would need {inputs * outputs} weights, at most "
+                        f"{MAX_PICK_BYTES} are worth it")
+
+
+def _gathered_channels(parts: tuple[Placed, ...]) -> int:
+    return sum(round_up(part.patch.channels.count, ATOM_BYTES) for part in parts)
+
+
+def num_tasks(made: list[Made]) -> int:
+    """Tasks of all outputs, without those that a convolution's tiling adds."""
+    def copies(part: Placed) -> int:
+        return len(patch_tasks(part.patch, _shaped(part.source), _shaped(part.target)))
+    return sum((0 if one.way == "blocks" else sum(copies(part) for part in one.parts))
+               + (one.fill is not None) + (one.way != "copies") for one in made)
+
+
+def _shaped(shape: MapShape) -> FeatureMap:
+    """A feature map of no address."""
+    return FeatureMap(Address(""), shape.height, shape.width, shape.channels, 0, 1.0,
+                      ceil_div(shape.channels, ATOM_BYTES))
+
+
+# ---- lowering ------------------------------------------------------------------------------------------------------
+
+def lower_moves(context: Context, operation: Operation) -> list[TaskProgram]:
+    """Tasks of an operation that keeps the rules."""
+    tasks: list[TaskProgram] = []
+    for made in plan_moves(context.subgraph, operation):
+        tasks += WAYS[made.way](context, operation, made)
+    return tasks
+
+
+def _map(context: Context, tensor: int, shape: MapShape) -> FeatureMap:
+    """The feature map in a box's rows and columns."""
+    found = context.feature_map(tensor)
+    if (found.surface_atoms, found.channels) != (shape.pixels, shape.channels):
+        raise CompileError(f"tensor {tensor}: its map of {found.height}x{found.width}x{found.channels} is no {shape}")
+    return replace(found, height=shape.height, width=shape.width)
+
+
+def _ends(context: Context, part: Placed) -> tuple[FeatureMap, FeatureMap]:
+    return _map(context, part.box.source, part.source), _map(context, part.box.target, part.target)
+
+
+def _stages(context: Context, part: Placed) -> Stages:
+    return requantising_stages(context.tensor(part.box.source), context.tensor(part.box.target))
+
+
+def _copies(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
+    tasks = []
+    if made.fill is not None:
+        value = made.fill - UINT8_FLIP if context.tensor(made.tensor).dtype is DType.UINT8 else made.fill
+        tasks += fill(context, operation, _map(context, made.tensor, made.parts[0].target), value)
+    for number, part in enumerate(made.parts):
+        name = f"part {number}" if len(made.parts) > 1 else f"tensor {made.tensor}"
+        tasks += copy_patch(context, operation, part.patch, *_ends(context, part), _stages(context, part), name)
+    return tasks
+
+
+def _blocks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
+    part = made.parts[0]
+    source, target = _ends(context, part)
+    block, channels = part.patch.rows.source_step, part.source.channels
+    weights = np.zeros((target.channels, block, block, channels), np.int8)
+    each = np.arange(channels)
+    for y in range(block):
+        for x in range(block):
+            weights[(y * block + x) * channels + each, y, x, each] = 1
+    rows, columns = (replace(run, source=0) for run in (part.patch.rows, part.patch.columns))
+    return pick(context, operation, source, target, rows, columns, weights, "blocks")
+
+
+def _picks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
+    """Straight into the output when it is one box of whole pixels, else by way of a map of our own."""
+    part = made.parts[0]
+    source, target = _ends(context, part)
+    rows, columns, channels = part.patch.rows, part.patch.columns, part.patch.channels
+    if len(made.parts) == 1 and (rows.target_step, columns.target_step) == (1, 1) and \
+            max(rows.source_step, columns.source_step) <= MAX_STRIDE and channels.target == 0:
+        wanted = range(channels.source, channels.source + channels.count)
+        return pick(context, operation, source, target, rows, columns, selection(wanted, source.channels),
+                    f"tensor {made.tensor}")
+    return _by_way_of_scratch(context, operation, made, source)
+
+
+def _by_way_of_scratch(context: Context, operation: Operation, made: Made, source: FeatureMap) -> list[TaskProgram]:
+    """All pixels of the source with the parts' channels each from a surface of their own on, then copies."""
+    starts = _surface_starts(made.parts)
+    total = _gathered_channels(made.parts)
+    weights = np.zeros((total, 1, 1, source.channels), np.int8)
+    for start, part in zip(starts, made.parts, strict=True):
+        each = np.arange(part.patch.channels.count)
+        weights[start + each, 0, 0, part.patch.channels.source + each] = 1
+    scratch = context.scratch_map(f"picked {made.tensor}", source, MapShape(source.height, source.width, total))
+    tasks = pick(context, operation, source, scratch, Run(0, 0, source.height), Run(0, 0, source.width), weights,
+                 f"tensor {made.tensor}")
+    for number, (start, part) in enumerate(zip(starts, made.parts, strict=True)):
+        patch = replace(part.patch, channels=replace(part.patch.channels, source=start))
+        tasks += copy_patch(context, operation, patch, scratch, _ends(context, part)[1], _stages(context, part),
+                            f"part {number}")
+    return tasks
+
+
+def _surface_starts(parts: tuple[Placed, ...]) -> list[int]:
+    """First channel of each part when each begins a surface."""
+    starts, start = [], 0
+    for part in parts:
+        starts.append(start)
+        start += round_up(part.patch.channels.count, ATOM_BYTES)
+    return starts
+
+
+def _gather(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
+    """Each part into a surface of its own, then all channels moved together."""
+    target = _map(context, made.tensor, made.parts[0].target)
+    scratch = context.scratch_map(f"gathered {made.tensor}", target, MapShape(
+        target.height, target.width, _gathered_channels(made.parts)))
+    tasks: list[TaskProgram] = []
+    order: list[int] = []
+    for number, (start, part) in enumerate(zip(_surface_starts(made.parts), made.parts, strict=True)):
+        patch = replace(part.patch, channels=replace(part.patch.channels, target=start))
+        tasks += copy_patch(context, operation, patch, _ends(context, part)[0], scratch, _stages(context, part),
+                            f"part {number}")
+        order += range(start, start + part.patch.channels.count)
+    whole = selection(order, scratch.channels)
+    return tasks + pick(context, operation, scratch, target, Run(0, 0, target.height), Run(0, 0, target.width), whole,
+                        "together")
+
+
+WAYS = {"blocks": _blocks, "copies": _copies, "picks": _picks, "gather": _gather}

@@ -1,0 +1,52 @@
+"""Support rules of operations that move elements. What a rule is: rules.py."""
+from __future__ import annotations
+
+from cermet.drivers.rocket.concat import can_requantise
+from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, plan_moves
+from cermet.drivers.rocket.rules import (
+    Query,
+    Rule,
+    activations_are_8_bit,
+    activations_are_not_variables,
+    activations_are_quantised_per_tensor,
+    activations_have_one_type,
+    shapes_are_known,
+)
+from cermet.ir.moves import MoveError, data_inputs, move_problem
+
+
+def moved_data_is_computed(query: Query) -> str | None:
+    """What is moved is there and no constant."""
+    for number in data_inputs(query.operation):
+        if number is None or query.subgraph.tensor(number).is_constant:
+            return "one of its inputs is absent or a constant"
+    return None
+
+
+def move_makes_sense(query: Query) -> str | None:
+    """Operands are constants that fit the shapes; only a uint8 CONCATENATION requantises."""
+    return move_problem(query.subgraph, query.operation)
+
+
+def scales_can_be_converted(query: Query) -> str | None:
+    """Two multipliers of 15 bits hold the quotient of the scales."""
+    output = query.subgraph.tensor(query.operation.outputs[0])
+    for number in data_inputs(query.operation):
+        if not can_requantise(query.subgraph.tensor(number), output):
+            return f"scales of tensors {number} and {output.index} are too far apart"
+    return None
+
+
+def copies_are_possible(query: Query) -> str | None:
+    """The elements can be moved by at most 64 copies of whole atoms and picking convolutions."""
+    try:
+        made = plan_moves(query.subgraph, query.operation)
+    except MoveError as error:
+        return str(error)
+    tasks = num_tasks(made)
+    return None if tasks <= MAX_TASKS else f"needs {tasks} tasks, at most {MAX_TASKS} are worth it"
+
+
+MOVE_RULES: tuple[Rule, ...] = (
+    moved_data_is_computed, activations_are_8_bit, activations_have_one_type, activations_are_quantised_per_tensor,
+    shapes_are_known, activations_are_not_variables, move_makes_sense, scales_can_be_converted, copies_are_possible)
