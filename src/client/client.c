@@ -27,7 +27,8 @@
 
 #include "client_internal.h"
 
-#define OPEN_DEADLINE_MS 15000
+#define OPEN_DEADLINE_MS 15000 /* to start a driver, and then for its first answer */
+#define NO_DEADLINE INT64_C(-1)
 #define NUM_CHANNEL_SLOTS 1024
 
 /* Fds of calls in progress, plus 1; a child made by fork() in the meantime closes its copies. */
@@ -166,16 +167,37 @@ receive_reply(int reply_end, struct client_reply *reply, int *fd)
    return received;
 }
 
+/* Whether there is a reply, or the end of the file, before the deadline; NO_DEADLINE leaves the waiting to recvmsg. */
+static bool
+has_reply(int reply_end, int64_t deadline_ms)
+{
+   struct pollfd wait = {.fd = reply_end, .events = POLLIN};
+
+   while (deadline_ms != NO_DEADLINE) {
+      int64_t left = deadline_ms - client_now_ms();
+      int count = poll(&wait, 1, left > 0 ? (int)left : 0);
+
+      if (count > 0)
+         return true;
+      if (count == 0 || errno != EINTR)
+         return false;
+   }
+   return true;
+}
+
 /*
  * 0 or an errno. Only a call that the driver has declared to be waiting is interrupted by a signal, as on a kernel:
  * otherwise a BO made by an interrupted CREATE_BO would be lost. SA_RESTART restarts the recvmsg inside.
  */
 static int
-wait_for_reply(int reply_end, struct client_reply *reply, int *fd)
+wait_for_reply(int reply_end, int64_t deadline_ms, struct client_reply *reply, int *fd)
 {
    bool waiting = false, interrupted = false;
 
    while (!(waiting && interrupted)) {
+      if (!has_reply(reply_end, deadline_ms))
+         return ETIMEDOUT;
+
       ssize_t received = receive_reply(reply_end, reply, fd);
 
       if (received < 0 && errno == EINTR) {
@@ -195,7 +217,7 @@ wait_for_reply(int reply_end, struct client_reply *reply, int *fd)
 
 /* 0 or an errno. A fd that comes with the reply is the caller's to close. */
 static int
-call_driver(int device, const struct client_request *request, struct client_reply *reply, int *fd)
+call_driver(int device, const struct client_request *request, int64_t deadline_ms, struct client_reply *reply, int *fd)
 {
    int ends[2];
 
@@ -208,7 +230,7 @@ call_driver(int device, const struct client_request *request, struct client_repl
    int error = send_request(device, request, ends[1]);
    close_channel(ends[1]); /* the driver holds the only one now: when it dies, the wait ends */
    if (!error)
-      error = wait_for_reply(ends[0], reply, fd);
+      error = wait_for_reply(ends[0], deadline_ms, reply, fd);
    close_channel(ends[0]);
    if (error && *fd >= 0) {
       syscall(SYS_close, *fd);
@@ -219,13 +241,14 @@ call_driver(int device, const struct client_request *request, struct client_repl
 
 /* call_driver for a call that is no cancellation point. */
 static int
-call_uncancelled(int device, const struct client_request *request, struct client_reply *reply, int *fd)
+call_uncancelled(int device, const struct client_request *request, int64_t deadline_ms, struct client_reply *reply,
+                 int *fd)
 {
    int state;
 
    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
    grant_memory_access(device);
-   int error = call_driver(device, request, reply, fd);
+   int error = call_driver(device, request, deadline_ms, reply, fd);
    pthread_setcancelstate(state, NULL);
    return error;
 }
@@ -297,7 +320,7 @@ cermet_client_ioctl(int fd, unsigned long request, void *argument)
    if (is_for_any_file(request))
       return (int)syscall(SYS_ioctl, fd, request, argument);
 
-   int error = call_uncancelled(fd, &message, &reply, &received);
+   int error = call_uncancelled(fd, &message, NO_DEADLINE, &reply, &received);
    if (!error)
       error = install_fd(&reply, received);
    errno = error ? error : kept;
@@ -319,7 +342,7 @@ cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int f
       .request = bytes, .argument = (uint64_t)offset, .protection = (uint32_t)protection};
    struct client_reply reply;
    int kept = errno, memory;
-   int error = call_uncancelled(fd, &message, &reply, &memory);
+   int error = call_uncancelled(fd, &message, NO_DEADLINE, &reply, &memory);
 
    if (!error && memory < 0)
       error = ENOMEM;
@@ -386,7 +409,8 @@ nobody_listens(int error)
    return error == ENOENT || error == ECONNREFUSED;
 }
 
-/* Open the device on a fresh connection. 0 or an errno; ENODEV when the driver ended in between. */
+/* Open the device on a fresh connection. 0 or an errno; ENODEV when the driver ended in between, ETIMEDOUT when it is
+ * stopped or something else listens. */
 static int
 greet(int fd, int flags)
 {
@@ -394,7 +418,7 @@ greet(int fd, int flags)
       .magic = CLIENT_MAGIC, .version = CLIENT_VERSION, .kind = CLIENT_OPEN, .flags = (uint32_t)flags};
    struct client_reply reply;
    int received;
-   int error = call_uncancelled(fd, &message, &reply, &received);
+   int error = call_uncancelled(fd, &message, client_now_ms() + OPEN_DEADLINE_MS, &reply, &received);
 
    if (received >= 0)
       syscall(SYS_close, received);

@@ -310,3 +310,12 @@ def test_driver_inherits_nothing(own_socket: pathlib.Path) -> None:
             os.waitpid(-1, os.WNOHANG)
     os.close(reader)
     os.close(writer)
+
+
+def test_a_listener_that_never_answers_is_an_error(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "silent"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        with environ(CERMET_SIM_SOCKET=str(path)), pytest.raises(TimeoutError, match="cannot be opened"):
+            Node()
