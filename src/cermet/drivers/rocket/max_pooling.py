@@ -39,6 +39,7 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
 from cermet.drivers.rocket.pooling import depthwise_tasks
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp
+from cermet.drivers.rocket.rules import MAX_SIDE
 from cermet.ir.operation import Operation, Pair, Window
 
 LOWEST = -128
@@ -236,7 +237,8 @@ class _MaxPool:
         rows = (self.output.height - 1) * row_stride + 1
         columns = (self.output.width - 1) * self.stride.x + 1
         # All of the width where the pixels left over are fewer than a stride, as in any convolution; else a part of it.
-        columns = plane.width if plane.width - columns < self.stride.x else columns
+        # Padding may have made the plane wider than the CNA's cube, the pixels that are selected never reach that far.
+        columns = plane.width if plane.width - columns < self.stride.x and plane.width <= MAX_SIDE else columns
         geometry = Geometry(rows, columns, plane.channels, self.output.height, self.output.width, plane.channels,
                             Pair(1, 1), Pair(row_stride, self.stride.x), Pair(1, 1), 0, 0, is_depthwise=True)
         clamp, bs = self.clamp, Stage(add_from_memory=True, data_use=dpu.USE_ALU)
