@@ -201,10 +201,9 @@ def _reason(model: Model) -> str:
 def test_reasons_of_refused_additions() -> None:
     rng = _rng(6)
     shape = (1, 4, 4, 8)
-    assert _reason(model_builder.add(rng, shape, (1, 1, 1, 8))) == (
-        "operands_have_one_shape: adds [1, 4, 4, 8] and [1, 1, 1, 8]: operands of different shapes are not supported")
-    assert _reason(model_builder.add(rng, shape, constant=True)) == (
-        "second_operand_is_not_constant: its second operand is a constant, only two computed tensors are added")
+    assert _reason(model_builder.add(rng, shape, (1, 4, 4, 1))) == (
+        "operands_can_be_delivered: operands of shapes [1, 4, 4, 8] and [1, 4, 4, 1]: a computed operand can be "
+        "repeated over height and width only")
     assert _reason(_scaled_add(shape, (1e6, 777777.7, 1.0), (0, 0, 0), "int8")).startswith(
         "sum_is_exact_to_one_step: input scales 1e+06 and 7.778e+05 are too large for the output scale 1")
     model = model_builder.add(rng, shape)

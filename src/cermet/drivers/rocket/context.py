@@ -72,7 +72,7 @@ class Context:
     def _surface_group(self, root: int) -> int:
         """Surfaces that the writer completes at once: 2 for convolutions, 4 where depthwise tasks may write."""
         producer = self.subgraph.producer(root)
-        pairs = (None, Kind.CONV, Kind.FULLY_CONNECTED, Kind.ADD)
+        pairs = (None, Kind.CONV, Kind.FULLY_CONNECTED, Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM)
         return 2 if (producer.kind if producer else None) in pairs else 4
 
     def _role(self, root: int) -> str:

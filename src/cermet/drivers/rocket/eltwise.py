@@ -1,64 +1,64 @@
-"""ADD of two feature maps of one shape: one task of the DPU per 8192 rows and channels."""
+"""ADD, SUB, MUL, MAXIMUM, MINIMUM: one task of the DPU per 8192 rows and channels.
+
+Operands: two feature maps of the output's size, or one of them and one value per channel (eltwise_operands says which);
+a constant per channel takes no second operand but the stages' own operands (eltwise_affine).
+"""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import Context, signed_zero_point
-from cermet.drivers.rocket.dpu import Elementwise, OutputConverter, Stage, Stages
+from cermet.drivers.rocket.dpu import (
+    ALGO_MAX,
+    ALGO_MIN,
+    USE_ALU,
+    USE_MULTIPLIER,
+    Elementwise,
+    OutputConverter,
+    Stage,
+    Stages,
+)
+from cermet.drivers.rocket.eltwise_affine import Affine, affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_arithmetic
+from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, view_of
+from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
 from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, flying_program
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.ir.operation import Operation
+from cermet.ir.numerics_binary import product_multiplier
+from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
+StagesOf = Callable[[Subgraph, Operation, Roles], tuple[Roles, Stages] | None]
 
-def lower_add(context: Context, operation: Operation) -> list[TaskProgram]:
-    """Tasks of an ADD that keeps the rules."""
-    arithmetic = arithmetic_of(context.subgraph, operation)
-    if arithmetic is None:
+
+def lower_binary(context: Context, operation: Operation) -> list[TaskProgram]:
+    """Tasks of an operation that keeps the rules."""
+    roles = roles_of(context.subgraph, operation)
+    if roles is None:
+        raise CompileError(f"lowering of {operation}: operands that do not fit, a rule should have refused")
+    if is_affine(operation, roles):
+        return _affine_tasks(context, operation, roles)
+    found = STAGES[operation.kind](context.subgraph, operation, roles)
+    if found is None:
         raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
-    first, second = operation.inputs[:2]
-    assert first is not None and second is not None
-    if arithmetic.swapped:
-        first, second = second, first
-    source, operand, output = (context.feature_map(t) for t in (first, second, operation.output))
-    stages = add_stages(arithmetic, limits_of(context.subgraph, operation))
+    roles, stages = found
+    output = context.feature_map(operation.output)
+    is_vector = roles.forms[roles.other].is_vector
+    source = view_of(context, operation, roles.main, output, as_vector=False)
+    operand = view_of(context, operation, roles.other, output, as_vector=is_vector)
+    target = View.of(output)
+    if stages.ew is not None and is_vector:
+        stages = replace(stages, ew=replace(stages.ew, per_element=False))
     return [flying_program(context, operation, FlyingTask(
-        cube, stages, _part(source, row, surface, output), _part(output, row, surface, output),
-        _part(operand, row, surface, output)), part)
+        cube, stages, _moved(source, row, surface), _moved(target, row, surface),
+        _moved(operand, 0 if is_vector else row, surface)), part)
         for row, surface, cube, part in _parts(output)]
-
-
-def arithmetic_of(subgraph: Subgraph, operation: Operation) -> AddArithmetic | None:
-    """Register values of an ADD; None when no values keep the result within one step."""
-    first, second, output = (subgraph.tensor(t).quantisation for t in (*operation.inputs[:2], operation.output))
-    assert first is not None and second is not None and output is not None
-    return add_arithmetic(first.scale / output.scale, second.scale / output.scale, limits_of(subgraph, operation))
-
-
-def limits_of(subgraph: Subgraph, operation: Operation) -> AddRange:
-    """Zero points and clamp of an ADD in the signed domain."""
-    first, second, output = (subgraph.tensor(t) for t in (*operation.inputs[:2], operation.output))
-    clamp = clamp_of(operation.activation, output)
-    points = (signed_zero_point(first), signed_zero_point(second), signed_zero_point(output))
-    return AddRange(points, clamp.lowest, clamp.highest)
-
-
-def add_stages(arithmetic: AddArithmetic, limits: AddRange) -> Stages:
-    """BS scales the main operand, EW the other one and adds, OUT_CVT scales the sum (eltwise_arithmetic says how)."""
-    z1, z2, zero_point = limits.zero_points
-    if arithmetic.swapped:
-        z1, z2 = z2, z1
-    lower = arithmetic.lower
-    return Stages(
-        bs=Stage(add=-z1, multiplier=arithmetic.first_multiplier, shift=arithmetic.first_shift),
-        bn=Stage(add=-lower) if lower else Stage(),
-        ew=Elementwise(-z2, arithmetic.second_multiplier, 0, relu=lower is not None, relux=arithmetic.upper),
-        out=OutputConverter(zero_point if lower is None else limits.lowest, arithmetic.out_multiplier,
-                            arithmetic.out_shift))
 
 
 def _parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
@@ -72,7 +72,138 @@ def _parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
             yield row, surface, cube, "" if is_whole else f"row {row}, channel {surface * ATOM_BYTES}"
 
 
-def _part(source: FeatureMap, row: int, surface: int, output: FeatureMap) -> View:
-    """The operand from a row and surface on; its pixels are the output's, whatever its own rows and columns."""
-    atoms = surface * output.surface_atoms + row * output.width
-    return View(source.address + atoms * ATOM_BYTES, output.surface_atoms, output.width)
+def _moved(view: View, row: int, surface: int) -> View:
+    """The view from a row and surface on."""
+    return replace(view, address=view.address + (surface * view.surface_pitch + row * view.line_pitch) * ATOM_BYTES)
+
+
+# ---- two feature maps, or one and a value per channel --------------------------------------------------------------
+
+def arithmetic_of(subgraph: Subgraph, operation: Operation, roles: Roles) -> AddArithmetic | None:
+    """Register values of an ADD or SUB; None when no values keep the result within one step."""
+    first, second, output = (subgraph.tensor(t).quantisation for t in (*operation.inputs[:2], operation.output))
+    assert first is not None and second is not None and output is not None
+    return add_arithmetic(first.scale / output.scale, second.scale / output.scale, limits_of(subgraph, operation),
+                          None if roles.free else roles.main)
+
+
+def limits_of(subgraph: Subgraph, operation: Operation) -> AddRange:
+    """Zero points and clamp of an ADD in the signed domain."""
+    first, second, output = (subgraph.tensor(t) for t in (*operation.inputs[:2], operation.output))
+    clamp = clamp_of(operation.activation, output)
+    points = (signed_zero_point(first), signed_zero_point(second), signed_zero_point(output))
+    return AddRange(points, clamp.lowest, clamp.highest)
+
+
+def _sum(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[Roles, Stages] | None:
+    arithmetic = arithmetic_of(subgraph, operation, roles)
+    if arithmetic is None:
+        return None
+    stages = add_stages(arithmetic, limits_of(subgraph, operation), subtracts=operation.kind is Kind.SUB)
+    return replace(roles, main=int(arithmetic.swapped)), stages
+
+
+def add_stages(arithmetic: AddArithmetic, limits: AddRange, *, subtracts: bool = False) -> Stages:
+    """BS scales the main operand, EW the other one and adds, OUT_CVT scales the sum (eltwise_arithmetic says how).
+
+    SUB has a negative multiplier where the second tensor goes, as in the vendor's programs.
+    """
+    z1, z2, zero_point = limits.zero_points
+    if arithmetic.swapped:
+        z1, z2 = z2, z1
+    main, other = arithmetic.first_multiplier, arithmetic.second_multiplier
+    if subtracts:
+        main, other = (-main, other) if arithmetic.swapped else (main, -other)
+    lower = arithmetic.lower
+    return Stages(
+        bs=Stage(add=-z1, multiplier=main, shift=arithmetic.first_shift),
+        bn=Stage(add=-lower) if lower else Stage(),
+        ew=Elementwise(-z2, other, 0, relu=lower is not None, relux=arithmetic.upper),
+        out=OutputConverter(zero_point if lower is None else limits.lowest, arithmetic.out_multiplier,
+                            arithmetic.out_shift))
+
+
+def product_limits(subgraph: Subgraph, operation: Operation, roles: Roles) -> ProductLimits:
+    """Zero points in the order main operand, other operand, output."""
+    first, second, output = (subgraph.tensor(t) for t in (*operation.inputs[:2], operation.output))
+    points = [signed_zero_point(first), signed_zero_point(second)]
+    return ProductLimits((points[roles.main], points[roles.other], signed_zero_point(output)),
+                         clamp_of(operation.activation, output))
+
+
+def _product(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[Roles, Stages] | None:
+    scales = [subgraph.tensor(t).quantisation.scale                              # type: ignore[union-attr]
+              for t in (*operation.inputs[:2], operation.output)]
+    real = product_multiplier((scales[0], scales[1], scales[2]))
+    return roles, product_stages(real, product_limits(subgraph, operation, roles))
+
+
+def _largest(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[Roles, Stages]:
+    """MAXIMUM and MINIMUM compare bytes: all are quantised alike."""
+    algo = ALGO_MAX if operation.kind is Kind.MAXIMUM else ALGO_MIN
+    return roles, Stages(ew=Elementwise(0, 1, 0, algo=algo), out=OutputConverter(0))
+
+
+STAGES: dict[Kind, StagesOf] = {Kind.ADD: _sum, Kind.SUB: _sum, Kind.MUL: _product, Kind.MAXIMUM: _largest,
+                                Kind.MINIMUM: _largest}
+
+
+# ---- a constant per channel ----------------------------------------------------------------------------------------
+
+def is_affine(operation: Operation, roles: Roles) -> bool:
+    """A feature map with a constant per channel, added, subtracted or multiplied."""
+    return roles.has_constant_vector and operation.kind in (Kind.ADD, Kind.SUB, Kind.MUL)
+
+
+def affine_of(subgraph: Subgraph, operation: Operation, roles: Roles, match: str) -> tuple[Affine, np.ndarray] | None:
+    """(register values for each distinct constant, which of them each channel has)."""
+    constant = roles.other
+    values = channel_values(subgraph.tensor(operation.inputs[constant]), subgraph.tensor(operation.output))
+    distinct, index = np.unique(values, return_inverse=True)
+    made = affine(question_of(subgraph, operation, constant, distinct), match)
+    return None if made is None else (made, index.reshape(-1))
+
+
+def _affine_tasks(context: Context, operation: Operation, roles: Roles) -> list[TaskProgram]:
+    found = affine_of(context.subgraph, operation, roles, context.options.match)
+    if found is None:
+        raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
+    numbers = found[0].of(found[1])
+    output = context.feature_map(operation.output)
+    source = view_of(context, operation, roles.main, output, as_vector=False)
+    data = context.tensor(operation.inputs[roles.main])
+    bs, bn = _affine_stages(context, operation, numbers, -signed_zero_point(data))
+    return [flying_program(context, operation, FlyingTask(
+        cube, Stages(bs=_from(bs, surface, 2), bn=_from(bn, surface, 4), out=numbers.out),
+        _moved(source, row, surface), _moved(View.of(output), row, surface)), part)
+        for row, surface, cube, part in _parts(output)]
+
+
+def _affine_stages(context: Context, operation: Operation, numbers: Affine, offset: int) -> tuple[Stage, Stage]:
+    """BS and BN; what differs between channels lies in memory (int16 factors, int32 addends)."""
+    if len(numbers.factors) > 1:
+        data = _padded(numbers.factors.astype("<i2"))
+        bs = Stage(add=offset, multiplier_from_memory=True, data_use=USE_MULTIPLIER,
+                   operands=context.constant(f"factors of {operation}", data))
+    else:
+        bs = Stage(add=offset, multiplier=int(numbers.factors[0]))
+    bn = Stage(multiplier=numbers.second, shift=numbers.second_shift, relu=numbers.relu, relux=numbers.relux)
+    if len(numbers.addends) > 1:
+        data = _padded(numbers.addends.astype("<i4"))
+        bn = replace(bn, add_from_memory=True, data_use=USE_ALU,
+                     operands=context.constant(f"addends of {operation}", data))
+    elif numbers.addends[0]:
+        bn = replace(bn, add=int(numbers.addends[0]))
+    return bs, bn
+
+
+def _padded(values: np.ndarray) -> bytes:
+    """Operands for whole atoms of channels."""
+    return np.pad(values, (0, round_up(len(values), ATOM_BYTES) - len(values))).tobytes()
+
+
+def _from(stage: Stage, surface: int, operand_bytes: int) -> Stage:
+    """The stage of a task that begins at some surface."""
+    if stage.operands is None:
+        return stage
+    return replace(stage, operands=stage.operands + surface * ATOM_BYTES * operand_bytes)

@@ -1,4 +1,6 @@
-"""Register values for a quantised ADD, with a bound on their error.
+"""Register values for a quantised ADD or SUB of two tensors, with a bound on their error.
+
+What follows speaks of ADD; SUB is the same with C1 or C2 negative, and so is its bound.
 
 The device computes, with integers only (numerics document §6, §8, §9; stage order BS, BN, EW, OUT_CVT):
 
@@ -33,7 +35,7 @@ ERROR_LIMIT = 0.5               # output steps before the last rounding, see abo
 
 @dataclass(frozen=True)
 class AddArithmetic:
-    """Multipliers and shifts of an ADD; the operand with the larger scale is the second one (swapped says so).
+    """Multipliers and shifts of an ADD; the operand that EW adds is the second one, or the first if swapped.
 
     first_multiplier, first_shift   BS: (a - z1) * multiplier >> shift
     second_multiplier               EW operand converter: (b - z2) * multiplier
@@ -76,24 +78,31 @@ class AddRange:
 
 
 @lru_cache(maxsize=256)
-def add_arithmetic(first_ratio: float, second_ratio: float, limits: AddRange) -> AddArithmetic | None:
+def add_arithmetic(first_ratio: float, second_ratio: float, limits: AddRange,
+                   main: int | None = None) -> AddArithmetic | None:
     """The choice with the smallest error bound, None when that is not below half an output step.
 
     first_ratio, second_ratio   input scale / output scale, > 0
+    main    the operand that must be the main one, 0 or 1; None: the one with the smaller scale. The second operand is
+            never shifted, so that a main operand with the larger scale is not either: both multipliers are integers
     All 16384 normalised multipliers of the larger operand are tried, each with the best partners: a pair whose quotient
     is close to the quotient of the scales makes n1 - n2 small, which is what matters when the scales are large.
     """
     swapped = first_ratio > second_ratio
     small, large = sorted((first_ratio, second_ratio))
     reach_small, reach_large = limits.reach(int(swapped)), limits.reach(int(not swapped))
+    is_crossed = main is not None and main != int(swapped)
     best = None
-    for shift in sorted({0, _normal_shift(small / large)}):
+    for shift in (0,) if is_crossed else sorted({0, _normal_shift(small / large)}):
         chosen = _best_for_shift(small, large, shift, reach_small, reach_large)
         if chosen is not None and (best is None or chosen[0] < best[0]):
             best = chosen
     if best is None or best[0] >= ERROR_LIMIT:
         return None
     error, c_small, shift, c_large, (out_multiplier, out_shift) = best
+    if is_crossed:
+        made = AddArithmetic(not swapped, c_large, 0, c_small, out_multiplier, out_shift, error)
+        return _with_clamps(made, limits, reach_large, reach_small)
     made = AddArithmetic(swapped, c_small, shift, c_large, out_multiplier, out_shift, error)
     return _with_clamps(made, limits, reach_small, reach_large)
 

@@ -21,7 +21,8 @@ from cermet.ir.operation import Operation
 
 MAX_CUBE = 8192                 # width, height and channels of the DPU's cubes: 13 bits
 OUTPUT_TO_MEMORY = 2            # OUTPUT_MODE of every known program
-ERDMA_PER_ELEMENT, ERDMA_8_BIT = 1, 1
+ERDMA_PER_CHANNEL, ERDMA_PER_ELEMENT = 0, 1
+ERDMA_8_BIT = 1
 RDMA_EVEN_WEIGHTS = dict(E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)
 
 
@@ -58,7 +59,8 @@ class View:
 
 @dataclass(frozen=True)
 class FlyingTask:
-    """One task. The second operand, when there is one, has dense rows: its line pitch is the cube's width.
+    """One task. The second operand, when there is one, has dense rows: its line pitch is the cube's width; or it is
+    one value per channel, when the stages' `ew` is not per element.
 
     The line notch of ERDMA is known from the register document only, so that no task uses it.
     """
@@ -72,7 +74,9 @@ class FlyingTask:
 
 def flying_program(context: Context, operation: Operation, task: FlyingTask, part: str = "") -> TaskProgram:
     """The register program of a task. Raises CompileError and FieldError for what registers cannot hold (our bugs)."""
-    if task.operand is not None and task.cube.height > 1 and task.operand.line_pitch != task.cube.width:
+    per_element = task.stages.ew is None or task.stages.ew.per_element
+    if task.operand is not None and per_element and task.cube.height > 1 \
+            and task.operand.line_pitch != task.cube.width:
         raise CompileError(f"{operation}: rows of the second operand are {task.operand.line_pitch} atoms apart, "
                            f"must be {task.cube.width}")
     regcmd = context.regcmd()
@@ -116,6 +120,7 @@ def _emit_dpu(regcmd: Regcmd, task: FlyingTask) -> None:
 
 def _emit_rdma(regcmd: Regcmd, task: FlyingTask) -> None:
     cube, source, operand = task.cube, task.source, task.operand
+    per_element = task.stages.ew is None or task.stages.ew.per_element
     regcmd.emit("DPU_RDMA.RDMA_S_POINTER", **POINTER_BOTH_AUTOMATIC)
     regcmd.emit("DPU_RDMA.RDMA_DATA_CUBE_WIDTH", WIDTH=cube.width)
     regcmd.emit("DPU_RDMA.RDMA_DATA_CUBE_HEIGHT", HEIGHT=cube.height)
@@ -126,7 +131,8 @@ def _emit_rdma(regcmd: Regcmd, task: FlyingTask) -> None:
         regcmd.emit("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DISABLE=1)
         regcmd.emit("DPU_RDMA.RDMA_EW_BASE_ADDR")
     else:
-        regcmd.emit("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DATA_MODE=ERDMA_PER_ELEMENT, ERDMA_DATA_SIZE=ERDMA_8_BIT)
+        regcmd.emit("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DATA_MODE=ERDMA_PER_ELEMENT if per_element else ERDMA_PER_CHANNEL,
+                    ERDMA_DATA_SIZE=ERDMA_8_BIT)
         regcmd.emit_address("DPU_RDMA.RDMA_EW_BASE_ADDR", operand.address)
     regcmd.emit("DPU_RDMA.RDMA_EW_SURF_STRIDE", EW_SURF_STRIDE=operand.surface_pitch if operand else 0)
     regcmd.emit("DPU_RDMA.RDMA_FEATURE_MODE_CFG", BURST_LEN=BURST_LENGTH, FLYING_MODE=1)
@@ -136,7 +142,7 @@ def _emit_rdma(regcmd: Regcmd, task: FlyingTask) -> None:
     regcmd.emit("DPU_RDMA.RDMA_WEIGHT", **RDMA_EVEN_WEIGHTS)
     regcmd.emit("DPU_RDMA.RDMA_EW_SURF_NOTCH",
                 EW_SURF_NOTCH=_surface_notch(View(operand.address, operand.surface_pitch, cube.width), cube)
-                if operand else 0)
+                if operand and per_element else 0)
 
 
 def _surface_notch(view: View, cube: Cube) -> int:

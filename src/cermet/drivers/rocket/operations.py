@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import lower_conv
 from cermet.drivers.rocket.depthwise import lower_depthwise
-from cermet.drivers.rocket.eltwise import lower_add
-from cermet.drivers.rocket.eltwise_rules import ADD_RULES
+from cermet.drivers.rocket.eltwise import lower_binary
+from cermet.drivers.rocket.eltwise_rules import COMPARE_RULES, PRODUCT_RULES, SUM_RULES
 from cermet.drivers.rocket.fully_connected import lower_fully_connected
 from cermet.drivers.rocket.max_pooling import lower_max_pool
 from cermet.drivers.rocket.moving import lower_moves
@@ -38,7 +38,11 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.CONV: Entry(CONV_RULES, lower_conv),
     Kind.DEPTHWISE_CONV: Entry(DEPTHWISE_RULES, lower_depthwise),
     Kind.FULLY_CONNECTED: Entry(FULLY_CONNECTED_RULES, lower_fully_connected),
-    Kind.ADD: Entry(ADD_RULES, lower_add),
+    Kind.ADD: Entry(SUM_RULES, lower_binary),
+    Kind.SUB: Entry(SUM_RULES, lower_binary),
+    Kind.MUL: Entry(PRODUCT_RULES, lower_binary),
+    Kind.MAXIMUM: Entry(COMPARE_RULES, lower_binary),
+    Kind.MINIMUM: Entry(COMPARE_RULES, lower_binary),
     Kind.AVERAGE_POOL: Entry(AVERAGE_POOL_RULES, lower_average_pool),
     Kind.MAX_POOL: Entry(MAX_POOL_RULES, lower_max_pool),
     Kind.MEAN: Entry(MEAN_RULES, lower_mean),

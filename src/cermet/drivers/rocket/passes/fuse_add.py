@@ -52,7 +52,8 @@ def _behind_a_convolution(subgraph: Subgraph, add: Operation) -> FusedAdd | None
 def _host(subgraph: Subgraph, add: Operation, operand: int, other: int) -> Operation | None:
     """The convolution that makes `operand` for this ADD alone."""
     conv = subgraph.producer(operand)
-    if conv is None or conv.kind is not Kind.CONV or operand in subgraph.outputs:
+    if conv is None or conv.kind is not Kind.CONV or operand in subgraph.outputs \
+            or subgraph.tensor(other).is_constant:
         return None
     if subgraph.consumers(operand) != (add,):
         return None

@@ -1,0 +1,110 @@
+"""The two operands of ADD and its relatives: which of them the DPU reads how.
+
+MRDMA delivers the main operand, a feature map as large as the output. ERDMA delivers the other one, a feature map too
+or one value per channel (recipes §6.1); there is no broadcast along channels. Constants are laid out as either.
+"""
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+from cermet.drivers.rocket.context import UINT8_FLIP, Context
+from cermet.drivers.rocket.flying import View
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.ir.operation import Operation
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import DType, Tensor
+
+
+class Form(enum.Enum):
+    """How an operand relates to the output."""
+
+    MAP = "as large as the output"
+    VECTOR = "one value per channel"
+    CONSTANT_MAP = "constant that differs between pixels"
+    CONSTANT_VECTOR = "constant with one value per channel"
+    OTHER = "broadcast along channels or rows"
+
+    @property
+    def is_constant(self) -> bool:
+        return self in (Form.CONSTANT_MAP, Form.CONSTANT_VECTOR)
+
+    @property
+    def is_vector(self) -> bool:
+        return self in (Form.VECTOR, Form.CONSTANT_VECTOR)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Positions of the operands among the operation's inputs. free: the two may change their roles."""
+
+    main: int
+    forms: tuple[Form, Form]
+    free: bool = False
+
+    @property
+    def other(self) -> int:
+        return 1 - self.main
+
+    @property
+    def has_constant_vector(self) -> bool:
+        """A feature map with a constant: an affine function of each channel."""
+        return set(self.forms) == {Form.MAP, Form.CONSTANT_VECTOR}
+
+
+def roles_of(subgraph: Subgraph, operation: Operation) -> Roles | None:
+    """None when the DPU cannot deliver both operands."""
+    first, second = (form_of(subgraph, operation, i) for i in (0, 1))
+    forms = first, second
+    if Form.OTHER in forms or (first.is_constant and second.is_constant):
+        return None
+    if first.is_vector and second.is_vector:        # one of them is a constant that is written out as a map
+        return Roles(0 if first.is_constant else 1, forms) if first.is_constant or second.is_constant else None
+    if first.is_vector or second.is_vector:
+        return Roles(1 if first.is_vector else 0, forms)
+    return Roles(0, forms, free=True)
+
+
+def form_of(subgraph: Subgraph, operation: Operation, position: int) -> Form:
+    """The form of an operand; shapes broadcast to the output's."""
+    operand, output = subgraph.tensor(operation.inputs[position]), subgraph.tensor(operation.output)
+    channels = output.shape[-1] if output.shape else 1
+    if operand.data is not None:
+        values = np.broadcast_to(operand.data, output.shape).reshape(-1, channels)
+        return Form.CONSTANT_VECTOR if (values == values[0]).all() else Form.CONSTANT_MAP
+    if operand.num_elements == output.num_elements:
+        return Form.MAP
+    return Form.VECTOR if operand.num_elements == channels == operand.shape[-1] else Form.OTHER
+
+
+def channel_values(operand: Tensor, output: Tensor) -> np.ndarray:
+    """The constant of each of the output's channels; its form is CONSTANT_VECTOR."""
+    assert operand.data is not None
+    return np.broadcast_to(operand.data, output.shape).reshape(-1, output.shape[-1] if output.shape else 1)[0]
+
+
+def view_of(context: Context, operation: Operation, position: int, output: FeatureMap, *, as_vector: bool) -> View:
+    """Where an operand lies. A vector: 16 channels per atom, one atom per surface."""
+    tensor = context.tensor(operation.inputs[position])
+    if tensor.data is None:
+        address = context.feature_map(tensor.index).address
+    else:
+        address = context.constant(f"operand {tensor.index} of {operation}",
+                                   _constant_bytes(tensor, context.tensor(operation.output), as_vector=as_vector))
+    return View(address, 1, 1) if as_vector else View(address, output.surface_atoms, output.width)
+
+
+def _constant_bytes(operand: Tensor, output: Tensor, *, as_vector: bool) -> bytes:
+    """A constant in the NPU's layout, signed, channels behind the last one 0."""
+    assert operand.data is not None
+    if as_vector:
+        pixels = channel_values(operand, output)[None, :]
+    else:
+        pixels = np.broadcast_to(operand.data, output.shape).reshape(-1, output.shape[-1] if output.shape else 1)
+    flip = UINT8_FLIP if operand.dtype is DType.UINT8 else 0
+    surfaces = ceil_div(pixels.shape[1], ATOM_BYTES)
+    padded = np.zeros((len(pixels), surfaces * ATOM_BYTES), np.uint8)
+    padded[:, :pixels.shape[1]] = pixels.astype(operand.dtype.numpy).view(np.uint8) ^ np.uint8(flip)
+    return padded.reshape(-1, surfaces, ATOM_BYTES).transpose(1, 0, 2).tobytes()
