@@ -10,9 +10,9 @@ import pytest
 from cermet import build, paths
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HOST_SOURCES = ["tests/delegate/host.c", "tests/runtime/plan_builder.c", *(
+HOST_SOURCES = ["tests/delegate/host.c", "tests/runtime/plan_builder.c", "src/client/command.c", *(
     f"src/runtime/{name}.c" for name in ("base", "blake2b", "cache", "compiler", "locate", "plan"))]
-FOLDERS = ("src/runtime", "delegate", "tests/runtime")
+FOLDERS = ("src/runtime", "src/client", "delegate", "tests/runtime")
 
 
 @pytest.fixture(scope="module")
