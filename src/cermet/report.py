@@ -1,8 +1,9 @@
 """What the compiler makes of a model, node by node: the data behind `cermet report` and the summary of `cermet run`."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from cermet.compiler import Compiled
 from cermet.drivers.base import Program
@@ -10,13 +11,19 @@ from cermet.hw.soc import soc_by_name
 from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
-
-TASK_INTERRUPT_US = 34      # between two tasks of a job on mainline: 27 to 41 us were measured
+from cermet.ir.tensor import DType, Tensor
+from cermet.report_advice import TASK_INTERRUPT_US, advice, hints
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One operation. target: "NPU" or "CPU"; partition is None on the CPU, rule and reason are empty on the NPU."""
+    """One operation. target: "NPU" or "CPU"; partition is None on the CPU, rule and reason are empty on the NPU.
+
+    bytes     of its inputs, constants and outputs
+    advice    what would have to change in the model to bring it onto the NPU; empty there
+    hints     what costs time on the NPU and why
+    assumed   what its register programs rely on that no source has seen on silicon
+    """
 
     index: int
     operation: str
@@ -27,11 +34,15 @@ class NodeReport:
     macs: int
     output_shape: list[int]
     output_dtype: str
+    bytes: int
+    advice: str
+    hints: list[str]
+    assumed: list[str]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Totals. macs_share is macs_npu / macs, 0 for a model without any."""
+    """Totals. macs_share is macs_npu / macs, 0 for a model without any; bytes_share likewise."""
 
     nodes: int
     nodes_npu: int
@@ -39,6 +50,9 @@ class Summary:
     macs_npu: int
     macs_share: float
     partitions: int
+    bytes: int
+    bytes_npu: int
+    bytes_share: float
 
     def __str__(self) -> str:
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
@@ -81,7 +95,8 @@ class Report:
 def make_report(compiled: Compiled, soc: str) -> Report:
     """The report of a compiled subgraph."""
     partition_of = {index: number for number, group in enumerate(compiled.groups) for index in group}
-    nodes = tuple(_node(compiled, operation, partition_of.get(operation.index))
+    tasks = tasks_by_operation(compiled.programs)
+    nodes = tuple(_node(compiled, operation, partition_of.get(operation.index), tasks.get(operation.index, []), soc)
                   for operation in compiled.subgraph.operations)
     summary = summarise(compiled.subgraph, compiled.groups)
     return Report(summary, nodes, estimate(compiled.programs, soc), compiled.faults)
@@ -91,8 +106,24 @@ def summarise(subgraph: Subgraph, groups: Sequence[Sequence[int]]) -> Summary:
     """Totals of a subgraph whose operations in `groups` run on the NPU."""
     on_npu = {index for group in groups for index in group}
     macs = {operation.index: count_macs(subgraph, operation) for operation in subgraph.operations}
-    total, taken = sum(macs.values()), sum(macs[index] for index in on_npu)
-    return Summary(len(macs), len(on_npu), total, taken, taken / total if total else 0.0, len(groups))
+    moved = {operation.index: count_bytes(subgraph, operation) for operation in subgraph.operations}
+    return Summary(len(macs), len(on_npu), *_shares(macs, on_npu), len(groups), *_shares(moved, on_npu))
+
+
+def _shares(amounts: Mapping[int, int], chosen: Set[int]) -> tuple[int, int, float]:
+    """All, of the chosen, and the chosen's share: 0 when there is nothing."""
+    total, taken = sum(amounts.values()), sum(amounts[index] for index in chosen)
+    return total, taken, taken / total if total else 0.0
+
+
+def count_bytes(subgraph: Subgraph, operation: Operation) -> int:
+    """Bytes of an operation's inputs, constants and outputs, each tensor once; types without numbers count nothing."""
+    tensors = {t for t in (*operation.inputs, *operation.outputs) if t is not None}
+    return sum(_tensor_bytes(subgraph.tensor(t)) for t in tensors)
+
+
+def _tensor_bytes(tensor: Tensor) -> int:
+    return 0 if tensor.dtype is DType.OTHER else tensor.num_elements * tensor.dtype.numpy.itemsize
 
 
 def estimate(programs: Sequence[Program], soc: str) -> Estimate:
@@ -110,10 +141,25 @@ def _cycles(program: Program) -> float:
     return sum(float(task.get("cycles", 0)) for task in tasks if isinstance(task, dict))
 
 
-def _node(compiled: Compiled, operation: Operation, partition: int | None) -> NodeReport:
+def tasks_by_operation(programs: Sequence[Program]) -> dict[int, list[dict[str, Any]]]:
+    """The compiler's notes on the tasks of each operation."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for program in programs:
+        tasks = program.debug.get("tasks")
+        for task in tasks if isinstance(tasks, list) else []:
+            for index in task["operations"]:
+                found.setdefault(index, []).append(task)
+    return found
+
+
+def _node(compiled: Compiled, operation: Operation, partition: int | None, tasks: Sequence[dict[str, Any]],
+          soc: str) -> NodeReport:
     refusal = compiled.refusals.get(operation.index)
     output = compiled.subgraph.tensor(operation.outputs[0]) if operation.outputs else None
     return NodeReport(
         operation.index, operation.name, "CPU" if partition is None else "NPU", partition,
         refusal.rule if refusal else "", refusal.reason if refusal else "", count_macs(compiled.subgraph, operation),
-        list(output.shape) if output else [], output.dtype.value if output else "")
+        list(output.shape) if output else [], output.dtype.value if output else "",
+        count_bytes(compiled.subgraph, operation), advice(operation, refusal) if refusal else "",
+        hints(compiled.subgraph, operation, tasks, soc) if partition is not None else [],
+        list(dict.fromkeys(words for task in tasks for words in task["assumed"])))

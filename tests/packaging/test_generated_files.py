@@ -5,10 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def test_register_table_is_what_the_yaml_says():
-    checked = subprocess.run([sys.executable, ROOT / "tools" / "generate_registers.py", "--check"],
-                             capture_output=True, text=True)
+@pytest.mark.parametrize("tool", ["generate_registers.py", "generate_operations.py"])
+def test_generated_files_are_what_their_sources_say(tool):
+    checked = subprocess.run([sys.executable, ROOT / "tools" / tool, "--check"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -11,7 +11,7 @@ from cermet.accuracy.model_file import file_numbers, graph_inputs, rewired
 from cermet.drivers.soft.driver import SoftDriver
 from cermet.errors import CermetError
 from cermet.interpreter import RUNTIMES, runtime_module
-from cermet.ir.numerics import evaluate
+from cermet.ir.numerics import EVALUATE, evaluate
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
@@ -96,12 +96,15 @@ class Reference:
             values |= self.compute(operation, values) or {}
         return values
 
+    def _has_numerics(self, operation: Operation) -> bool:
+        return operation.kind in EVALUATE and self._soft.refuse(self.subgraph, operation) is None
+
     def compute(self, operation: Operation, values: Mapping[int, np.ndarray]) -> Values | None:
         """The operation's outputs on a CPU; None when nobody here can compute it on these values."""
         needed = [t for t in operation.inputs if t is not None and not self.subgraph.tensor(t).is_constant]
         if not all(t in values for t in needed):
             return None
-        if self.against != "tflite" and self._soft.refuse(self.subgraph, operation) is None:
+        if self.against != "tflite" and self._has_numerics(operation):
             match = "exact" if self.against == "exact" else "tflite"
             return {operation.output: evaluate(self.subgraph, operation, values, match)}
         if self.kernels is None:

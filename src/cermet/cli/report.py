@@ -12,6 +12,7 @@ from cermet.cli.models import add_compile_arguments, compile_options, num_subgra
 if TYPE_CHECKING:
     from cermet.report import Report
 
+SHOWN_NODES = 8
 EPILOG = """
 The JSON form is described in docs/report-json.md.
 
@@ -19,12 +20,15 @@ examples:
   cermet report model.tflite
   cermet report model.tflite --option deny=ADD
   cermet report model.tflite --json | jq .summary.macs_share
+  cermet report model.tflite --html report.html
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--html", type=Path, metavar="F.html",
+                        help="write a page with the graph drawn, which needs no other file")
     parser.add_argument("--subgraph", type=int, default=0, metavar="N",
                         help="which subgraph (default: 0, the main one)")
     add_compile_arguments(parser)
@@ -40,12 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
     report = make_report(compile_subgraph(subgraph, driver, options), arguments.soc)
     count = num_subgraphs(model)
+    if arguments.html:
+        from cermet.report_html.page import Heading, make_page
+        heading = Heading(arguments.model.name, arguments.soc, build.BUILD_ID)
+        arguments.html.write_text(make_page(heading, subgraph, report), encoding="utf-8")
     if arguments.json:
         head = {"model": str(arguments.model), "soc": arguments.soc, "build_id": build.BUILD_ID,
                 "subgraph": arguments.subgraph, "subgraphs": count}
         print(json.dumps(head | report.to_json(), indent=1))
         return 0
-    print("\n".join(table(report)))
+    print("\n".join([*table(report), *remarks(report)]))
     print(f"\n{arguments.model.name} on {arguments.soc}: {report.summary} on the NPU")
     if report.estimate.npu_ms:
         print(f"a board needs an estimated {report.estimate.total_ms:.1f} ms for the NPU's part, "
@@ -55,6 +63,26 @@ def run(arguments: argparse.Namespace) -> int:
     for fault in report.faults:
         print(f"cermet report: {fault}", file=sys.stderr)
     return 0
+
+
+def remarks(report: Report) -> list[str]:
+    """What would have to change, what costs time, what is assumed: each once, with the nodes it is about."""
+    lines = []
+    for title, words_of in (("to bring more onto the NPU", lambda node: [node.advice] if node.advice else []),
+                            ("hints", lambda node: node.hints), ("ASSUMED", lambda node: node.assumed)):
+        nodes: dict[str, list[str]] = {}
+        for node in report.nodes:
+            for words in words_of(node):
+                nodes.setdefault(words, []).append(str(node.index))
+        lines += ["", f"{title}:"] * bool(nodes)
+        lines += [f"  {words} [{shortened(numbers)}]" for words, numbers in nodes.items()]
+    return lines
+
+
+def shortened(numbers: list[str]) -> str:
+    """At most SHOWN_NODES of them."""
+    more = f" and {len(numbers) - SHOWN_NODES} more" if len(numbers) > SHOWN_NODES else ""
+    return " ".join(numbers[:SHOWN_NODES]) + more
 
 
 def table(report: Report) -> list[str]:
@@ -70,5 +98,3 @@ def table(report: Report) -> list[str]:
     right = (0, 3)
     return ["  ".join([*(row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in range(5)), row[5]])
             .rstrip() for row in rows]
-
-

@@ -1,0 +1,85 @@
+"""What a report adds to the facts: how to bring an operation onto the NPU, and what costs time on it."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cermet.drivers.base import Refusal
+from cermet.drivers.rocket.documentation import rule_sentence
+from cermet.hw.soc import Soc, soc_by_name
+from cermet.ir.operation import Kind, Operation
+from cermet.ir.subgraph import Subgraph
+
+TASK_INTERRUPT_US = 34      # between two tasks of a job on mainline: 27 to 41 us were measured
+LITTLE_USE = 0.75           # below this share of the array a hint is given
+
+# By rule: what would have to change in the model (or in how it is used).
+ADVICE: Mapping[str, str] = {
+    "activations_are_8_bit": "Quantise it: convert the model with full integer quantisation (a representative data "
+                             "set, int8 operations).",
+    "operation_is_known": "Use operations of the support table in its place, or move it to the beginning or the end of "
+                          "the model, where it does not cut the NPU's part in two.",
+    "shape_is_known": "Convert the model with fixed shapes.",
+    "shapes_are_known": "Convert the model with fixed shapes.",
+    "value_is_not_kept": "Make the state an input and an output of the model.",
+    "activations_are_not_variables": "Make the state an input and an output of the model.",
+    "batch_is_one": "Convert the model with batch 1, and invoke it once for each sample.",
+    "option_deny": "Nothing in the model: take its name out of the option deny.",
+    "option_allow": "Nothing in the model: add its name to the option allow.",
+    "option_groups": "Nothing in the model: the option groups leaves it out.",
+    "group_does_work": "Nothing: it moves no data and costs next to nothing where it is.",
+    "group_has_min_nodes": "Bring its neighbours onto the NPU too, or lower the option min_partition_nodes.",
+    "compiler_fault": "Nothing in the model: this is a fault of the compiler, please report it.",
+}
+
+
+def advice(operation: Operation, refusal: Refusal) -> str:
+    """What would have to change for the operation to run on the NPU; falls back on the rule itself."""
+    if refusal.rule == "activations_are_8_bit" and "float" not in refusal.reason:
+        return "Integers of other widths (indices, counters) stay on the CPU; keep them out of the path of the data."
+    if refusal.rule in ADVICE:
+        return ADVICE[refusal.rule]
+    words = rule_sentence(operation.kind, refusal.rule)
+    return f"Change it so that this holds: {words[:1].lower() + words[1:]}" if words else ""
+
+
+def hints(subgraph: Subgraph, operation: Operation, tasks: Sequence[Mapping[str, Any]], soc: str) -> list[str]:
+    """What costs an operation time on the NPU."""
+    found = [*_array_hints(subgraph, operation, soc_by_name(soc)), *_task_hints(tasks)]
+    return [hint for hint in found if hint]
+
+
+def _task_hints(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    if len(tasks) < 2:
+        return []
+    return [f"runs as {len(tasks)} tasks, {len(tasks) * TASK_INTERRUPT_US / 1000:.2g} ms of interrupts on a board: "
+            "its operands do not fit the convolution buffer at once, or it takes several passes"]
+
+
+def _array_hints(subgraph: Subgraph, operation: Operation, soc: Soc) -> list[str]:
+    """Channels that leave a part of the multipliers idle; they work on whole groups."""
+    channels = _channels(subgraph, operation)
+    if channels is None:
+        return []
+    read, made = channels
+    if operation.kind is Kind.DEPTHWISE_CONV:
+        return [_idle("channels", made, soc.depthwise_group)]
+    return [_idle("input channels", read, soc.weight_input_block), _idle("output channels", made, soc.kernel_group)]
+
+
+def _channels(subgraph: Subgraph, operation: Operation) -> tuple[int, int] | None:
+    """(read, made) by each tap of CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED."""
+    if operation.kind not in (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.FULLY_CONNECTED):
+        return None
+    weights = subgraph.tensor(operation.inputs[1]).shape
+    if operation.kind is Kind.DEPTHWISE_CONV:
+        return weights[3], weights[3]
+    return weights[-1], weights[0]
+
+
+def _idle(what: str, count: int, group: int) -> str:
+    whole = -(-count // group) * group
+    if count / whole >= LITTLE_USE:
+        return ""
+    return (f"uses {count / whole:.0%} of the array, which works on {group} {what} at a time: it has {count}, "
+            f"{whole} would take the same time")

@@ -1,0 +1,154 @@
+"""`cermet report --html`: one page that needs nothing else, with every operation on it and where it runs."""
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cermet.report_html.layout import GAP, LANE_WIDTH, NODE_WIDTH, lay_out
+from tests.cli.conftest import Cermet
+from tests.support.model_builder import conv2d
+
+VOID = {"meta"}
+LOADING_ATTRIBUTES = {"src", "srcset", "action", "data", "poster"}
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed in order; keeps what the tests ask for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, name: str) -> list[str]:
+        return [value for attribute, value in self.attributes if attribute == name]
+
+
+def page_of(text: str) -> Page:
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    return page
+
+
+@pytest.fixture
+def written(cermet: Cermet, tmp_path: Path):
+    """The page and the JSON of a model."""
+    def write(model: Path, *arguments: str) -> tuple[str, dict]:
+        path = tmp_path / "report.html"
+        result = cermet("report", model, "--json", "--html", path, *arguments)
+        assert (result.status, result.err) == (0, "")
+        return path.read_text(encoding="utf-8"), json.loads(result.out)
+    return write
+
+
+def test_page_has_every_operation_of_every_reference_model(written, models_dir: Path) -> None:
+    for model in sorted(models_dir.glob("*.tflite")):
+        text, report = written(model)
+        page = page_of(text)
+        identifiers, links = page.values("id"), page.values("href")
+        assert sorted(identifiers) == sorted(f"n{node['index']}" for node in report["nodes"])
+        assert {link.removeprefix("#") for link in links} <= set(identifiers)
+        boxes = [value for value in page.values("class") if value.startswith("node ")]
+        assert len(boxes) == len(report["nodes"])
+        assert sum("npu" in box for box in boxes) == report["summary"]["nodes_npu"]
+        for node in report["nodes"]:
+            assert node["target"] == "NPU" or any(node["reason"] in words for words in page.text)
+
+
+def test_page_needs_no_other_file(written, conv_model: Path) -> None:
+    text, _ = written(conv_model)
+    page = page_of(text)
+    assert "script" not in page.tags and "link" not in page.tags and "img" not in page.tags
+    assert not LOADING_ATTRIBUTES & {name for name, _ in page.attributes}
+    assert not re.search(r"url\(|@import|javascript:", text)
+    assert set(re.findall(r"https?://[^\"' ]+", text)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_names_from_the_model_are_text(cermet: Cermet, conv_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "<b>&x.tflite"
+    model.write_bytes(conv_model.read_bytes())
+    assert cermet("report", model, "--html", tmp_path / "page.html").status == 0
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<b>" not in text and "&lt;b&gt;&amp;x.tflite" in text
+    page_of(text)
+
+
+def test_page_says_what_would_change_it(written, conv_model: Path) -> None:
+    text, report = written(conv_model)
+    assert report["nodes"][1]["advice"] in " ".join(page_of(text).text)
+    assert report["nodes"][1]["advice"].startswith("Use operations of the support table")
+
+
+def test_idle_channels_are_hinted_at(cermet: Cermet, tmp_path: Path) -> None:
+    expected = {(64, 32): [], (48, 96): [], (32, 8): ["32 output channels at a time: it has 8"],
+                (33, 40): ["32 input channels at a time: it has 33", "32 output channels at a time: it has 40"]}
+    for (channels, outputs), words in expected.items():
+        path = tmp_path / "model.tflite"
+        path.write_bytes(conv2d(np.random.default_rng(1), (1, 6, 6, channels), outputs).data)
+        (node,) = json.loads(cermet("report", path, "--json").out)["nodes"]
+        assert len(node["hints"]) == len(words) and all(w in h for w, h in zip(words, node["hints"], strict=True))
+
+
+def test_refusals_by_option_are_no_fault_of_the_model(cermet: Cermet, conv_model: Path) -> None:
+    report = json.loads(cermet("report", conv_model, "--json", "--option", "deny=CONV_2D").out)
+    assert report["nodes"][0]["advice"] == "Nothing in the model: take its name out of the option deny."
+    assert "[0]" in cermet("report", conv_model, "--option", "deny=CONV_2D").out
+
+
+# The layout
+
+
+def test_readers_stand_below_makers_and_nothing_overlaps() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(30):
+        nodes = list(range(int(rng.integers(1, 40))))
+        edges = sorted({(int(rng.integers(0, node)), node) for node in nodes[1:] for _ in range(2)})
+        placed = lay_out(nodes, edges)
+        assert all(placed.places[start][1] < placed.places[end][1] for start, end in edges)
+        items = [(layer, x, NODE_WIDTH) for x, layer in placed.places.values()]
+        items += [(layer, x, LANE_WIDTH) for route in placed.routes.values() for x, layer in route]
+        for layer in range(placed.num_layers):
+            row = sorted((x, width) for at, x, width in items if at == layer)
+            for (x, width), (other, other_width) in pairwise(row):
+                assert other - x >= (width + other_width) / 2 + GAP - 1e-6
+
+
+def test_edges_pass_beside_the_layers_that_they_skip() -> None:
+    placed = lay_out([0, 1, 2, 3], [(0, 1), (1, 2), (2, 3), (0, 3)])
+    assert [layer for _, layer in placed.routes[0, 3]] == [1, 2]
+    assert placed.routes[0, 1] == ()
+
+
+def test_a_chain_is_a_straight_line() -> None:
+    placed = lay_out([0, 1, 2], [(0, 1), (1, 2)])
+    assert len({x for x, _ in placed.places.values()}) == 1
+
+
+def test_a_graph_without_nodes_has_no_layers() -> None:
+    assert lay_out([], []).num_layers == 0
