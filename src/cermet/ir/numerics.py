@@ -29,7 +29,7 @@ from cermet.ir.numerics_binary import BINARY
 from cermet.ir.numerics_move import moved, resize_bilinear
 from cermet.ir.numerics_unary import UNARY_KINDS, evaluate_unary
 from cermet.ir.operands import Values, centred, finish, operand, quantisation
-from cermet.ir.operation import Kind, Operation, Padding, Window
+from cermet.ir.operation import Kind, Operation, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
@@ -109,7 +109,7 @@ class _Taps:
         self.shape = (batch, self.out.y, self.out.x)
         top, bottom, left, right = window.pads(height, width)
         self.padded = data
-        if window.padding is Padding.SAME and (top or bottom or left or right):
+        if top or bottom or left or right:
             self.padded = np.pad(data, [(0, 0), (top, bottom), (left, right), (0, 0)], constant_values=fill)
 
     def __iter__(self):  # type: ignore[no-untyped-def]
@@ -291,5 +291,6 @@ Evaluate = Callable[[Subgraph, Operation, Values, str], np.ndarray]
 EVALUATE: dict[Kind, Evaluate] = {
     Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
-    Kind.SQUEEZE: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY, **dict.fromkeys(UNARY_KINDS, evaluate_unary),
+    Kind.SQUEEZE: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
+    **dict.fromkeys(UNARY_KINDS, evaluate_unary),
 }

@@ -83,12 +83,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Window:
-    """Geometry of a sliding window: kernel, stride, dilation, padding rule."""
+    """Geometry of a sliding window: kernel, stride, dilation, padding rule.
+
+    border   pixels added at the top, bottom, left and right, whatever the kernel; with VALID only
+    """
 
     kernel: Pair
     stride: Pair
     padding: Padding
     dilation: Pair = Pair(1, 1)
+    border: tuple[int, ...] = (0, 0, 0, 0)
 
     @property
     def extent(self) -> Pair:
@@ -99,16 +103,19 @@ class Window:
         """Output height and width, by TFLite's ComputeOutSize (kernels/padding.h)."""
         if self.padding is Padding.SAME:
             return Pair(-(-height // self.stride.y), -(-width // self.stride.x))
+        top, bottom, left, right = self.border
+        height, width = top + height + bottom, left + width + right
         return Pair((height + self.stride.y - self.extent.y) // self.stride.y,
                     (width + self.stride.x - self.extent.x) // self.stride.x)
 
     def pads(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(top, bottom, left, right) pixels added, TFLite's rule: the odd one goes to the bottom and the right."""
+        if self.padding is Padding.VALID:
+            top, bottom, left, right = self.border
+            return top, bottom, left, right
         out = self.output_size(height, width)
         total_y = max((out.y - 1) * self.stride.y + self.extent.y - height, 0)
         total_x = max((out.x - 1) * self.stride.x + self.extent.x - width, 0)
-        if self.padding is Padding.VALID:
-            total_y = total_x = 0
         return total_y // 2, total_y - total_y // 2, total_x // 2, total_x - total_x // 2
 
 

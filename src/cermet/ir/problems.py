@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.moves import LAYOUTS, data_inputs, move_problem
+from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Activation, Kind, Operation, Padding, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor

@@ -71,7 +71,8 @@ def _moving(moving: Moving) -> Iterator[str]:
 
 def _window(window: Window) -> str:
     dilation = "" if window.dilation == Pair(1, 1) else f" dilation {_pair(window.dilation)}"
-    return f"kernel {_pair(window.kernel)} stride {_pair(window.stride)}{dilation} {window.padding.value}"
+    border = " border " + ",".join(map(str, window.border)) if any(window.border) else ""
+    return f"kernel {_pair(window.kernel)} stride {_pair(window.stride)}{dilation} {window.padding.value}{border}"
 
 
 def _pair(pair: Pair) -> str:

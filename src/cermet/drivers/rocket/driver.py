@@ -17,6 +17,8 @@ from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Query, first_refusal
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Kind, Operation
+from cermet.ir.passes import run_passes
+from cermet.ir.passes.fold_pad import fold_pad
 from cermet.ir.subgraph import Subgraph
 
 
@@ -37,6 +39,8 @@ class RocketDriver:
 
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug)."""
+        with _place("passes"):
+            subgraph = run_passes(subgraph, (fold_pad,))
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
             fused = fuse_adds(subgraph)

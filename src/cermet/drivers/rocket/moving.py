@@ -80,7 +80,7 @@ def plan_moves(subgraph: Subgraph, operation: Operation) -> list[Made]:
 
 
 def placed(box: Box) -> Placed:
-    """Raises MoveError unless at most two dimensions but the channels are larger than 1, the same ones on both sides."""
+    """Raises MoveError unless at most two dimensions but the channels are larger than 1."""
     last = len(box.runs) - 1
     if last < 0:
         raise MoveError("a scalar is not worth a task")
