@@ -79,7 +79,8 @@ def job_starts(tasks: Sequence[TaskProgram], written: Sequence[Written], max_cyc
     """The first task of each job: as few jobs as max_cycles allows, each with a witness.
 
     Tasks that share weights in the CBUF stay together, and so do those that write what others write too. The last job
-    has a witness unless there is only one.
+    has a witness unless there is only one. Then (PAD at the end: a fill, and a copy over it) it is not seen when the
+    last task of the job fails and an earlier one did not.
     """
     starts, cycles = [0], 0
     for index, task in enumerate(tasks):
