@@ -102,7 +102,7 @@ def test_allow_and_deny_name_operations() -> None:
 
 @pytest.mark.parametrize("option", ["allow", "deny"])
 def test_unknown_operation_names_are_an_error_that_lists_the_known(option: str) -> None:
-    with pytest.raises(CompileRequestError, match=f"option {option}: CONV2D must be among ADD, AVERAGE_POOL_2D, "):
+    with pytest.raises(CompileRequestError, match=f"option {option}: CONV2D must be among ABS, ADD, AVERAGE_POOL_2D, "):
         compiled(FakeDriver(), "ADD", **{option: frozenset({"CONV2D"})})
 
 

@@ -8,10 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from tests.support import model_builder
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
 
-OPTIONS = {"LEAKY_RELU": "LeakyReluOptions", "GELU": "GeluOptions", "HARD_SWISH": "HardSwishOptions",
-           "QUANTIZE": "QuantizeOptions", "EXP": "ExpOptions", "ABS": "AbsOptions"}
+model_builder.OPTIONS.update({
+    "LEAKY_RELU": ("LeakyReluOptions", 2), "GELU": ("GeluOptions", 2), "HARD_SWISH": ("HardSwishOptions", 1),
+    "QUANTIZE": ("QuantizeOptions", 2), "EXP": ("ExpOptions", 2), "ABS": ("AbsOptions", 2), "ELU": ("", 1)})
 FUNCTIONS: Mapping[str, Callable[[float, Mapping[str, object]], float]] = {
     "RELU": lambda x, o: max(x, 0), "RELU6": lambda x, o: min(max(x, 0), 6),
     "RELU_N1_TO_1": lambda x, o: min(max(x, -1), 1), "RELU_0_TO_1": lambda x, o: min(max(x, 0), 1),
@@ -23,7 +25,7 @@ FUNCTIONS: Mapping[str, Callable[[float, Mapping[str, object]], float]] = {
     "GELU": lambda x, o: _gelu(x, bool(o.get("Approximate", False))),
     "EXP": lambda x, o: math.exp(min(x, 500)), "LOG": lambda x, o: math.log(x) if x > 0 else -1e30}
 LINEAR = ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "LEAKY_RELU", "QUANTIZE", "ABS")
-BOTH_TYPES = ("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "QUANTIZE", "LOGISTIC", "TANH", "HARD_SWISH", "GELU")
+INT8_ONLY = ("ABS", "ELU", "EXP", "LOG")       # TFLite has no uint8 kernel
 
 
 def _gelu(x: float, approximate: bool) -> float:
@@ -87,3 +89,14 @@ def exact_table(name: str, ends: Ends, options: Mapping[str, object] | None = No
         rounded = math.floor(abs(steps) + (Fraction(1, 2) if number is Fraction else 0.5))
         made.append(max(out.min, min(out.max, (rounded if steps >= 0 else -rounded) + ends.out_zero_point)))
     return np.array(made, ends.out_dtype)
+
+
+def behind(first: Model, name: str, rng: np.random.Generator, options: Mapping[str, object] | None = None) -> Model:
+    """A model with a unary operation behind its only output, quantised as a converter would."""
+    before = first.tensors[first.outputs[0]]
+    ends = likely_ends(name, rng, before.dtype)
+    scale = ends.out_scale * (1.0 if name in ("LOGISTIC", "TANH") else before.scale / ends.scale)
+    made = TensorSpec("function", before.shape, ends.out_dtype, (float(np.float32(scale)),), (ends.out_zero_point,))
+    count = len(first.tensors)
+    operation = OperationSpec(name, first.outputs, (count,), options or {})
+    return Model((*first.tensors, made), (*first.operations, operation), first.inputs, (count,))

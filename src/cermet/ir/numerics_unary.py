@@ -5,8 +5,8 @@ unary_table() is the definition; evaluate_unary() looks every element up. match:
   "tflite"   TFLite's kernels (tflite-runtime 2.14, BUILTIN_REF), bit for bit
   "exact"    the real-valued function, rounded once, half away from zero
 
-Sources: TFLite's kernels/activations.cc, elementwise.cc, quantize.cc, exp.cc, internal/common.h, reference/hard_swish.h,
-reference/leaky_relu.h, reference/requantize.h; read, and compared with the kernels for all inputs.
+Sources: TFLite's kernels/activations.cc, elementwise.cc, quantize.cc, exp.cc, internal/common.h, and of reference/
+hard_swish.h, leaky_relu.h, requantize.h; compared with the kernels for all inputs (tests).
 """
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from cermet.drivers.base import CompileError, CompileOptions
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
@@ -12,6 +14,9 @@ from cermet.hw.soc import Soc
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
+
+if TYPE_CHECKING:
+    from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 
 UINT8_FLIP = 0x80
 
@@ -39,6 +44,7 @@ class Context:
     def __post_init__(self) -> None:
         self.buffers: dict[str, Buffer] = {}
         self.views = Views.of(self.subgraph)
+        self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
         self._maps: dict[int, FeatureMap] = {}
         self._constants: dict[bytes, str] = {}
 

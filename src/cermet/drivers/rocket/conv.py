@@ -12,10 +12,12 @@ from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
 from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Stage, Stages
+from cermet.drivers.rocket.fused_unary import looked_up
 from cermet.drivers.rocket.geometry import Geometry, mac_cycles
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
+from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
-from cermet.drivers.rocket.requantise import Requantisation, requantise
+from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_steps
 from cermet.drivers.rocket.tiling import Tile, plan
 from cermet.drivers.rocket.weights import (
     Weights,
@@ -115,10 +117,32 @@ def convolution_tasks(context: Context, operation: Operation, geometry: Geometry
     bias = operation.inputs[2] if len(operation.inputs) > 2 else None
     source_tensor, bias_tensor = context.tensor(operation.inputs[0]), None if bias is None else context.tensor(bias)
     layer = make_layer(source_tensor, weights, bias_tensor, output, operation.kind)
+    fused = context.fused_unaries.get(operation.index)
+    if fused is not None:
+        return _with_unary(context, operation, geometry, source, layer, fused)
     numbers = layer_requantisation(layer, operation, output, context.options.match)
     target = context.feature_map(operation.output)
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     return convolution_programs(context, conv, (operation,))
+
+
+def _with_unary(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, layer: Layer,
+                fused: FusedUnary) -> list[TaskProgram]:
+    """Tasks that write the output of the function behind the convolution; the convolution's own never exists."""
+    output, clamp = context.tensor(operation.output), fused.clamp
+    bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
+    target = context.feature_map(fused.unary.output)
+    if clamp is not None:
+        numbers = requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, context.options.match)
+        conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
+    else:
+        numbers = whole_steps(layer.multipliers, bounds, context.options.match)
+        placed = place_layer(context, operation, geometry, layer, numbers.multipliers, numbers.bs_shift)
+        weights, bs, zero_point = placed
+        stages = looked_up(context, fused, bs, numbers, geometry.aligned_output_channels(context.soc))
+        target = replace(target, height=geometry.output_height, width=geometry.output_width)
+        conv = Convolution(context.soc, geometry, source, target, weights, stages, zero_point)
+    return convolution_programs(context, conv, (operation, fused.unary))
 
 
 def place_convolution(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap,
@@ -206,6 +230,8 @@ def _assumptions(conv: Convolution) -> tuple[str, ...]:
                              ("dilation", max(g.dilation.y, g.dilation.x), SEEN_DILATION)):
         if size > seen:
             made.append(f"{what} {size}: working programs go up to {seen}")
+    if conv.stages.lut is not None:
+        made += conv.stages.lut.assumed
     if conv.stages.bn.multiplier_from_memory:
         made.append("BN multiplies by powers of two from memory: seen in replayed programs only")
     return tuple(made)

@@ -158,7 +158,7 @@ def _emit_dpu(regcmd: Regcmd, conv: Convolution, tile: Tile, stages: Stages) -> 
     e("DPU.WDMA_SIZE_0", CHANNEL_WDMA=aligned)
     e("DPU.WDMA_SIZE_1", HEIGHT_WDMA=tile.output_rows, WIDTH_WDMA=g.output_width)
     e("DPU.SURFACE_ADD", SURF_ADD=group_surfaces * target.surface_atoms)
-    dpu.emit_unused_dpu(regcmd)
+    dpu.emit_rest(regcmd, stages)
 
 
 def _target_address(conv: Convolution, tile: Tile) -> Address:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cermet.drivers.rocket.lut import Lut, emit_lut
 from cermet.drivers.rocket.regcmd import Address, Regcmd
 
 ALGO_MAX, ALGO_MIN, ALGO_ADD, ALGO_MINUS = 0, 1, 2, 4
@@ -93,6 +94,9 @@ class Elementwise:
 EW_BYPASSED = dict(EW_BYPASS=1, EW_OP_BYPASS=1, EW_LUT_BYPASS=1, EW_OP_CVT_BYPASS=1, EW_RELU_BYPASS=1)     # 0x383
 
 
+EW_LUT = dict(EW_OP_BYPASS=1, EW_OP_CVT_BYPASS=1, EW_RELU_BYPASS=1)     # 0x302
+
+
 @dataclass(frozen=True)
 class OutputConverter:
     """OUT_CVT: y = saturate8(round(v * scale / 2**shift) + offset), ties away from zero or else to even."""
@@ -105,12 +109,13 @@ class OutputConverter:
 
 @dataclass(frozen=True)
 class Stages:
-    """Everything between the accumulator (or MRDMA) and the output bytes."""
+    """Everything between the accumulator (or MRDMA) and the output bytes. EW is an operation or a LUT, not both."""
 
     bs: Stage = BYPASSED
     bn: Stage = BYPASSED
     ew: Elementwise | None = None
     out: OutputConverter = field(default_factory=lambda: OutputConverter(0))
+    lut: Lut | None = None
 
 
 def emit_stages(regcmd: Regcmd, stages: Stages) -> None:
@@ -121,7 +126,7 @@ def emit_stages(regcmd: Regcmd, stages: Stages) -> None:
         for name, fields in stage.fields(prefix).items():
             regcmd.emit(f"DPU.{name}", **fields)
     ew = stages.ew
-    regcmd.emit("DPU.EW_CFG", **(ew.fields() if ew else EW_BYPASSED))
+    regcmd.emit("DPU.EW_CFG", **(ew.fields() if ew else EW_LUT if stages.lut else EW_BYPASSED))
     regcmd.emit("DPU.EW_CVT_OFFSET_VALUE", EW_OP_CVT_OFFSET=ew.offset if ew else 0)
     regcmd.emit("DPU.EW_CVT_SCALE_VALUE", EW_OP_CVT_SCALE=ew.scale if ew else 1, EW_OP_CVT_SHIFT=ew.shift if ew else 0)
     regcmd.emit("DPU.EW_RELUX_CMP_VALUE", EW_RELUX_CMP_DAT=(ew.relux or 0) if ew else 0)
@@ -146,9 +151,8 @@ def emit_client(regcmd: Regcmd, config: str, data_use: str, base: str, stage: St
         regcmd.emit_address(base, stage.operands)
 
 
-def emit_unused_dpu(regcmd: Regcmd) -> None:
-    """Registers that int8 programs keep at 0, written because a stale value of an earlier job would act."""
-    for name in ("OFFSET_PEND", "UNDOCUMENTED_40C4", "LUT_ACCESS_CFG", "LUT_ACCESS_DATA", "LUT_CFG", "LUT_INFO",
-                 "LUT_LE_START", "LUT_LE_END", "LUT_LO_START", "LUT_LO_END", "LUT_LE_SLOPE_SCALE",
-                 "LUT_LE_SLOPE_SHIFT", "LUT_LO_SLOPE_SCALE", "LUT_LO_SLOPE_SHIFT"):
+def emit_rest(regcmd: Regcmd, stages: Stages) -> None:
+    """The LUT, and registers that int8 programs keep at 0: a stale value of an earlier job would act."""
+    for name in ("OFFSET_PEND", "UNDOCUMENTED_40C4"):
         regcmd.emit(f"DPU.{name}")
+    emit_lut(regcmd, stages.lut)

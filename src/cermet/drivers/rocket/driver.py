@@ -12,6 +12,7 @@ from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.passes.fuse_add import fuse_adds
+from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Query, first_refusal
@@ -44,13 +45,16 @@ class RocketDriver:
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
             fused = fuse_adds(subgraph)
-        hosts = {made.convolution.index for made in fused.values()}
+        with _place("pass fuse_unaries"):
+            context.fused_unaries = fuse_unaries(subgraph, options.match)
+        elsewhere = {made.convolution.index for made in fused.values()}
+        elsewhere |= {made.unary.index for made in context.fused_unaries.values()}
         tasks: list[TaskProgram] = []
         for operation in subgraph.operations:
             with _place(f"lowering of {operation}"):
                 if operation.index in fused:
                     tasks += lower_fused_add(context, fused[operation.index])
-                elif operation.index not in hosts:
+                elif operation.index not in elsewhere:
                     tasks += OPERATIONS[operation.kind].lower(context, operation)
         with _place("pass reload_weights"):
             tasks = reload_weights(tasks, self.soc.registers)

@@ -12,8 +12,8 @@ from cermet.drivers.rocket.dpu import (
     Stage,
     Stages,
     emit_operand_clients,
+    emit_rest,
     emit_stages,
-    emit_unused_dpu,
 )
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
 from cermet.drivers.rocket.regcmd import Address, BlockMask, Regcmd, TaskProgram
@@ -94,7 +94,8 @@ def flying_program(context: Context, operation: Operation, task: FlyingTask, par
 def _assumptions(stages: Stages) -> tuple[str, ...]:
     """What no working program has shown in int8 on this SoC."""
     clamps = stages.ew is not None and (stages.ew.relu or stages.ew.relux is not None)
-    return ("EW clamps behind its ALU: register document only",) if clamps else ()
+    made = ("EW clamps behind its ALU: register document only",) if clamps else ()
+    return (*made, *stages.lut.assumed) if stages.lut is not None else made
 
 
 def _emit_dpu(regcmd: Regcmd, task: FlyingTask) -> None:
@@ -115,7 +116,7 @@ def _emit_dpu(regcmd: Regcmd, task: FlyingTask) -> None:
     regcmd.emit("DPU.WDMA_SIZE_1", HEIGHT_WDMA=cube.height, WIDTH_WDMA=cube.width)
     regcmd.emit("DPU.SURFACE_ADD", SURF_ADD=to.surface_pitch)
     emit_stages(regcmd, task.stages)
-    emit_unused_dpu(regcmd)
+    emit_rest(regcmd, task.stages)
 
 
 def _emit_rdma(regcmd: Regcmd, task: FlyingTask) -> None:

@@ -19,8 +19,11 @@ from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Rule
 from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES, FULLY_CONNECTED_RULES
 from cermet.drivers.rocket.rules_view import VIEW_RULES
+from cermet.drivers.rocket.unary import lower_unary
+from cermet.drivers.rocket.unary_rules import QUANTIZE_RULES, UNARY_RULES
 from cermet.drivers.rocket.view import lower_view
 from cermet.ir.moves import LAYOUTS
+from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation
 
 Lowering = Callable[[Context, Operation], list[TaskProgram]]
@@ -49,4 +52,6 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
     Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
     **dict.fromkeys(LAYOUTS, Entry(MOVE_RULES, lower_moves)),
+    **dict.fromkeys(UNARY_KINDS, Entry(UNARY_RULES, lower_unary)),
+    Kind.QUANTIZE: Entry(QUANTIZE_RULES, lower_unary),
 }

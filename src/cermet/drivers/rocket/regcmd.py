@@ -4,7 +4,7 @@ Program words and the trailer: hardware document, execution model §2.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cermet.hw.registers import Reg, RegisterMap
@@ -92,6 +92,12 @@ class Regcmd:
         """Write a register, "BLOCK.REGISTER", from its fields. Raises FieldError when a value does not fit."""
         register = self.registers[path]
         self._append(register, register.pack(**fields))
+
+    def emit_repeatedly(self, path: str, field_name: str, values: Iterable[int]) -> None:
+        """Write one field of a register with one value after another: a port with auto-increment."""
+        register = self.registers[path]
+        for value in values:
+            self._append(register, register.pack(**{field_name: value}))
 
     def emit_address(self, path: str, address: Address) -> None:
         """Write a register that holds a whole 32-bit NPU address."""

@@ -100,6 +100,11 @@ def requantise(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cla
     return _two_stages(multipliers, bounds, zero_point, clamp, GUARD_BITS if match == "exact" else 0)
 
 
+def whole_steps(multipliers: np.ndarray, bounds: np.ndarray, match: str) -> Requantisation:
+    """As requantise(), always in two stages, without zero point and clamp: `out` only says the second shift."""
+    return _two_stages(multipliers, bounds, 0, Clamp(), GUARD_BITS if match == "exact" else 0)
+
+
 def _two_factors(multiplier: float, bound: float, zero_point: int, clamp: Clamp, match: str) -> Requantisation | None:
     """One multiplier, and no clamp or one from the zero point on; None when 32 bits leave no first factor."""
     rounds = int(max(split(np.array([multiplier]))[1][0], 0)) if match == "tflite" else 0

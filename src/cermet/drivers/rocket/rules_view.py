@@ -5,13 +5,14 @@ from cermet.drivers.rocket.fully_connected import window_over
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
 from cermet.drivers.rocket.views import MapShape, joined, map_shape
 from cermet.ir.moves import LAYOUTS
+from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind
 from cermet.ir.subgraph import Subgraph
 
 # FULLY_CONNECTED is asked separately: it takes a flattened map as well as the map itself.
 LAYOUT_KINDS = (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM,
-                Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN, *LAYOUTS,
-                Kind.RESIZE_BILINEAR)
+                Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN,
+                *UNARY_KINDS, *LAYOUTS, Kind.RESIZE_BILINEAR)
 
 
 def elements_stay(query: Query) -> str | None:

@@ -1,0 +1,67 @@
+"""The DPU's look-up tables, filled so that every possible input hits one entry (numerics document §12).
+
+A byte has 256 values, each half of the LUT 513 entries: with the index a multiple of the step, the fraction is always 0
+and nothing is interpolated. Entries hold y + 129, which is 1..256: no entry is 0, a value that came out wrong in fp16
+programs. OUT_CVT takes the 129 away again.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cermet.drivers.rocket.regcmd import Regcmd
+
+ENTRIES = 513
+ENTRY_OFFSET = 129
+LARGEST_INDEX = ENTRIES - 1
+# LUT_CFG of every known program: table by the index's sign, ties of the two tables to LO.
+CONFIG = dict(LUT_HYBRID_PRIORITY=1, LUT_OFLOW_PRIORITY=1, LUT_LO_LE_MUX=2)
+LOADED_BY_ITS_USER = "LUT loaded in the task that uses it: seen in fp16 only, working int8 programs have a task for it"
+UNIT_STEP = "LUT with a step of 1: register document only, working programs have 32"
+UNUSED = ("LUT_ACCESS_CFG", "LUT_ACCESS_DATA", "LUT_CFG", "LUT_INFO", "LUT_LE_START", "LUT_LE_END", "LUT_LO_START",
+          "LUT_LO_END", "LUT_LE_SLOPE_SCALE", "LUT_LE_SLOPE_SHIFT", "LUT_LO_SLOPE_SCALE", "LUT_LO_SLOPE_SHIFT")
+
+
+@dataclass(frozen=True)
+class Lut:
+    """Both tables.
+
+    negative, positive   entries for indices -512..0 and 0..512 times the step
+    step_bits            log2 of the step; beyond the ends the last entry holds (slopes are 0)
+    """
+
+    negative: tuple[int, ...]
+    positive: tuple[int, ...]
+    step_bits: int
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What no working int8 program has shown."""
+        return (LOADED_BY_ITS_USER,) if self.step_bits else (LOADED_BY_ITS_USER, UNIT_STEP)
+
+
+def make_lut(outputs: np.ndarray, zero_point: int, step_bits: int) -> Lut:
+    """Tables for index = (x - zero_point) << step_bits, x in -128..127; outside that range x counts as its end.
+
+    outputs   256 results in the signed domain, -128..127, for ascending x
+    """
+    x = np.arange(-LARGEST_INDEX, LARGEST_INDEX + 1) + zero_point
+    entries = (outputs[np.clip(x, -128, 127) + 128] + ENTRY_OFFSET).tolist()
+    return Lut(tuple(entries[:ENTRIES]), tuple(entries[LARGEST_INDEX:]), step_bits)
+
+
+def emit_lut(regcmd: Regcmd, lut: Lut | None) -> None:
+    """Tables and ranges; without a LUT zeros, because a stale value of an earlier job would act."""
+    if lut is not None:
+        for table, entries in ((0, lut.negative), (1, lut.positive)):
+            regcmd.emit("DPU.LUT_ACCESS_CFG", LUT_ACCESS_TYPE=1, LUT_TABLE_ID=table, LUT_ADDR=0)
+            regcmd.emit_repeatedly("DPU.LUT_ACCESS_DATA", "LUT_ACCESS_DATA", entries)
+    for name in UNUSED:
+        regcmd.emit(f"DPU.{name}", **(_ranges(lut).get(name, {}) if lut is not None else {}))
+
+
+def _ranges(lut: Lut) -> dict[str, dict[str, int]]:
+    end = LARGEST_INDEX << lut.step_bits
+    return {"LUT_CFG": CONFIG, "LUT_INFO": dict(LUT_LO_INDEX_SELECT=lut.step_bits, LUT_LE_INDEX_SELECT=lut.step_bits),
+            "LUT_LE_START": dict(LUT_LE_START=-end), "LUT_LO_END": dict(LUT_LO_END=end)}

@@ -1,0 +1,153 @@
+"""Unary functions of one feature map: a task of the DPU alone, which computes TFLite's table exactly.
+
+The wanted result of all 256 inputs is known beforehand. Where a multiplication with clamps gives all of them (RELU,
+QUANTIZE, mostly) the task does that; else it looks the result up.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cermet.drivers.rocket.context import Context, signed_zero_point
+from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
+from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, copy_stages, flying_program
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.lut import ENTRY_OFFSET, make_lut
+from cermet.drivers.rocket.regcmd import TaskProgram
+from cermet.drivers.rocket.requantise import Clamp, Requantisation, ScaleError, requantise
+from cermet.ir.numerics_unary import unary_table
+from cermet.ir.operation import Kind, Operation
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import DType, Tensor
+
+STEP_BITS = 5           # entries 32 apart, as in every known program
+BYTES = np.arange(-128, 128, dtype=np.int64)
+INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
+# A multiplication with clamps may give all of their results.
+LINEAR_KINDS = frozenset({Kind.QUANTIZE, Kind.RELU, Kind.RELU6, Kind.RELU_N1_TO_1, Kind.RELU_0_TO_1})
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """An operation as the NPU sees it: everything in the signed domain.
+
+    outputs      int64[256], -128..127, for x = -128..127
+    zero_point   of the input
+    """
+
+    outputs: np.ndarray
+    zero_point: int
+
+    @property
+    def clamp(self) -> Clamp | None:
+        """The limits when the function is x between two limits, else None."""
+        low, high = int(self.outputs[0]), int(self.outputs[-1])
+        return Clamp(low, high) if np.array_equal(self.outputs, np.clip(BYTES, low, high)) else None
+
+
+def table_of(subgraph: Subgraph, operation: Operation, match: str) -> Table:
+    """The results of a unary operation, TFLite's or exact ones."""
+    source, output = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
+    outputs = unary_table(source, output, operation, match)
+    return Table(outputs - 128 if output.dtype is DType.UINT8 else outputs, signed_zero_point(source))
+
+
+def lower_unary(context: Context, operation: Operation) -> list[TaskProgram]:
+    """Tasks of a unary operation that keeps the rules; one unless a side passes the cube's limit."""
+    table = table_of(context.subgraph, operation, context.options.match)
+    stages = unary_stages(table, context.subgraph, operation)
+    source, output = context.feature_map(operation.inputs[0]), context.feature_map(operation.output)    # type: ignore
+    return [flying_program(context, operation, FlyingTask(cube, stages, _part(source, output, row, surface),
+                                                          _part(output, output, row, surface)), part)
+            for row, surface, cube, part in _parts(output)]
+
+
+def unary_stages(table: Table, subgraph: Subgraph, operation: Operation) -> Stages:
+    """The cheapest stages that give the table."""
+    if table.clamp == Clamp():
+        return copy_stages()
+    if operation.kind in LINEAR_KINDS:
+        source, output = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
+        for match in ("tflite", "exact"):
+            stages = _linear_stages(table, source, output, match)
+            if stages is not None:
+                return stages
+    return lut_stages(table)
+
+
+def lut_stages(table: Table) -> Stages:
+    """BN makes the index, 32 * (x - zero point); nothing is rounded on the way."""
+    return Stages(bn=Stage(add=-table.zero_point << STEP_BITS, multiplier=1 << STEP_BITS),
+                  out=OutputConverter(-ENTRY_OFFSET), lut=make_lut(table.outputs, table.zero_point, STEP_BITS))
+
+
+def _linear_stages(table: Table, source: Tensor, output: Tensor, match: str) -> Stages | None:
+    """(x - zero point) times a number, clamped; None when that misses one of the 256 results."""
+    assert source.quantisation is not None and output.quantisation is not None
+    clamp = Clamp(int(table.outputs.min()), int(table.outputs.max()))
+    ratio = np.array([source.quantisation.scale / output.quantisation.scale])
+    reach = np.array([max(127 - table.zero_point, table.zero_point + 128)], np.float64)
+    for limits in (Clamp(), clamp):
+        try:
+            numbers = requantise(ratio, reach, signed_zero_point(output), limits, match)
+        except ScaleError:
+            continue
+        if numbers.powers is None and np.array_equal(_results(table, numbers), table.outputs):
+            return _stages_of(table, numbers)
+    return None
+
+
+def _stages_of(table: Table, numbers: Requantisation) -> Stages:
+    clamps = numbers.high is not None
+    return Stages(
+        bs=Stage(add=-table.zero_point, multiplier=int(numbers.multipliers[0]), shift=numbers.bs_shift),
+        bn=Stage(add=-numbers.low if clamps and numbers.low else None, multiplier=numbers.second,
+                 shift=numbers.second_shift, relu=clamps, relux=numbers.high),
+        out=numbers.out)
+
+
+def _results(table: Table, numbers: Requantisation) -> np.ndarray:
+    """What the stages make of -128..127 (numerics document §6, §7, §9)."""
+    v = _rounded((BYTES - table.zero_point) * int(numbers.multipliers[0]), numbers.bs_shift, ties_away=False)
+    v = v * (numbers.second or 1)
+    if numbers.high is not None:
+        v = v - numbers.low
+    v = np.clip(_rounded(v, numbers.second_shift, ties_away=False), INT32_MIN, INT32_MAX)
+    if numbers.high is not None:
+        v = np.clip(v, 0, numbers.high)
+    out = numbers.out
+    return np.clip(_rounded(v * out.scale, out.shift, out.ties_away) + out.offset, -128, 127)
+
+
+def _rounded(values: np.ndarray, shift: int, ties_away: bool) -> np.ndarray:
+    """values / 2**shift to nearest."""
+    if shift == 0:
+        return values
+    shift = min(shift, 62)
+    half = 1 << shift - 1
+    if ties_away:
+        return np.sign(values) * (np.abs(values) + half >> shift)
+    floor = values >> shift
+    rest = values - (floor << shift)
+    return floor + ((rest > half) | (rest == half) & (floor & 1 == 1))
+
+
+def _parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
+    """(first row, first surface, cube, name) of each task."""
+    surfaces = ceil_div(output.channels, ATOM_BYTES)
+    step = MAX_CUBE // ATOM_BYTES
+    is_whole = surfaces <= step and output.height <= MAX_CUBE
+    for surface in range(0, surfaces, step):
+        for row in range(0, output.height, MAX_CUBE):
+            cube = Cube(output.width, min(MAX_CUBE, output.height - row), min(step, surfaces - surface))
+            yield row, surface, cube, "" if is_whole else f"row {row}, channel {surface * ATOM_BYTES}"
+
+
+def _part(source: FeatureMap, output: FeatureMap, row: int, surface: int) -> View:
+    """A map from a row and surface on; its pixels are the output's, whatever its own rows and columns."""
+    atoms = surface * output.surface_atoms + row * output.width
+    return View(source.address + atoms * ATOM_BYTES, output.surface_atoms, output.width)
+
+
