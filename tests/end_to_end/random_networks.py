@@ -24,6 +24,7 @@ from tests.support.model_builder import (
 CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100)
 SIDES = (1, 2, 3, 4, 5, 7, 8, 12, 17)
 MAX_ELEMENTS = 12_000
+MAX_RESIDUAL_CHANNELS = 200     # weights grow with their square
 ACTIVATION_NAMES = ("NONE", "NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 
 
@@ -181,7 +182,7 @@ class NetworkBuilder:
 
     def residual(self) -> None:
         """ADD of convolutions of one tensor or of a tensor and its convolution, in every order."""
-        source = self.pick(_is_image)
+        source = self.pick(lambda tensor: _is_image(tensor) and tensor.shape[3] <= MAX_RESIDUAL_CHANNELS)
         if source is None:
             return
         shape = self.tensors[source].shape
