@@ -106,8 +106,7 @@ struct cermet_plan_task {
 /*
  * Tasks first_task .. first_task + num_tasks - 1 as one job. No BO is in both masks (the kernel would drop the job).
  * The witness is the last atom, 16 bytes, that the job's last task writes. No other task of the partition writes
- * there (of a lone job another one may), so that a job's completion, which the kernel does not report, can be seen
- * when all jobs are over.
+ * there, so that a job's completion, which the kernel does not report, can be seen when all jobs are over.
  */
 struct cermet_plan_job {
 	uint32_t first_task;

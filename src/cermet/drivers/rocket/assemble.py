@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cermet.drivers.base import Bo, CompileError, Job, Program, Relocation, Task, TensorPort
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
-from cermet.drivers.rocket.jobs import job_starts, written_by
+from cermet.drivers.rocket.jobs import job_starts, with_witness, written_by
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, lifetimes, place
 from cermet.drivers.rocket.regcmd import Address, Buffer, TaskProgram
@@ -25,6 +25,7 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     """The program of a partition whose tasks run in the given order."""
     for tensor in (*context.subgraph.inputs, *context.subgraph.outputs):
         context.feature_map(tensor)     # an input that nothing reads still has a place
+    tasks = with_witness(context, tasks)
     constants, programs, constant_bytes = _constant_section(context, tasks)
     written = [written_by(context.soc.registers, task) for task in tasks]
     starts = job_starts(tasks, written, MAX_JOB_CYCLES)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cermet.drivers.base import CompileError
+from cermet.drivers.rocket.context import Context
+from cermet.drivers.rocket.flying import Cube, FlyingTask, View, copy_stages, flying_program
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.hw.registers import RegisterMap
@@ -75,12 +77,21 @@ def is_witness(written: Sequence[Written], index: int) -> bool:
     return not any(other.covers(atom) for other in (*written[:index], *written[index + 1:]))
 
 
+def with_witness(context: Context, tasks: Sequence[TaskProgram]) -> list[TaskProgram]:
+    """The tasks; behind a last one that writes what others write too (PAD: fill, then copy) one that copies an atom."""
+    written = [written_by(context.soc.registers, task) for task in tasks]
+    if is_witness(written, len(tasks) - 1):
+        return list(tasks)
+    atom = View(written[-1].last_atom, 1, 1)
+    copy = FlyingTask(Cube(1, 1, 1), copy_stages(), atom, View(context.new_buffer("witness", ATOM_BYTES), 1, 1))
+    return [*tasks, flying_program(context, context.subgraph.operations[-1], copy, "witness")]
+
+
 def job_starts(tasks: Sequence[TaskProgram], written: Sequence[Written], max_cycles: int) -> list[int]:
     """The first task of each job: as few jobs as max_cycles allows, each with a witness.
 
     Tasks that share weights in the CBUF stay together, and so do those that write what others write too. The last job
-    has a witness unless there is only one. Then (PAD at the end: a fill, and a copy over it) it is not seen when the
-    last task of the job fails and an earlier one did not.
+    has a witness when the last task is one, see with_witness().
     """
     starts, cycles = [0], 0
     for index, task in enumerate(tasks):
