@@ -253,7 +253,17 @@ class NetworkBuilder:
         self._finish(OperationSpec("RESHAPE", (source, operand), (), {"NewShape": wanted}), wanted, like=source)
 
     def on_the_cpu(self) -> None:
-        """ADD of a constant: not supported, so that the network falls into several partitions."""
+        """MAX_POOL_2D with a stride that the NPU does not have, so that the network falls into several partitions."""
+        source = self.pick(_is_image)
+        if source is None:
+            return
+        _, height, width, channels = self.tensors[source].shape
+        options = {"Padding": PADDINGS["SAME"], "StrideH": 1, "StrideW": 9, "FilterHeight": 2, "FilterWidth": 1,
+                   "FusedActivationFunction": 0}
+        self._finish(OperationSpec("MAX_POOL_2D", (source,), (), options), (1, height, -(-width // 9), channels),
+                     like=source)
+
+    def constant_addition(self) -> None:
         source = self.pick()
         if source is None:
             return
@@ -271,8 +281,8 @@ class NetworkBuilder:
         if rng.random() < 0.3:
             self.add_input(image)
         makers = [self.convolution, self.fully_connected, self.addition, self.residual, self.pooling, self.mean,
-                  self.reshape, self.on_the_cpu]
-        weights = np.array([6, 1, 3, 4, 2, 0.7, 2, 0.4])
+                  self.reshape, self.on_the_cpu, self.constant_addition]
+        weights = np.array([6, 1, 3, 4, 2, 0.7, 2, 0.3, 0.3])
         wanted = int(rng.integers(3, 13))
         for _ in range(4 * wanted):
             if len(self.operations) >= wanted:
