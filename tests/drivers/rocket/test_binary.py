@@ -34,7 +34,7 @@ SCALES = ((1.0, 1.0, 1.0), (0.5, 0.5, 1.0), (0.37, 1.21, 0.9), (1.0, 0.001, 1.0)
           (61.0, 0.2, 30.0), (900.0, 1.0, 10.0), (1.7, 1e-7, 1.0), (1e-9, 1e-9, 1.0), (144.0, 0.003, 1.03),
           (20.0, 2e-5, 20.0))
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
-FORMS = ("map", "vector", "scalar constant", "channel constant", "pixel constant", "map constant")
+FORMS = ("map", "vector", "pixels", "scalar", "scalar constant", "channel constant", "pixel constant", "map constant")
 COMMON = {"shape": SHAPES, "form": FORMS, "first": (False, True), "dtype": ("int8", "uint8"), "zero": (0, 1, 2, 3)}
 SCALED = {**COMMON, "scales": SCALES, "activation": ACTIVATIONS, "output_zero": (0, 1, 2, 3)}
 UNSCALED = {**COMMON, "scales": SCALES[:1], "activation": ("NONE",), "output_zero": (0,)}
@@ -51,8 +51,8 @@ def _rng(case: object) -> np.random.Generator:
 def _shape(form: object, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Of the second operand."""
     ones = (1,) * (len(shape) - 1)
-    return {"vector": (*ones, shape[-1]), "scalar constant": (), "channel constant": (shape[-1],),
-            "pixel constant": (*shape[:-1], 1)}.get(str(form), shape)
+    return {"vector": (*ones, shape[-1]), "pixels": (*shape[:-1], 1), "scalar": (*ones, 1), "scalar constant": (),
+            "channel constant": (shape[-1],), "pixel constant": (*shape[:-1], 1)}.get(str(form), shape)
 
 
 def _model(case: Case, rng: np.random.Generator) -> Model:
@@ -117,7 +117,7 @@ def test_ordinary_scales_are_equal_to_tflite_nearly_everywhere(name: str, form: 
     assert result.from_exact.max() <= 1
     is_affine = form in ("scalar constant", "channel constant")
     assert (result.from_tflite > 0).mean() <= (0 if is_affine else 0.012 if name == "MUL" else 2e-4)
-    measured.setdefault(f"{name} by a {form}, ordinary scales", []).append(result)
+    measured.setdefault(f"{name} by {form}, ordinary scales", []).append(result)
 
 
 def test_movenets_grid_minus_vector() -> None:
@@ -127,6 +127,14 @@ def test_movenets_grid_minus_vector() -> None:
                    Operand((1, 17), 0.21009913, -128), output=(0.38818967, 10))
     result = measure(model, rng)
     assert result.from_exact.max() <= 1 and (result.from_tflite > 0).mean() < 1e-3
+
+
+def test_both_operands_broadcast() -> None:
+    """One value per pixel times one per channel."""
+    rng = _rng(7)
+    model = binary(rng, "MUL", Operand((1, 9, 7, 1), 0.03, 5), Operand((1, 1, 1, 40), 0.02, -9), output=(0.1, 3))
+    assert num_tasks(model) == 2
+    assert measure(model, rng).from_exact.max() <= 1
 
 
 def test_square() -> None:
@@ -235,9 +243,11 @@ def test_reasons() -> None:
     shape = (1, 4, 4, 8)
     both = binary(rng, "ADD", Operand(shape, is_constant=True), Operand(shape, is_constant=True), output=(0.1, 0))
     assert _reason(both) == "an_operand_is_computed: both operands are constants"
-    assert _reason(binary(rng, "MUL", Operand(shape), Operand((1, 1, 1, 1)), output=(0.1, 0))) == (
-        "operands_can_be_delivered: operands of shapes [1, 4, 4, 8] and [1, 1, 1, 1]: a computed operand can be "
-        "repeated over height and width only")
+    assert _reason(binary(rng, "MUL", Operand(shape), Operand((1, 4, 1, 8)), output=(0.1, 0))) == (
+        "operands_can_be_delivered: operands of shapes [1, 4, 4, 8] and [1, 4, 1, 8]: a computed operand can be "
+        "repeated over channels, and over height and width together")
+    assert _reason(binary(rng, "MUL", Operand((1, 3000, 1, 8)), Operand((1, 3000, 1, 1)), output=(0.1, 0))) == (
+        "spread_operand_fits: an operand is repeated over channels, for which the output 3000x1x8 is too large")
     assert _reason(binary(rng, "MAXIMUM", Operand(shape), Operand(shape, 0.06), output=(0.05, 0))) == (
         "operands_make_sense: operands and output are quantised differently, must be alike (the kernels compare the "
         "integers)")

@@ -25,7 +25,7 @@ from cermet.drivers.rocket.dpu import (
 )
 from cermet.drivers.rocket.eltwise_affine import Affine, affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_arithmetic
-from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, view_of
+from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, spread, view_of
 from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
 from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, flying_program
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
@@ -50,12 +50,18 @@ def lower_binary(context: Context, operation: Operation) -> list[TaskProgram]:
     roles, stages = found
     output = context.feature_map(operation.output)
     is_vector = roles.forms[roles.other].is_vector
-    source = view_of(context, operation, roles.main, output, as_vector=False)
-    operand = view_of(context, operation, roles.other, output, as_vector=is_vector)
+    spreading: list[TaskProgram] = []
+    written: list[FeatureMap | None] = [None, None]
+    for position in (0, 1):
+        if roles.forms[position].is_spread:
+            tasks, written[position] = spread(context, operation, position)
+            spreading += tasks
+    source = view_of(context, operation, roles.main, output, as_vector=False, written=written[roles.main])
+    operand = view_of(context, operation, roles.other, output, as_vector=is_vector, written=written[roles.other])
     target = View.of(output)
     if stages.ew is not None and is_vector:
         stages = replace(stages, ew=replace(stages.ew, per_element=False))
-    return [flying_program(context, operation, FlyingTask(
+    return spreading + [flying_program(context, operation, FlyingTask(
         cube, stages, _moved(source, row, surface), _moved(target, row, surface),
         _moved(operand, 0 if is_vector else row, surface)), part)
         for row, surface, cube, part in _parts(output)]

@@ -1,7 +1,8 @@
 """The two operands of ADD and its relatives: which of them the DPU reads how.
 
 MRDMA delivers the main operand, a feature map as large as the output. ERDMA delivers the other one, a feature map too
-or one value per channel (recipes §6.1); there is no broadcast along channels. Constants are laid out as either.
+or one value per channel (recipes §6.1). Constants are laid out as either. A computed operand that is broadcast along
+channels is written out first: a 1x1 convolution with all weights 1 copies its one channel into the others.
 """
 from __future__ import annotations
 
@@ -11,8 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
+from cermet.drivers.rocket.copy import pick, selection
 from cermet.drivers.rocket.flying import View
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.regcmd import TaskProgram
+from cermet.drivers.rocket.views import MapShape
+from cermet.ir.moves import Run
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
@@ -25,7 +30,9 @@ class Form(enum.Enum):
     VECTOR = "one value per channel"
     CONSTANT_MAP = "constant that differs between pixels"
     CONSTANT_VECTOR = "constant with one value per channel"
-    OTHER = "broadcast along channels or rows"
+    SPREAD_MAP = "one value per pixel"
+    SPREAD_VECTOR = "one value"
+    OTHER = "broadcast along rows or columns alone"
 
     @property
     def is_constant(self) -> bool:
@@ -33,7 +40,12 @@ class Form(enum.Enum):
 
     @property
     def is_vector(self) -> bool:
-        return self in (Form.VECTOR, Form.CONSTANT_VECTOR)
+        return self in (Form.VECTOR, Form.CONSTANT_VECTOR, Form.SPREAD_VECTOR)
+
+    @property
+    def is_spread(self) -> bool:
+        """Broadcast along channels."""
+        return self in (Form.SPREAD_MAP, Form.SPREAD_VECTOR)
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,12 @@ def form_of(subgraph: Subgraph, operation: Operation, position: int) -> Form:
         return Form.CONSTANT_VECTOR if (values == values[0]).all() else Form.CONSTANT_MAP
     if operand.num_elements == output.num_elements:
         return Form.MAP
-    return Form.VECTOR if operand.num_elements == channels == operand.shape[-1] else Form.OTHER
+    last = operand.shape[-1] if operand.shape else 1
+    if operand.num_elements == channels == last:
+        return Form.VECTOR
+    if last == 1 and operand.num_elements * channels == output.num_elements:
+        return Form.SPREAD_MAP
+    return Form.SPREAD_VECTOR if operand.num_elements == 1 else Form.OTHER
 
 
 def channel_values(operand: Tensor, output: Tensor) -> np.ndarray:
@@ -85,10 +102,23 @@ def channel_values(operand: Tensor, output: Tensor) -> np.ndarray:
     return np.broadcast_to(operand.data, output.shape).reshape(-1, output.shape[-1] if output.shape else 1)[0]
 
 
-def view_of(context: Context, operation: Operation, position: int, output: FeatureMap, *, as_vector: bool) -> View:
-    """Where an operand lies. A vector: 16 channels per atom, one atom per surface."""
+def spread(context: Context, operation: Operation, position: int) -> tuple[list[TaskProgram], FeatureMap]:
+    """An operand of one channel in as many as the output has: the tasks, and where they write."""
+    source = context.feature_map(operation.inputs[position])        # type: ignore[arg-type]
+    channels = context.feature_map(operation.output).channels
+    target = context.scratch_map(f"operand {position} of {operation}", source,
+                                 MapShape(source.height, source.width, channels))
+    return pick(context, operation, source, target, Run(0, 0, source.height), Run(0, 0, source.width),
+                selection([0] * channels, 1), f"operand {position} in all channels"), target
+
+
+def view_of(context: Context, operation: Operation, position: int, output: FeatureMap, *, as_vector: bool,
+            written: FeatureMap | None = None) -> View:
+    """Where an operand lies. A vector: 16 channels per atom, one atom per surface. written: where spread() put it."""
     tensor = context.tensor(operation.inputs[position])
-    if tensor.data is None:
+    if written is not None:
+        address = written.address
+    elif tensor.data is None:
         address = context.feature_map(tensor.index).address
     else:
         address = context.constant(f"operand {tensor.index} of {operation}",

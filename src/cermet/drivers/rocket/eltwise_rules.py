@@ -4,7 +4,7 @@ from __future__ import annotations
 from cermet.drivers.rocket.eltwise import affine_of, arithmetic_of, is_affine, product_limits
 from cermet.drivers.rocket.eltwise_operands import roles_of
 from cermet.drivers.rocket.flying import MAX_CUBE
-from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule, data_is_not_constant
+from cermet.drivers.rocket.rules import ACTIVATION_RULES, MAX_SIDE, Query, Rule, data_is_not_constant
 from cermet.drivers.rocket.views import map_shape
 from cermet.ir.problems import op_problem
 
@@ -27,11 +27,23 @@ def operands_make_sense(query: Query) -> str | None:
 
 
 def operands_can_be_delivered(query: Query) -> str | None:
-    """One operand has the output's shape, the other too, or it is a constant, or it has one value per channel."""
+    """Computed operands have the output's shape, or one value per channel, one per pixel, or a single one."""
     if roles_of(query.subgraph, query.operation) is not None:
         return None
     first, second = (list(query.subgraph.tensor(t).shape) for t in query.operation.inputs)
-    return f"operands of shapes {first} and {second}: a computed operand can be repeated over height and width only"
+    return f"operands of shapes {first} and {second}: a computed operand can be repeated over channels, and over " \
+           "height and width together"
+
+
+def spread_operand_fits(query: Query) -> str | None:
+    """Width and height are at most 2047 and channels at most 8192 where an operand is repeated over channels."""
+    roles, shape = roles_of(query.subgraph, query.operation), map_shape(query.output)
+    assert roles is not None
+    if not any(form.is_spread for form in roles.forms):
+        return None
+    fits = shape.width <= MAX_SIDE and shape.height <= MAX_SIDE and shape.channels <= MAX_CUBE
+    made = f"{shape.height}x{shape.width}x{shape.channels}"
+    return None if fits else f"an operand is repeated over channels, for which the output {made} is too large"
 
 
 def rows_fit_the_cube(query: Query) -> str | None:
@@ -71,7 +83,7 @@ def _too_large(query: Query) -> str:
 
 OPERAND_RULES: tuple[Rule, ...] = (
     has_two_inputs, *(rule for rule in ACTIVATION_RULES if rule is not data_is_not_constant), an_operand_is_computed,
-    operands_make_sense, operands_can_be_delivered, rows_fit_the_cube)
+    operands_make_sense, operands_can_be_delivered, spread_operand_fits, rows_fit_the_cube)
 SUM_RULES: tuple[Rule, ...] = (*OPERAND_RULES, sum_is_exact_to_one_step)
 PRODUCT_RULES: tuple[Rule, ...] = (*OPERAND_RULES, product_is_exact_to_one_step)
 COMPARE_RULES: tuple[Rule, ...] = OPERAND_RULES
