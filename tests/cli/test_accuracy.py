@@ -15,10 +15,10 @@ from cermet.accuracy.reference import TfliteKernels
 from cermet.cli.inputs import random_inputs
 from cermet.drivers.rocket import conv
 from cermet.drivers.soft.driver import SoftDriver
-from cermet.frontend.tflite_file import read_tflite
-from cermet.ir.numerics import EVALUATE
+from cermet.frontend.tflite_file import load, read_tflite
 from cermet.ir.tensor import DType, Quantisation, Tensor
 from tests.cli.conftest import Cermet
+from tests.conftest import BUNDLED_MODELS
 from tests.support import interpreter
 
 ERROR = {"unit": str, "elements": int, "max": float, "mean": float, "differing": float, "cosine": float,
@@ -103,8 +103,39 @@ def test_both_ways_of_rounding_are_told_apart(cermet: Cermet, mobilenet: Path) -
 def test_operations_that_run_as_one_are_one_line(cermet: Cermet, residual: Path) -> None:
     (measurement,) = measured(cermet, residual)
     names = [[operation["operation"] for operation in tensor["operations"]] for tensor in measurement["tensors"]]
-    assert ["CONV_2D", "ADD"] in names
+    assert any(name[-2:] == ["CONV_2D", "ADD"] for name in names)
     assert all(tensor["alone"]["max"] <= 2 for tensor in measurement["tensors"] if tensor["alone"])
+
+
+@pytest.mark.parametrize("model", sorted(BUNDLED_MODELS.glob("*.tflite")), ids=lambda path: path.stem)
+def test_no_single_operation_is_more_than_a_step_from_exact(cermet: Cermet, model: Path, record_table) -> None:
+    """And how many elements equal TFLite's, for the table. A group of operations rounds less often than its reference
+    does, so that it may be a step away for each of them."""
+    (exact,) = measured(cermet, model, "--against", "exact")
+    for tensor in exact["tensors"]:
+        if tensor["alone"]:
+            assert tensor["alone"]["max"] <= len(tensor["operations"]), tensor
+    shares = {one["match"]: one["equal"] for one in measured(cermet, model, "--both")}
+    record_table("Elements on the simulated NPU that equal TFLite's arithmetic", {"model": model.stem} | {
+        f"{match}, {how}": "-" if share is None else f"{share:.3%}"
+        for match, equal in shares.items() for how, share in equal.items()})
+    if shares["tflite"]["alone"] is not None:
+        assert shares["tflite"]["alone"] >= shares["exact"]["alone"]
+
+
+def test_a_padding_inside_a_convolution_is_one_line_with_it(cermet: Cermet, models_dir: Path) -> None:
+    from cermet.ir.passes.fold_pad import PADS, fold_pad
+    model = next((path for path in sorted(models_dir.glob("*.tflite"))
+                  if len(fold_pad(subgraph := load(path)).operations) < len(subgraph.operations)), None)
+    if model is None:
+        pytest.skip("no reference model with such a padding")
+    names = {kind.value for kind in PADS}
+    for tensor in measured(cermet, model)[0]["tensors"]:
+        operations = [operation["operation"] for operation in tensor["operations"]]
+        if tensor["target"] == "NPU" and names & set(operations):
+            assert len(operations) > 1 and tensor["alone"]["max"] <= 2
+            return
+    pytest.fail("no padding runs on the NPU")
 
 
 def test_the_interpreter_and_our_arithmetic_say_the_same(cermet: Cermet, residual: Path) -> None:
@@ -125,11 +156,12 @@ def test_every_tensor_of_the_interpreter_can_be_read(residual: Path) -> None:
     values = TfliteKernels(model, subgraph, "tflite").run_model(inputs)
     soft, checked = SoftDriver(), set()
     for operation in subgraph.operations:
-        if operation.kind in EVALUATE and soft.refuse(subgraph, operation) is None:
+        if soft.refuse(subgraph, operation) is None:
             part = subgraph.extract([operation])
-            known = {t: values.get(t, inputs[0]) for t in part.inputs}
-            np.testing.assert_array_equal(soft.execute_all(part, known)[operation.output], values[operation.output])
-            checked.add(numbers[operation.output])
+            made = soft.execute_all(part, {t: values.get(t, inputs[0]) for t in part.inputs})
+            for tensor in operation.outputs:
+                np.testing.assert_array_equal(made[tensor], values[tensor])
+                checked.add(numbers[tensor])
     assert stale & checked
 
 

@@ -11,7 +11,7 @@ from cermet.accuracy.model_file import file_numbers, graph_inputs, rewired
 from cermet.drivers.soft.driver import SoftDriver
 from cermet.errors import CermetError
 from cermet.interpreter import RUNTIMES, runtime_module
-from cermet.ir.numerics import EVALUATE, evaluate
+from cermet.ir.numerics import evaluate_all
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
@@ -92,21 +92,32 @@ class Reference:
         if self.against == "tflite":
             assert self.kernels is not None
             return values | self.kernels.run_model(arrays)
+        theirs: Values | None = None
         for operation in self.subgraph.operations:
-            values |= self.compute(operation, values) or {}
+            made = self.compute(operation, values)
+            if made is None:    # it reads a variable, say: TFLite knows, in the company of all others
+                theirs = self._whole_model(arrays) if theirs is None else theirs
+                made = {t: theirs[t] for t in operation.outputs if t in theirs}
+            values |= made
         return values
 
-    def _has_numerics(self, operation: Operation) -> bool:
-        return operation.kind in EVALUATE and self._soft.refuse(self.subgraph, operation) is None
+    def _whole_model(self, arrays: Sequence[np.ndarray]) -> Values:
+        """Nothing when there is no runtime, or it cannot run the model."""
+        if self.kernels is None:
+            return {}
+        try:
+            return self.kernels.run_model(arrays)
+        except CermetError:
+            return {}
 
     def compute(self, operation: Operation, values: Mapping[int, np.ndarray]) -> Values | None:
         """The operation's outputs on a CPU; None when nobody here can compute it on these values."""
         needed = [t for t in operation.inputs if t is not None and not self.subgraph.tensor(t).is_constant]
         if not all(t in values for t in needed):
             return None
-        if self.against != "tflite" and self._has_numerics(operation):
+        if self.against != "tflite" and self._soft.refuse(self.subgraph, operation) is None:
             match = "exact" if self.against == "exact" else "tflite"
-            return {operation.output: evaluate(self.subgraph, operation, values, match)}
+            return dict(zip(operation.outputs, evaluate_all(self.subgraph, operation, values, match), strict=True))
         if self.kernels is None:
             return None
         try:
