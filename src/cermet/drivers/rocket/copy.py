@@ -145,12 +145,17 @@ def pick(context: Context, operation: Operation, source: FeatureMap, target: Fea
 
     Rows and columns have no target steps.
     """
+    return convolve(context, operation, source, target, rows, columns, weights, name, exact_stages(), 0)
+
+
+def convolve(context: Context, operation: Operation, source: FeatureMap, target: FeatureMap, rows: Run, columns: Run,
+             weights: np.ndarray, name: str, stages: Stages, bias: int) -> list[TaskProgram]:
+    """A convolution of stored bytes with weights of our own; BS adds the bias, the same for all channels."""
     geometry = pick_geometry(source, rows, columns, len(weights), Pair(*weights.shape[1:3]))
     packed = context.constant(f"selection {operation.index} {name}", pack_direct(
         Weights(weights, np.zeros(len(weights), np.int64), np.ones(1)), context.soc))
-    operands = context.constant(f"zeros {operation.index} {name}", pack_bias(
-        np.zeros(len(weights), np.int64), geometry.aligned_output_channels(context.soc)))
-    stages = exact_stages()
+    operands = context.constant(f"bias {operation.index} {name}", pack_bias(
+        np.full(len(weights), bias), geometry.aligned_output_channels(context.soc)))
     stages = replace(stages, bs=replace(stages.bs, operands=operands))
     part = replace(source, address=source.row(rows.source) + columns.source * ATOM_BYTES)
     place = replace(target, address=target.row(rows.target) + columns.target * ATOM_BYTES)

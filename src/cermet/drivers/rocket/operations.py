@@ -16,6 +16,7 @@ from cermet.drivers.rocket.moving_rules import MOVE_RULES
 from cermet.drivers.rocket.pooling import lower_average_pool, lower_mean
 from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES, MEAN_RULES
 from cermet.drivers.rocket.regcmd import TaskProgram
+from cermet.drivers.rocket.resize import BILINEAR_RULES, lower_resize_bilinear
 from cermet.drivers.rocket.rules import Rule
 from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES, FULLY_CONNECTED_RULES
 from cermet.drivers.rocket.rules_view import VIEW_RULES
@@ -52,6 +53,7 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
     Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
     **dict.fromkeys(LAYOUTS, Entry(MOVE_RULES, lower_moves)),
+    Kind.RESIZE_BILINEAR: Entry(BILINEAR_RULES, lower_resize_bilinear),
     **dict.fromkeys(UNARY_KINDS, Entry(UNARY_RULES, lower_unary)),
     Kind.QUANTIZE: Entry(QUANTIZE_RULES, lower_unary),
 }
