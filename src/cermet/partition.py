@@ -12,8 +12,8 @@ from cermet.drivers.base import Refusal
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
-# What moves no data and computes nothing: alone it is not worth a job.
-IDLE_KINDS = frozenset({Kind.RESHAPE, Kind.SQUEEZE})
+# What moves no data and computes next to nothing: alone it is not worth a job.
+IDLE_KINDS = frozenset({Kind.RESHAPE, Kind.SQUEEZE, Kind.QUANTIZE})
 # Control flow, and everything that touches a resource: the runtime keeps these in the model's order.
 _RESOURCE_MAKERS = frozenset({"VAR_HANDLE", "HASHTABLE"})
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL_ONCE"})
@@ -101,7 +101,7 @@ def _operations(subgraph: Subgraph, indices: Iterable[int]) -> list[Operation]:
 def refuse_group(operations: list[Operation], min_nodes: int) -> Refusal | None:
     """Why a group of operations, each of which could run on the NPU, stays on the CPU."""
     if all(operation.kind in IDLE_KINDS for operation in operations):
-        return Refusal("group_does_work", "no operation next to it runs on the NPU, and alone it computes nothing")
+        return Refusal("group_does_work", "no operation next to it runs on the NPU, and alone it is not worth a job")
     if len(operations) < min_nodes:
         return Refusal("group_has_min_nodes",
                        f"only {len(operations)} operations could run together, min_partition_nodes is {min_nodes}")

@@ -123,6 +123,24 @@ def test_a_type_change_alone_is_a_copy() -> None:
     assert stages.lut is None and stages.bs.is_bypassed and stages.bn.is_bypassed and stages.out.offset == 0
 
 
+def test_a_type_change_inside_a_program_costs_nothing() -> None:
+    rng = _rng("relabel")
+    for dtype, made, offset in (("uint8", "int8", -128), ("int8", "uint8", 128)):
+        host = model_builder.conv2d(rng, (1, 9, 9, 16), 24, dtype=dtype)
+        before = host.tensors[host.outputs[0]]
+        ends = Ends(dtype, before.scale, before.zero_point, made, before.scale, before.zero_point + offset)
+        after = model_builder.chain(host, lambda t, ends=ends: unary("QUANTIZE", ends, t.shape))
+        source = host.tensors[0]
+        ends = Ends(made, source.scale, source.zero_point + offset, dtype, source.scale, source.zero_point)
+        first = unary("QUANTIZE", ends, source.shape)
+        both = model_builder.chain(first, lambda t, host=host: host)
+        for model in (after, both):
+            assert num_tasks(model) == num_tasks(host)
+            inputs, (output,) = run(model, rng)
+            off = np.abs(output.astype(int) - _tflite(model, "QUANTIZE", inputs).astype(int))
+            assert off.max() <= 1 and (off > 0).mean() < 0.002
+
+
 def test_multiplications_need_no_table() -> None:
     rng = _rng("linear")
     found = [_stages(unary(name, likely_ends(name, rng, "int8"), (1, 2, 2, 3))).lut is None

@@ -1,4 +1,4 @@
-"""Which tensors share bytes: RESHAPE and SQUEEZE only rename the shape of a feature map.
+"""Which tensors share bytes: RESHAPE and SQUEEZE only rename the shape of a feature map, some QUANTIZEs its type.
 
 A feature map is a list of pixels (rows one after another) times channels; any shape with the same number of pixels
 and the same channels describes the same bytes. At the border of a partition even the channels may change, because
@@ -13,7 +13,7 @@ from math import prod
 from cermet.drivers.base import CompileError
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
-from cermet.ir.tensor import Tensor
+from cermet.ir.tensor import DType, Tensor
 
 VIEW_KINDS = (Kind.RESHAPE, Kind.SQUEEZE)
 
@@ -48,6 +48,23 @@ def is_flexible(operation: Operation, tensor: int) -> bool:
     return operation.kind is Kind.FULLY_CONNECTED and operation.inputs[0] == tensor
 
 
+def is_view(subgraph: Subgraph, operation: Operation) -> bool:
+    """Whether the bytes stay as they are: a new shape, or uint8 to int8 (or back) with zero points 128 apart."""
+    if operation.kind in VIEW_KINDS:
+        return True
+    if operation.kind is not Kind.QUANTIZE:
+        return False
+    before, after = (subgraph.tensor(t) for t in (operation.inputs[0], operation.output))
+    if before.quantisation is None or after.quantisation is None:
+        return False
+    return before.quantisation.scales == after.quantisation.scales and _signed_point(before) == _signed_point(after)
+
+
+def _signed_point(tensor: Tensor) -> tuple[int, ...]:
+    assert tensor.quantisation is not None
+    return tuple(p - 128 * (tensor.dtype is DType.UINT8) for p in tensor.quantisation.zero_points)
+
+
 @dataclass(frozen=True)
 class Views:
     """Tensors joined by views. roots: tensor -> the first of its class, in execution order (only where they differ)."""
@@ -58,7 +75,7 @@ class Views:
     def of(subgraph: Subgraph) -> Views:
         roots: dict[int, int] = {}
         for op in subgraph.operations:
-            if op.kind in VIEW_KINDS and not needs_copy(subgraph, op, roots):
+            if is_view(subgraph, op) and not needs_copy(subgraph, op, roots):
                 source = op.inputs[0]
                 assert source is not None
                 roots[op.output] = roots.get(source, source)
@@ -96,9 +113,9 @@ def joined(subgraph: Subgraph, tensor: int) -> list[int]:
             continue
         members.add(found)
         producer = subgraph.producer(found)
-        if producer is not None and producer.kind in VIEW_KINDS and producer.inputs[0] is not None:
+        if producer is not None and is_view(subgraph, producer) and producer.inputs[0] is not None:
             pending.append(producer.inputs[0])
-        pending += [op.output for op in subgraph.consumers(found) if op.kind in VIEW_KINDS and op.inputs[0] == found]
+        pending += [op.output for op in subgraph.consumers(found) if is_view(subgraph, op) and op.inputs[0] == found]
     return sorted(members)
 
 
@@ -112,6 +129,6 @@ def needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) ->
 def _is_computed_with(subgraph: Subgraph, tensor: int) -> bool:
     """Whether an operation other than a view writes the tensor, or reads it and insists on its shape."""
     producer = subgraph.producer(tensor)
-    if producer is not None and producer.kind not in VIEW_KINDS:
+    if producer is not None and not is_view(subgraph, producer):
         return True
-    return any(op.kind not in VIEW_KINDS and not is_flexible(op, tensor) for op in subgraph.consumers(tensor))
+    return any(not is_view(subgraph, op) and not is_flexible(op, tensor) for op in subgraph.consumers(tensor))
