@@ -84,8 +84,8 @@ def form_of(subgraph: Subgraph, operation: Operation, position: int) -> Form:
     operand, output = subgraph.tensor(operation.inputs[position]), subgraph.tensor(operation.output)
     channels = output.shape[-1] if output.shape else 1
     if operand.data is not None:
-        values = np.broadcast_to(operand.data, output.shape).reshape(-1, channels)
-        return Form.CONSTANT_VECTOR if (values == values[0]).all() else Form.CONSTANT_MAP
+        rows = _rows(operand)
+        return Form.CONSTANT_VECTOR if (rows == rows[0]).all() else Form.CONSTANT_MAP
     if operand.num_elements == output.num_elements:
         return Form.MAP
     last = operand.shape[-1] if operand.shape else 1
@@ -98,8 +98,13 @@ def form_of(subgraph: Subgraph, operation: Operation, position: int) -> Form:
 
 def channel_values(operand: Tensor, output: Tensor) -> np.ndarray:
     """The constant of each of the output's channels; its form is CONSTANT_VECTOR."""
+    return np.broadcast_to(_rows(operand)[0], output.shape[-1:] or (1,))
+
+
+def _rows(operand: Tensor) -> np.ndarray:
+    """A constant's values: [its pixels][its channels, or 1]."""
     assert operand.data is not None
-    return np.broadcast_to(operand.data, output.shape).reshape(-1, output.shape[-1] if output.shape else 1)[0]
+    return operand.data.reshape(-1, operand.shape[-1] if operand.shape else 1)
 
 
 def spread(context: Context, operation: Operation, position: int) -> tuple[list[TaskProgram], FeatureMap]:
