@@ -24,7 +24,7 @@ from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pic
 from cermet.drivers.rocket.dpu import Stages
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
-from cermet.drivers.rocket.views import MapShape
+from cermet.drivers.rocket.views import MapShape, map_shape
 from cermet.ir.moves import Box, MoveError, Run, layout
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
@@ -75,6 +75,7 @@ def plan_moves(subgraph: Subgraph, operation: Operation) -> list[Made]:
         parts = tuple(placed(box) for box in boxes.boxes if box.target == tensor)
         for part in parts:
             _check_sizes(part)
+            _check_layout(subgraph, part)
         made.append(Made(tensor, _way(operation, parts, boxes.fill), parts, boxes.fill))
     return made
 
@@ -100,6 +101,15 @@ def _check_sizes(part: Placed) -> None:
     for shape, step in ((part.source, rows.source_step), (part.target, rows.target_step)):
         if shape.width * step > MAX_LINE_ATOMS or shape.width > MAX_SIDE:
             raise MoveError(f"rows of {shape.width} pixels, {step} apart, must be at most {MAX_SIDE}")
+
+
+def _check_layout(subgraph: Subgraph, part: Placed) -> None:
+    """UNPACK along the last axis would turn pixels into channels: an output of one dimension holds channels."""
+    for number, shape in ((part.box.source, part.source), (part.box.target, part.target)):
+        own = map_shape(subgraph.tensor(number))
+        if (own.pixels, own.channels) != (shape.pixels, shape.channels):
+            raise MoveError(f"turns {shape.pixels} pixels of {shape.channels} channels into {own.pixels} of "
+                            f"{own.channels}, which would move every byte")
 
 
 def _way(operation: Operation, parts: tuple[Placed, ...], filled: int | None) -> str:

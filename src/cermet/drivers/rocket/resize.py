@@ -4,7 +4,7 @@ With a factor k, output position k * i + r lies at the same place between the in
 
     border      a map one pixel larger where positions leave the plane; its border repeats the edge (rows, then columns)
     phases      one convolution with the phases as output channels; its integer weights sum up to `unit`, so OUT_CVT's
-                division is exact, half away from q = 0. Equal to TFLite's kernels for uint8 (but for ties), and for int8
+                division is exact, half away from q = 0. Equal to TFLite for uint8 (but for ties), and for int8
                 where 1/1024 holds the positions; elsewhere TFLite's own positions drift away, up to 10 steps in a
                 plane of 72 pixels (measured), and this is the one that is right
     spread      a copy per phase: its pixels go to every k-th row and column (lines of one pixel, copy.py)
