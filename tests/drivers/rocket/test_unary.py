@@ -227,7 +227,7 @@ def test_reasons_of_refused_functions() -> None:
         "activations_have_one_type: activations are int8 and uint8, must be of one type")
     wide = (1, 1, 9000, 4)
     assert reason(replace(sound, tensors=(replace(source, shape=wide), replace(out, shape=wide)))) == (
-        "rows_fit_one_cube: width 9000 must be 1..8192")
+        "rows_fit_one_cube: width 9000 must be 1..8190")
     from_float = replace(source, dtype="float32", scales=(), zero_points=())
     quantize = unary("QUANTIZE", Ends("int8", 0.05, 7, "int8", 1 / 128, 0), (1, 4, 4, 8))
     assert reason(replace(quantize, tensors=(from_float, out))) == (

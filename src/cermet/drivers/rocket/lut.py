@@ -3,6 +3,9 @@
 A byte has 256 values, each half of the LUT 513 entries: with the index a multiple of the step, the fraction is always 0
 and nothing is interpolated. Entries hold y + 129, which is 1..256: no entry is 0, a value that came out wrong in fp16
 programs. OUT_CVT takes the 129 away again.
+
+Each task loads the tables it uses: their contents survive neither a job nor the split of a program into jobs. There is
+one bank of them, so a task may load only while the DPU is idle, as it is when the kernel starts tasks one by one.
 """
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from cermet.drivers.rocket.regcmd import Regcmd
 ENTRIES = 513
 ENTRY_OFFSET = 129
 LARGEST_INDEX = ENTRIES - 1
+MAX_WIDTH = 8190            # wider cubes came out wrong at their end (numerics document §12)
 # LUT_CFG of every known program: table by the index's sign, ties of the two tables to LO.
 CONFIG = dict(LUT_HYBRID_PRIORITY=1, LUT_OFLOW_PRIORITY=1, LUT_LO_LE_MUX=2)
 LOADED_BY_ITS_USER = "LUT loaded in the task that uses it: seen in fp16 only, working int8 programs have a task for it"

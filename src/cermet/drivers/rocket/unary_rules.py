@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from cermet.drivers.rocket.flying import MAX_CUBE
+from cermet.drivers.rocket.lut import MAX_WIDTH
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule, activations_have_one_type
 from cermet.drivers.rocket.views import map_shape
 
@@ -20,9 +20,9 @@ def output_has_the_inputs_shape(query: Query) -> str | None:
 
 
 def rows_fit_one_cube(query: Query) -> str | None:
-    """Width is at most 8192."""
+    """Width is at most 8190."""
     width = map_shape(query.output).width
-    return None if width <= MAX_CUBE else f"width {width} must be 1..{MAX_CUBE}"
+    return None if width <= MAX_WIDTH else f"width {width} must be 1..{MAX_WIDTH}"
 
 
 def slope_is_finite(query: Query) -> str | None:
