@@ -12,7 +12,7 @@ from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
-from cermet.report_advice import TASK_INTERRUPT_US, advice, hints
+from cermet.report_advice import TASK_INTERRUPT_US, advice, cut_hint, hints
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class NodeReport:
 
     bytes     of its inputs, constants and outputs
     advice    what would have to change in the model to bring it onto the NPU; empty there
-    hints     what costs time on the NPU and why
+    hints     what costs time and why: on the NPU, or by cutting its part in two
     assumed   what its register programs rely on that no source has seen on silicon
     """
 
@@ -96,7 +96,7 @@ def make_report(compiled: Compiled, soc: str) -> Report:
     """The report of a compiled subgraph."""
     partition_of = {index: number for number, group in enumerate(compiled.groups) for index in group}
     tasks = tasks_by_operation(compiled.programs)
-    nodes = tuple(_node(compiled, operation, partition_of.get(operation.index), tasks.get(operation.index, []), soc)
+    nodes = tuple(_node(compiled, operation, partition_of, tasks.get(operation.index, []), soc)
                   for operation in compiled.subgraph.operations)
     summary = summarise(compiled.subgraph, compiled.groups)
     return Report(summary, nodes, estimate(compiled.programs, soc), compiled.faults)
@@ -152,8 +152,9 @@ def tasks_by_operation(programs: Sequence[Program]) -> dict[int, list[dict[str, 
     return found
 
 
-def _node(compiled: Compiled, operation: Operation, partition: int | None, tasks: Sequence[dict[str, Any]],
+def _node(compiled: Compiled, operation: Operation, partition_of: Mapping[int, int], tasks: Sequence[dict[str, Any]],
           soc: str) -> NodeReport:
+    partition = partition_of.get(operation.index)
     refusal = compiled.refusals.get(operation.index)
     output = compiled.subgraph.tensor(operation.outputs[0]) if operation.outputs else None
     return NodeReport(
@@ -161,5 +162,6 @@ def _node(compiled: Compiled, operation: Operation, partition: int | None, tasks
         refusal.rule if refusal else "", refusal.reason if refusal else "", count_macs(compiled.subgraph, operation),
         list(output.shape) if output else [], output.dtype.value if output else "",
         count_bytes(compiled.subgraph, operation), advice(operation, refusal) if refusal else "",
-        hints(compiled.subgraph, operation, tasks, soc) if partition is not None else [],
+        cut_hint(compiled.subgraph, operation, partition_of) if partition is None else
+        hints(compiled.subgraph, operation, tasks, soc),
         list(dict.fromkeys(words for task in tasks for words in task["assumed"])))

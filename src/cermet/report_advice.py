@@ -45,8 +45,32 @@ def advice(operation: Operation, refusal: Refusal) -> str:
 
 def hints(subgraph: Subgraph, operation: Operation, tasks: Sequence[Mapping[str, Any]], soc: str) -> list[str]:
     """What costs an operation time on the NPU."""
-    found = [*_array_hints(subgraph, operation, soc_by_name(soc)), *_task_hints(tasks)]
+    found = [*_array_hints(subgraph, operation, soc_by_name(soc)), *_scale_hints(subgraph, operation),
+             *_task_hints(tasks)]
     return [hint for hint in found if hint]
+
+
+def cut_hint(subgraph: Subgraph, operation: Operation, partition_of: Mapping[int, int]) -> list[str]:
+    """That an operation of the CPU takes data from the NPU and gives it back there."""
+    makers = [subgraph.producer(t) for t in operation.inputs]
+    readers = [reader for t in operation.outputs for reader in subgraph.consumers(t)]
+    before = {partition_of[op.index] for op in makers if op is not None and op.index in partition_of}
+    behind = {partition_of[op.index] for op in readers if op.index in partition_of}
+    if not before or not behind:
+        return []
+    return ["stands between partitions " + " and ".join(", ".join(map(str, sorted(side))) for side in (before, behind))
+            + ": its data goes from the NPU to the CPU and back"]
+
+
+def _scale_hints(subgraph: Subgraph, operation: Operation) -> list[str]:
+    """Operands that have to be requantised before they can be put together."""
+    if operation.kind is not Kind.CONCATENATION:
+        return []
+    operands = [subgraph.tensor(t) for t in operation.inputs if t is not None]
+    wanted = subgraph.tensor(operation.output).quantisation
+    others = sum(tensor.quantisation != wanted for tensor in operands)
+    return [f"{others} of its {len(operands)} operands have another scale or zero point than the result: each is "
+            "requantised, with one scale for all they would only be copied"] if others else []
 
 
 def _task_hints(tasks: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cermet.ir.operation import Kind, Operation
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import DType, Quantisation, Tensor
+from cermet.report_advice import hints
 from cermet.report_html.layout import GAP, LANE_WIDTH, NODE_WIDTH, lay_out
 from tests.cli.conftest import Cermet
 from tests.support.model_builder import conv2d
@@ -113,6 +117,25 @@ def test_idle_channels_are_hinted_at(cermet: Cermet, tmp_path: Path) -> None:
         path.write_bytes(conv2d(np.random.default_rng(1), (1, 6, 6, channels), outputs).data)
         (node,) = json.loads(cermet("report", path, "--json").out)["nodes"]
         assert len(node["hints"]) == len(words) and all(w in h for w, h in zip(words, node["hints"], strict=True))
+
+
+def test_what_cuts_the_npus_part_in_two_is_hinted_at(cermet: Cermet, models_dir: Path) -> None:
+    model = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    for options, count in ([], 0), (["--option", "deny=DEPTHWISE_CONV_2D"], 13):
+        nodes = json.loads(cermet("report", model, "--json", *options).out)["nodes"]
+        cuts = [node for node in nodes if any("stands between" in hint for hint in node["hints"])]
+        assert len(cuts) == count and {node["target"] for node in cuts} <= {"CPU"}
+        if cuts:
+            assert cuts[0]["hints"] == ["stands between partitions 0 and 1: its data goes from the NPU to the CPU and "
+                                        "back"]
+
+
+def test_operands_of_other_scales_are_hinted_at() -> None:
+    tensors = {t: Tensor(t, str(t), (1, 1, 1, 8), DType.INT8, Quantisation((scale,), (0,)))
+               for t, scale in enumerate((0.5, 0.25, 0.5))}
+    operation = Operation(0, Kind.CONCATENATION, "CONCATENATION", (0, 1), (2,))
+    (hint,) = hints(Subgraph(tensors, (operation,), (0, 1), (2,)), operation, [], "rk3588")
+    assert hint.startswith("1 of its 2 operands")
 
 
 def test_refusals_by_option_are_no_fault_of_the_model(cermet: Cermet, conv_model: Path) -> None:

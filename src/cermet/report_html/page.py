@@ -149,7 +149,7 @@ def _partitions(report: Report) -> str:
 
 
 def _hints(report: Report) -> str:
-    return _by_words("Hints", "What costs time on the NPU and could be otherwise.",
+    return _by_words("Hints", "What costs time and could be otherwise.",
                      [(node, hint) for node in report.nodes for hint in node.hints])
 
 
