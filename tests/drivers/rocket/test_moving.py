@@ -122,11 +122,6 @@ def test_what_makes_pixels_channels_is_refused() -> None:
                                                         shrink_mask=8))
 
 
-def test_unpack_along_the_channels_of_two_dimensions_is_refused() -> None:
-    """Its outputs have one dimension, which holds channels."""
-    assert refusal(b.unpack((17, 2), 1)) == "turns 17 pixels of 1 channels into 1 of 17, which would move every byte"
-
-
 @pytest.mark.parametrize("begin,size", [
     ((0, 0, 0, 0), (1, 3, 2, 16)), ((0, 2, 3, 32), (1, 4, 4, 16)), ((0, 1, 0, 5), (1, -1, 6, 30)),
     ((0, 7, 6, 63), (1, 1, 1, 1)), ((0, 0, 0, 16), (1, 8, 7, 48))], ids=str)
