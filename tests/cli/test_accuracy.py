@@ -14,6 +14,7 @@ from cermet.accuracy.model_file import file_numbers, input_details
 from cermet.accuracy.reference import TfliteKernels
 from cermet.cli.inputs import random_inputs
 from cermet.drivers.rocket import conv
+from cermet.drivers.rocket.passes import fuse_add
 from cermet.drivers.soft.driver import SoftDriver
 from cermet.frontend.tflite_file import load, read_tflite
 from cermet.ir.tensor import DType, Quantisation, Tensor
@@ -22,7 +23,7 @@ from tests.conftest import BUNDLED_MODELS
 from tests.support import interpreter
 
 ERROR = {"unit": str, "elements": int, "max": float, "mean": float, "differing": float, "cosine": float,
-         "saturated": int, "reference_saturated": int}
+         "saturated": int, "reference_saturated": int, "beyond": (int, type(None))}
 TENSOR = {"tensor": int, "name": str, "operations": list, "target": str, "partition": (int, type(None)),
           "shape": list, "dtype": str, "chained": (dict, type(None)), "alone": (dict, type(None))}
 MEASUREMENT = {"match": str, "equal": dict, "tensors": list, "notes": list}
@@ -78,6 +79,7 @@ def test_a_broken_layer_comes_first(cermet: Cermet, mobilenet: Path, monkeypatch
     first, second = measurement["tensors"][:2]
     assert [operation["index"] for operation in first["operations"]] == [index]
     assert first["alone"]["max"] > 1 >= second["alone"]["max"]
+    assert first["alone"]["beyond"] > 0 == second["alone"]["beyond"]
     lines = cermet("accuracy", mobilenet, "--top", 1).out.splitlines()
     assert lines[2].split()[:3] == ["NPU", "0", str(index)]
 
@@ -109,18 +111,35 @@ def test_operations_that_run_as_one_are_one_line(cermet: Cermet, residual: Path)
 
 @pytest.mark.parametrize("model", sorted(BUNDLED_MODELS.glob("*.tflite")), ids=lambda path: path.stem)
 def test_no_single_operation_is_more_than_a_step_from_exact(cermet: Cermet, model: Path, record_table) -> None:
-    """And how many elements equal TFLite's, for the table. A group of operations rounds less often than its reference
-    does, so that it may be a step away for each of them."""
+    """Nor a group of them by more than such steps explain; and how many elements equal TFLite's, for the table."""
     (exact,) = measured(cermet, model, "--against", "exact")
     for tensor in exact["tensors"]:
         if tensor["alone"]:
-            assert tensor["alone"]["max"] <= len(tensor["operations"]), tensor
+            assert tensor["alone"]["beyond"] == 0, tensor
+            assert tensor["alone"]["max"] <= 1 or len(tensor["operations"]) > 1, tensor
     shares = {one["match"]: one["equal"] for one in measured(cermet, model, "--both")}
     record_table("Elements on the simulated NPU that equal TFLite's arithmetic", {"model": model.stem} | {
         f"{match}, {how}": "-" if share is None else f"{share:.3%}"
         for match, equal in shares.items() for how, share in equal.items()})
     if shares["tflite"]["alone"] is not None:
         assert shares["tflite"]["alone"] >= shares["exact"]["alone"]
+
+
+def test_a_step_inside_a_group_may_be_several_behind_it(cermet: Cermet, residual: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allowance of a group is neither blind to a broken group nor narrower than its operations' steps."""
+    groups = [t for t in measured(cermet, residual, "--against", "exact")[0]["tensors"]
+              if t["alone"] and t["operations"][-1]["operation"] == "ADD" and len(t["operations"]) > 1]
+    assert groups and all(group["alone"]["beyond"] == 0 for group in groups)
+    index = groups[0]["operations"][-1]["index"]
+    right = fuse_add.fused_numbers
+
+    def wrong(subgraph, host, add, other):
+        made = right(subgraph, host, add, other)
+        return made if add.index != index else replace(made, add=made.add + (made.add // 4))
+    monkeypatch.setattr(fuse_add, "fused_numbers", wrong)
+    first = measured(cermet, residual, "--against", "exact")[0]["tensors"][0]
+    assert first["operations"][-1]["index"] == index and first["alone"]["beyond"] > 0
 
 
 def test_a_padding_inside_a_convolution_is_one_line_with_it(cermet: Cermet, models_dir: Path) -> None:
@@ -223,12 +242,12 @@ def test_a_model_that_stays_on_the_cpu_is_no_error(cermet: Cermet, mobilenet: Pa
 def test_tally_adds_up_samples() -> None:
     tally = Tally(Tensor(0, "t", (4,), DType.INT8, Quantisation((0.5,), (2,))))
     assert tally.error() is None
-    tally.add(np.array([2, 3, 127, 5], np.int8), np.array([2, 4, 124, 5], np.int8))
+    tally.add(np.array([2, 3, 127, 5], np.int8), np.array([2, 4, 124, 5], np.int8), np.ones(4))
     tally.add(np.array([2, 2, -128, 2], np.int8), np.array([2, 2, -128, 2], np.int8))
     error = tally.error()
     assert error is not None
     assert (error.elements, error.max, error.mean, error.differing) == (8, 3.0, 0.5, 0.25)
-    assert (error.saturated, error.reference_saturated) == (2, 1)
+    assert (error.saturated, error.reference_saturated, error.beyond) == (2, 1, 1)
     a, b = np.array([0, 1, 125, 3, -130.0]), np.array([0, 2, 122, 3, -130.0])
     assert error.cosine == pytest.approx(a @ b / (a @ a * (b @ b)) ** 0.5)
 

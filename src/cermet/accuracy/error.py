@@ -15,6 +15,7 @@ class Error:
     unit        "LSB": steps of the quantised values; "value": of a float tensor
     saturated, reference_saturated   elements at an end of the integer type's range
     cosine      of the two as vectors of real values; 1 when both are zero
+    beyond      elements farther away than one step of each operation explains; None where that was not asked
     """
 
     unit: str
@@ -25,6 +26,7 @@ class Error:
     cosine: float
     saturated: int
     reference_saturated: int
+    beyond: int | None
 
 
 @dataclass
@@ -37,10 +39,11 @@ class Tally:
     largest: float = 0.0
     total: float = 0.0
     saturated: list[int] = field(default_factory=lambda: [0, 0])
+    beyond: int | None = None
     products: np.ndarray = field(default_factory=lambda: np.zeros(3))     # got*got, got*want, want*want
 
-    def add(self, got: np.ndarray, want: np.ndarray) -> None:
-        """One sample. Arrays of other shapes than each other count as different all over."""
+    def add(self, got: np.ndarray, want: np.ndarray, allowed: np.ndarray | None = None) -> None:
+        """One sample. allowed: how far each element may be away."""
         if got.shape != want.shape:
             raise ValueError(f"tensor {self.tensor.index}: shapes {got.shape} and {want.shape} must be one")
         first, second = got.astype(np.float64), want.astype(np.float64)
@@ -50,6 +53,8 @@ class Tally:
         self.different += int(got.size - np.count_nonzero(same))
         self.largest = max(self.largest, float(distance.max(initial=0.0)))
         self.total += float(distance.sum())
+        if allowed is not None:
+            self.beyond = (self.beyond or 0) + int(np.count_nonzero(distance > allowed))
         zero_point = self._zero_point()
         a, b = (first - zero_point).reshape(-1), (second - zero_point).reshape(-1)
         self.products += [a @ a, a @ b, b @ b]
@@ -69,7 +74,7 @@ class Tally:
         cosine = min(max(both / length, -1.0), 1.0) if length else float(mine == theirs)
         unit = "value" if self.tensor.dtype.value.startswith("float") else "LSB"
         return Error(unit, self.elements, self.largest, self.total / self.elements, self.different / self.elements,
-                     cosine, *self.saturated)
+                     cosine, self.saturated[0], self.saturated[1], self.beyond)
 
 
 def _at_an_end(array: np.ndarray) -> int:

@@ -27,7 +27,8 @@ BAR_CHARACTERS = 30
 NAME_CHARACTERS = 48
 EPILOG = """
 chained: the program as it runs, so what is wrong in one layer reaches all behind it. alone: each layer on the
-reference's own inputs, so the first line of the table names the layer to look at. Layers that run as one (a convolution
+reference's own inputs, so the first line of the table names the layer to look at. beyond: elements farther from the
+reference than one step of each operation explains. Layers that run as one (a convolution
 and the addition behind it) are one line. The reference is cermet's own arithmetic, bit for bit TFLite's reference
 kernels; --against tflite asks the interpreter itself, --against exact shows how far the NPU is from the truth.
 
@@ -139,9 +140,9 @@ def progress_bar() -> Iterator[Any]:
 # Printing
 
 
-COLUMNS = ("where", "operation", "alone: max", "mean", "differ", "chained: max", "mean", "differ", "cosine",
+COLUMNS = ("where", "operation", "beyond", "alone: max", "mean", "differ", "chained: max", "mean", "differ", "cosine",
            "saturated", "tensor")
-LEFT_ALIGNED = (0, 1, 10)
+LEFT_ALIGNED = (0, 1, 11)
 
 
 def table(measured: Measurement, top: int) -> list[str]:
@@ -157,7 +158,8 @@ def table(measured: Measurement, top: int) -> list[str]:
 def cells(row: Row) -> tuple[str, ...]:
     chained, alone = row.chained, row.alone
     saturated = "" if chained is None else f"{chained.saturated}/{chained.reference_saturated}"
-    return ("CPU" if row.partition is None else f"NPU {row.partition}", row.label, *numbers(alone), *numbers(chained),
+    return ("CPU" if row.partition is None else f"NPU {row.partition}", row.label,
+            "" if alone is None or alone.beyond is None else str(alone.beyond), *numbers(alone), *numbers(chained),
             "" if chained is None else f"{chained.cosine:.6f}", saturated, short(row.name))
 
 
