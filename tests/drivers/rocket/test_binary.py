@@ -20,11 +20,11 @@ from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.eltwise_affine import affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddRange, add_arithmetic
 from cermet.hw.soc import RK3588
-from tests.drivers.rocket.grid import Case, case_id, pairwise, subgraph_of
+from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
 from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
-from tests.support import model_builder
+from tests.support import interpreter, model_builder
 from tests.support.builders_binary import Operand, binary
-from tests.support.model_builder import Model
+from tests.support.model_builder import Model, OperationSpec
 
 SHAPES = ((1, 1, 1, 40), (1, 7, 7, 3), (1, 1, 1, 1001), (1, 8, 8, 16), (1, 5, 3, 17), (1, 13, 29, 33), (1, 28, 28, 64),
           (1, 2047, 1, 15), (2, 4, 6, 40), (3, 130), (14, 14, 24), (1, 9, 11, 1))
@@ -127,6 +127,32 @@ def test_movenets_grid_minus_vector() -> None:
                    Operand((1, 17), 0.21009913, -128), output=(0.38818967, 10))
     result = measure(model, rng)
     assert result.from_exact.max() <= 1 and (result.from_tflite > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_squeeze_and_excite(dtype: str) -> None:
+    """A convolution times the LOGISTIC of two small ones behind its mean, in one program.
+
+    One step of the convolution or of the gate is worth at most 1 / 0.8 output steps (gates are below 1, the other
+    operand's 255 steps times 1/256), the product adds one of its own: less than 4 when all three are off by one.
+    """
+    rng, channels = _rng(dtype), 40
+    conv = model_builder.conv2d(rng, (1, 14, 10, 16), channels, (3, 3), dtype=dtype)
+    model = model_builder.chain(
+        conv, lambda t: model_builder.mean(rng, t.shape, keep_dims=True, dtype=dtype, zero_point=t.zero_point),
+        lambda t: model_builder.conv2d(rng, t.shape, 8, (1, 1), activation="RELU", dtype=dtype,
+                                       input_zero_point=t.zero_point),
+        lambda t: model_builder.conv2d(rng, t.shape, channels, (1, 1), dtype=dtype, input_zero_point=t.zero_point))
+    (before,), (scaled,), count = model.outputs, conv.outputs, len(model.tensors)
+    gate = replace(model.tensors[before], name="gate", scales=(1 / 256,), zero_points=(-128 if dtype == "int8" else 0,))
+    product = replace(model.tensors[scaled], name="product", scales=(model.tensors[scaled].scale * 0.8,))
+    model = Model((*model.tensors, gate, product),
+                  (*model.operations, OperationSpec("LOGISTIC", (before,), (count,), {}, 2),
+                   OperationSpec("MUL", (scaled, count), (count + 1,), {})), model.inputs, (count + 1,))
+    inputs, (output,) = run(model, rng)
+    (reference,) = interpreter.run(model.data, inputs)
+    difference = np.abs(output.astype(int) - reference.astype(int))
+    assert difference.max() < 4 and (difference > 0).mean() < 0.05
 
 
 def test_both_operands_broadcast() -> None:
