@@ -27,6 +27,7 @@ from cermet.ir.fixed_point import (
 from cermet.ir.moves import LAYOUTS
 from cermet.ir.numerics_binary import BINARY
 from cermet.ir.numerics_move import moved, resize_bilinear
+from cermet.ir.numerics_prelu import prelu
 from cermet.ir.numerics_unary import UNARY_KINDS, evaluate_unary
 from cermet.ir.operands import Values, centred, finish, operand, quantisation
 from cermet.ir.operation import Kind, Operation, Window
@@ -292,5 +293,5 @@ EVALUATE: dict[Kind, Evaluate] = {
     Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
     Kind.SQUEEZE: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
-    **dict.fromkeys(UNARY_KINDS, evaluate_unary),
+    **dict.fromkeys(UNARY_KINDS, evaluate_unary), Kind.PRELU: prelu,
 }

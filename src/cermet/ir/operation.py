@@ -39,6 +39,7 @@ class Kind(enum.Enum):
     RELU_N1_TO_1 = "RELU_N1_TO_1"
     RELU_0_TO_1 = "RELU_0_TO_1"
     LEAKY_RELU = "LEAKY_RELU"
+    PRELU = "PRELU"
     QUANTIZE = "QUANTIZE"
     LOGISTIC = "LOGISTIC"
     TANH = "TANH"

@@ -17,7 +17,7 @@ from cermet.ir.tensor import DType, Tensor
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)
 NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECTED: (2, 3), Kind.ADD: (2, 2),
-              Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2),
+              Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2), Kind.PRELU: (2, 2),
               Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.MEAN: (2, 2), Kind.RESHAPE: (1, 2),
               Kind.SQUEEZE: (1, 1)}
 MAX_WINDOW = 1 << 16        # kernel, stride and dilation: sizes beyond any tensor that fits in memory
@@ -262,9 +262,24 @@ def _unary(subgraph: Subgraph, operation: Operation) -> str | None:
     return None if math.isfinite(operation.alpha) else f"alpha is {operation.alpha}, must be finite"
 
 
+def _prelu(subgraph: Subgraph, operation: Operation) -> str | None:
+    if operation.inputs[1] is None:
+        return "slopes are absent"
+    data, slopes, out = (subgraph.tensor(t) for t in (*operation.inputs, operation.output))
+    if slopes.dtype is not data.dtype:
+        return f"slopes are {slopes.dtype.value}, must be {data.dtype.value} like the input"
+    try:
+        wanted = np.broadcast_shapes(data.shape, slopes.shape)
+    except ValueError:
+        wanted = ()
+    if not out.shape == data.shape == wanted:
+        return f"slopes have shape {slopes.shape}, must broadcast to the input's {data.shape}"
+    return _data_problem("slopes", slopes)
+
+
 CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary,
     Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
     Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
-    **dict.fromkeys(UNARY_KINDS, _unary),
+    **dict.fromkeys(UNARY_KINDS, _unary), Kind.PRELU: _prelu,
 }

@@ -21,6 +21,8 @@ class Stage:
     multiplier   register operand, signed 16 bits in BS, unsigned in BN
     from memory  operands per channel, fetched from `operands` (data_use says which ones lie there)
     shift        right shift after the multiplication (BN: after the addition), half to even
+    shift_negative   of products below 0; None: as the others
+    prelu        only values below 0 are multiplied and shifted
     relu, relux  clamp below at 0, above at relux
     """
 
@@ -29,6 +31,8 @@ class Stage:
     multiplier: int | None = None
     multiplier_from_memory: bool = False
     shift: int = 0
+    shift_negative: int | None = None
+    prelu: bool = False
     relu: bool = False
     relux: int | None = None
     operands: Address | None = None
@@ -49,7 +53,8 @@ class Stage:
     def fields(self, prefix: str) -> dict[str, dict[str, int]]:
         """Register fields of the four registers CFG, ALU_CFG, MUL_CFG, RELUX_CMP_VALUE; prefix BS or BN."""
         config = {f"{prefix}_BYPASS": int(self.is_bypassed), f"{prefix}_ALU_BYPASS": int(not self.adds),
-                  f"{prefix}_MUL_BYPASS": int(not self.multiplies), f"{prefix}_RELU_BYPASS": int(not self.relu),
+                  f"{prefix}_MUL_BYPASS": int(not self.multiplies), f"{prefix}_MUL_PRELU": int(self.prelu),
+                  f"{prefix}_RELU_BYPASS": int(not self.relu),
                   f"{prefix}_RELUX_EN": int(self.relux is not None),
                   f"{prefix}_ALU_SRC": int(self.add_from_memory),
                   f"{prefix}_ALU_ALGO": ALGO_ADD if self.adds else 0}
@@ -120,8 +125,9 @@ class Stages:
 
 def emit_stages(regcmd: Regcmd, stages: Stages) -> None:
     """BS, BN, EW and OUT_CVT registers, and DPU.DATA_FORMAT for int8 throughout."""
-    # Products of either sign are shifted alike: the negative side has its own field.
-    regcmd.emit("DPU.DATA_FORMAT", BS_MUL_SHIFT_VALUE_NEG=stages.bs.shift, BN_MUL_SHIFT_VALUE_NEG=stages.bn.shift)
+    # The negative side of the shifts has its own field.
+    negative = [s.shift if s.shift_negative is None else s.shift_negative for s in (stages.bs, stages.bn)]
+    regcmd.emit("DPU.DATA_FORMAT", BS_MUL_SHIFT_VALUE_NEG=negative[0], BN_MUL_SHIFT_VALUE_NEG=negative[1])
     for prefix, stage in (("BS", stages.bs), ("BN", stages.bn)):
         for name, fields in stage.fields(prefix).items():
             regcmd.emit(f"DPU.{name}", **fields)

@@ -95,6 +95,8 @@ def _assumptions(stages: Stages) -> tuple[str, ...]:
     """What no working program has shown in int8 on this SoC."""
     clamps = stages.ew is not None and (stages.ew.relu or stages.ew.relux is not None)
     made = ("EW clamps behind its ALU: register document only",) if clamps else ()
+    if stages.bn.multiplier_from_memory:
+        made = (*made, "BN multiplies by numbers from memory: seen in replayed programs only")
     return (*made, *stages.lut.assumed) if stages.lut is not None else made
 
 

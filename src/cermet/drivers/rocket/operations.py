@@ -15,6 +15,8 @@ from cermet.drivers.rocket.moving import lower_moves
 from cermet.drivers.rocket.moving_rules import MOVE_RULES
 from cermet.drivers.rocket.pooling import lower_average_pool, lower_mean
 from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES, MEAN_RULES
+from cermet.drivers.rocket.prelu import lower_prelu
+from cermet.drivers.rocket.prelu_rules import PRELU_RULES
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.resize import BILINEAR_RULES, lower_resize_bilinear
 from cermet.drivers.rocket.rules import Rule
@@ -56,4 +58,5 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.RESIZE_BILINEAR: Entry(BILINEAR_RULES, lower_resize_bilinear),
     **dict.fromkeys(UNARY_KINDS, Entry(UNARY_RULES, lower_unary)),
     Kind.QUANTIZE: Entry(QUANTIZE_RULES, lower_unary),
+    Kind.PRELU: Entry(PRELU_RULES, lower_prelu),
 }

@@ -61,9 +61,9 @@ def lower_unary(context: Context, operation: Operation) -> list[TaskProgram]:
     table = table_of(context.subgraph, operation, context.options.match)
     stages = unary_stages(table, context.subgraph, operation)
     source, output = context.feature_map(operation.inputs[0]), context.feature_map(operation.output)    # type: ignore
-    return [flying_program(context, operation, FlyingTask(cube, stages, _part(source, output, row, surface),
-                                                          _part(output, output, row, surface)), part)
-            for row, surface, cube, part in _parts(output)]
+    return [flying_program(context, operation, FlyingTask(cube, stages, task_part(source, output, row, surface),
+                                                          task_part(output, output, row, surface)), part)
+            for row, surface, cube, part in task_parts(output)]
 
 
 def unary_stages(table: Table, subgraph: Subgraph, operation: Operation) -> Stages:
@@ -112,18 +112,18 @@ def _stages_of(table: Table, numbers: Requantisation) -> Stages:
 
 def _results(table: Table, numbers: Requantisation) -> np.ndarray:
     """What the stages make of -128..127 (numerics document §6, §7, §9)."""
-    v = _rounded((BYTES - table.zero_point) * int(numbers.multipliers[0]), numbers.bs_shift, ties_away=False)
+    v = rounded((BYTES - table.zero_point) * int(numbers.multipliers[0]), numbers.bs_shift, ties_away=False)
     v = v * (numbers.second or 1)
     if numbers.high is not None:
         v = v - numbers.low
-    v = np.clip(_rounded(v, numbers.second_shift, ties_away=False), INT32_MIN, INT32_MAX)
+    v = np.clip(rounded(v, numbers.second_shift, ties_away=False), INT32_MIN, INT32_MAX)
     if numbers.high is not None:
         v = np.clip(v, 0, numbers.high)
     out = numbers.out
-    return np.clip(_rounded(v * out.scale, out.shift, out.ties_away) + out.offset, -128, 127)
+    return np.clip(rounded(v * out.scale, out.shift, out.ties_away) + out.offset, -128, 127)
 
 
-def _rounded(values: np.ndarray, shift: int, ties_away: bool) -> np.ndarray:
+def rounded(values: np.ndarray, shift: int, ties_away: bool) -> np.ndarray:
     """values / 2**shift to nearest."""
     if shift == 0:
         return values
@@ -136,7 +136,7 @@ def _rounded(values: np.ndarray, shift: int, ties_away: bool) -> np.ndarray:
     return floor + ((rest > half) | (rest == half) & (floor & 1 == 1))
 
 
-def _parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
+def task_parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
     """(first row, first surface, cube, name) of each task."""
     surfaces = ceil_div(output.channels, ATOM_BYTES)
     step = MAX_CUBE // ATOM_BYTES
@@ -147,7 +147,7 @@ def _parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
             yield row, surface, cube, "" if is_whole else f"row {row}, channel {surface * ATOM_BYTES}"
 
 
-def _part(source: FeatureMap, output: FeatureMap, row: int, surface: int) -> View:
+def task_part(source: FeatureMap, output: FeatureMap, row: int, surface: int) -> View:
     """A map from a row and surface on; its pixels are the output's, whatever its own rows and columns."""
     atoms = surface * output.surface_atoms + row * output.width
     return View(source.address + atoms * ATOM_BYTES, output.surface_atoms, output.width)
