@@ -17,6 +17,7 @@ from cermet.ir.tensor import DType, Tensor
 
 if TYPE_CHECKING:
     from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
+    from cermet.drivers.rocket.placement.parts import Part
 
 UINT8_FLIP = 0x80
 
@@ -45,6 +46,7 @@ class Context:
         self.buffers: dict[str, Buffer] = {}
         self.views = Views.of(self.subgraph)
         self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
+        self.parts: Mapping[int, Part] = {}     # tensors inside others; the driver's pass fills it
         self._maps: dict[int, FeatureMap] = {}
         self._constants: dict[bytes, str] = {}
 
@@ -71,7 +73,14 @@ class Context:
 
     def _new_map(self, root: int) -> FeatureMap:
         shape = self.views.shape(self.subgraph, root)
+        if root in self.parts:
+            part = self.parts[root]
+            host = self.feature_map(part.host)
+            return FeatureMap(host.row(0, part.surface), shape.height, shape.width, shape.channels, 0, 1.0,
+                              host.num_surfaces - part.surface)
         surfaces = round_up(ceil_div(shape.channels, ATOM_BYTES), self._surface_group(root))
+        if any(part.host in self.views.members(root) for part in self.parts.values()):
+            surfaces += 4       # the last part's writer completes a group that may begin anywhere
         address = self.new_buffer(f"tensor {root}", surfaces * shape.pixels * ATOM_BYTES, self._role(root))
         return FeatureMap(address, shape.height, shape.width, shape.channels, 0, 1.0, surfaces)
 

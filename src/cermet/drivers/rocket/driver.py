@@ -14,6 +14,7 @@ from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.passes.fuse_add import fuse_adds
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
+from cermet.drivers.rocket.placement.parts import place_parts
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Query, first_refusal
 from cermet.hw.soc import Soc
@@ -47,6 +48,8 @@ class RocketDriver:
             fused = fuse_adds(subgraph)
         with _place("pass fuse_unaries"):
             context.fused_unaries = fuse_unaries(subgraph, options.match)
+        with _place("pass place_parts"):
+            context.parts = place_parts(subgraph, context.views)
         elsewhere = {made.convolution.index for made in fused.values()}
         elsewhere |= {made.unary.index for made in context.fused_unaries.values()}
         tasks: list[TaskProgram] = []

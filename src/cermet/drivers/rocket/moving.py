@@ -194,8 +194,16 @@ def _copies(context: Context, operation: Operation, made: Made) -> list[TaskProg
         tasks += fill(context, operation, _map(context, made.tensor, made.parts[0].target), value)
     for number, part in enumerate(made.parts):
         name = f"part {number}" if len(made.parts) > 1 else f"tensor {made.tensor}"
+        if context.views.root(part.box.source) in context.parts and _is_in_place(context, part):
+            continue
         tasks += copy_patch(context, operation, part.patch, *_ends(context, part), _stages(context, part), name)
     return tasks
+
+
+def _is_in_place(context: Context, part: Placed) -> bool:
+    """Whether the part was written where it belongs (placement/parts.py)."""
+    source, target = _ends(context, part)
+    return source.address == target.row(0, part.patch.channels.target // ATOM_BYTES)
 
 
 def _blocks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
