@@ -17,6 +17,7 @@ from cermet.frontend.tflite_file import read_file, read_tflite, to_blob
 from tests.conftest import BUNDLED_MODELS, SHARED_MODELS
 from tests.support import interpreter, model_builder
 from tests.support.builders_binary import Operand, binary
+from tests.support.builders_unary import Ends, unary
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
 
 MODELS = sorted((SHARED_MODELS if SHARED_MODELS.is_dir() else BUNDLED_MODELS).glob("*.tflite"))
@@ -58,6 +59,9 @@ def test_reference_models(path: Path, runtime: str, captured) -> None:  # type: 
     assert read_blob(blob) == read_tflite(read_file(path))
 
 
+ENDS = Ends("int8", 0.05, 3, "int8", 0.04, -7)
+
+
 def generated() -> dict[str, Model]:
     """Details that the reference models do not have."""
     rng = np.random.default_rng(17)
@@ -78,6 +82,9 @@ def generated() -> dict[str, Model]:
         "read_and_handed_out": shared,
         "variable": replace(add, tensors=(add.tensors[0], replace(add.tensors[1], is_variable=True), add.tensors[2]),
                             inputs=(0,)),
+        "slope": unary("LEAKY_RELU", ENDS, (1, 4), {"Alpha": 0.1}), "no_slope": unary("LEAKY_RELU", ENDS, (1, 4), {}),
+        "approximate": unary("GELU", ENDS, (1, 4), {"Approximate": True}),
+        "requantised": unary("QUANTIZE", replace(ENDS, out_dtype="uint8", out_zero_point=9), (1, 4)),
         "keep_dims": model_builder.mean(rng, (1, 3, 3, 4), keep_dims=True),
         **{f"{name}_activation": binary(rng, name, Operand((1, 2, 2, 4)), Operand((1, 2, 2, 4)), output=(0.05, 3),
                                         activation="RELU_N1_TO_1") for name in ("ADD", "SUB", "MUL", "MAXIMUM")},

@@ -234,3 +234,18 @@ def test_reasons_of_refused_functions() -> None:
         "activations_are_8_bit: tensor 0 is float32, must be int8 or uint8")
     leaky = unary("LEAKY_RELU", Ends("int8", 0.05, 7, "int8", 0.05, 0), (1, 4), {"Alpha": float("nan")})
     assert reason(leaky) == "slope_is_finite: its slope is nan, must be finite"
+
+
+# ---- both forms of the simulator -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["LEAKY_RELU", "LOGISTIC"])
+def test_the_compiled_kernels_look_up_as_the_definition_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = unary(name, likely_ends(name, _rng(7), "int8"), (1, 9, 7, 40), options_of(name, _rng(7)))
+    fused = behind(model_builder.conv2d(_rng(8), (1, 9, 7, 20), 40, per_channel=True), name, _rng(9),
+                   options_of(name, _rng(7)))
+    for model in (alone, fused):
+        monkeypatch.delenv("CERMET_SIM_PLAIN", raising=False)
+        _, (compiled,) = run(model, _rng(10))
+        monkeypatch.setenv("CERMET_SIM_PLAIN", "1")
+        _, (plain,) = run(model, _rng(10))
+        assert np.array_equal(compiled, plain)
