@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cermet.frontend.tflite_file import read_tflite
-from cermet.ir.moves import MoveError, nearest_indices, runs_of
+from cermet.ir.moves import MoveError, layout, nearest_indices, runs_of
 from cermet.ir.numerics import evaluate_all
 from cermet.ir.operation import Moving
 from cermet.ir.problems import op_problem
@@ -119,3 +119,12 @@ def test_wrong_shapes_have_a_reason(name: str, change: list) -> None:
     tensors[1] = b.numbers("paddings", change)
     subgraph = read_tflite(Model(tuple(tensors), model.operations, model.inputs, model.outputs).data)
     assert op_problem(subgraph, subgraph.operations[0])
+
+
+@pytest.mark.parametrize("model", [
+    b.pad((1, 1 << 20, 1, 1), [(0, 0), (1 << 20, 0), (0, 0), (0, 0)], mode="SYMMETRIC"),
+    b.resize("NEAREST_NEIGHBOR", (1, 1, 1, 1), (1, 1 << 30))], ids=["mirrored", "resized"])
+def test_sizes_beyond_reason_are_refused_at_once(model: Model) -> None:
+    subgraph = read_tflite(model.data)
+    with pytest.raises(MoveError, match=r"too many pieces|too large"):
+        layout(subgraph, subgraph.operations[0])

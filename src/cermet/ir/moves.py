@@ -16,6 +16,7 @@ from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
 MAX_BOXES = 1 << 12
+MAX_TABLE = 1 << 16
 MAX_PERIOD = 64             # of the index table of a resized axis
 FIRST_VERSION_WITH_OFFSET = 8   # STRIDED_SLICE: `end` may count from `begin`, told by an option that is not captured
 
@@ -178,6 +179,8 @@ def _mirror_pad(subgraph: Subgraph, operation: Operation) -> Layout:
     for size, (before, after) in zip(data.shape, pad_amounts(subgraph, operation), strict=True):
         if max(before, after) > size - skipped:
             raise MoveError(f"a padding of {max(before, after)} is more than the {size - skipped} elements there are")
+        if before + after > MAX_BOXES:
+            raise MoveError("falls into too many pieces")
         front = [Run(before - 1 - i + skipped, i, 1) for i in range(before)]
         back = [Run(size - 1 - i - skipped, before + size + i, 1) for i in range(after)]
         axes.append([*front, Run(0, before, size), *back])
@@ -355,6 +358,8 @@ def runs_of(indices: Sequence[int]) -> list[Run]:
 
 def _nearest(subgraph: Subgraph, operation: Operation) -> Layout:
     data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
+    if max(out.shape) > MAX_TABLE:
+        raise MoveError(f"output of {out.shape} is too large for an index table")
     sides = [runs_of(nearest_indices(size, output_size, _moving(operation)))
              for size, output_size in resized_sides(subgraph, operation)]
     return Layout(_boxes(data, out, [[Run(0, 0, data.shape[0])], *sides, [Run(0, 0, data.shape[3])]]))
