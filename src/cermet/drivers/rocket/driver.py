@@ -11,6 +11,7 @@ from cermet.drivers.rocket.assemble import assemble
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.operations import OPERATIONS
+from cermet.drivers.rocket.passes.drop_identities import drop_identities
 from cermet.drivers.rocket.passes.fuse_add import fuse_adds
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
@@ -42,7 +43,7 @@ class RocketDriver:
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug)."""
         with _place("passes"):
-            subgraph = run_passes(subgraph, (fold_pad,))
+            subgraph = run_passes(subgraph, (fold_pad, drop_identities))
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
             fused = fuse_adds(subgraph)

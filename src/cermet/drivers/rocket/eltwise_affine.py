@@ -108,6 +108,11 @@ def affine(question: AffineQuestion, match: str) -> Affine | None:
     return made
 
 
+def changes_no_byte(question: AffineQuestion) -> bool:
+    """Whether TFLite's result of every byte is that byte, whatever the channel."""
+    return bool((_wanted(question, "tflite") == _signed(question.dtype, _all_bytes(question))[:, None]).all())
+
+
 def _all_bytes(question: AffineQuestion) -> np.ndarray:
     return np.arange(256).astype(np.uint8).view(question.dtype.numpy)
 
