@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "cermet_client.h"
@@ -384,6 +385,32 @@ statx(int folder, const char *restrict path, int flags, unsigned mask, struct st
       return REAL(statx)(folder, path, flags, mask, status);
    }
 }
+
+/* --- extended attributes: ls -l asks for access lists -------------------------------------------------------------- */
+
+#define DEFINE_GETXATTR(name)                                                                                          \
+   EXPORT ssize_t name(const char *path, const char *attribute, void *value, size_t bytes)                             \
+   {                                                                                                                   \
+      char real[PATH_MAX];                                                                                             \
+      if (shim_classify(AT_FDCWD, path, real, PATH_MAX) != SHIM_OTHER)                                                 \
+         return fail(ENOTSUP);                                                                                         \
+      return REAL(name)(path, attribute, value, bytes);                                                                \
+   }
+
+DEFINE_GETXATTR(getxattr)
+DEFINE_GETXATTR(lgetxattr)
+
+#define DEFINE_LISTXATTR(name)                                                                                         \
+   EXPORT ssize_t name(const char *path, char *list, size_t bytes)                                                     \
+   {                                                                                                                   \
+      char real[PATH_MAX];                                                                                             \
+      if (shim_classify(AT_FDCWD, path, real, PATH_MAX) != SHIM_OTHER)                                                 \
+         return fail(ENOTSUP);                                                                                         \
+      return REAL(name)(path, list, bytes);                                                                            \
+   }
+
+DEFINE_LISTXATTR(listxattr)
+DEFINE_LISTXATTR(llistxattr)
 
 /* --- access ------------------------------------------------------------------------------------------------------- */
 

@@ -150,10 +150,13 @@ def test_exec_runs_a_command_with_the_shim(run_with_shim) -> None:     # type: i
         return run_with_shim(sys.executable, "-m", "cermet", "exec", *words, LD_PRELOAD="", **more)
     assert cermet_exec("--", "sh", "-c", "exit 7").returncode == 7
     assert cermet_exec("--", "test", "-c", "/dev/accel/accel0").returncode == 0
+    listing = cermet_exec("--", "ls", "-l", "/dev/accel")
+    assert listing.returncode == 0 and "accel0" in listing.stdout and listing.stderr == ""
     assert cermet_exec("--soc", "rk3588", "--", "sh", "-c", "test $CERMET_SOC = rk3588").returncode == 0
     missing = cermet_exec("--", "/no/such/program")
-    assert missing.returncode == 1 and "/no/such/program: No such file or directory" in missing.stderr
-    assert cermet_exec().returncode == 1
+    assert missing.returncode == 127 and "/no/such/program: No such file or directory" in missing.stderr
+    assert cermet_exec("--", "/").returncode == 126
+    assert cermet_exec().returncode == 2
 
 
 def test_exec_works_where_the_installation_has_a_blank_in_its_path(tmp_path: pathlib.Path) -> None:

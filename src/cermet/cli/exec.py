@@ -13,8 +13,16 @@ from cermet.errors import CermetError
 from cermet.hw.soc import SOCS
 
 EPILOG = """\
-The program is replaced by the command, so its exit status is the command's. A real /dev/accel/accel0 is hidden from it.
-Programs that are statically linked or make system calls themselves (Go) do not see the simulated device."""
+This process becomes the command, so the exit status is the command's; 127 when there is no such command, 126 when it
+cannot be run. A real /dev/accel/accel0 is hidden from it. Programs that are statically linked or make system calls
+themselves (Go) do not see the simulated device. What the device thinks of a program: cermet sim --verbose.
+
+examples:
+  cermet exec -- ./my_rocket_test
+  cermet exec -- sh -c 'ls -l /dev/accel && ./my_rocket_test'
+"""
+NO_SUCH_COMMAND, CANNOT_RUN = 127, 126      # as shells and env report it
+WRONG_USAGE = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +56,8 @@ def has_separator(path: pathlib.Path) -> bool:
 def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        raise CermetError("exec: no command; usage: cermet exec [--soc S] -- COMMAND...")
+        print("cermet exec: no command; usage: cermet exec [--soc SOC] -- COMMAND...", file=sys.stderr)
+        return WRONG_USAGE
     shim = preloadable(paths.library("libcermet_shim.so"))
     os.environ["LD_PRELOAD"] = preload(str(shim), os.environ.get("LD_PRELOAD"))
     if arguments.soc:
@@ -57,4 +66,5 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        raise CermetError(f"exec: {command[0]}: {error.strerror}") from None
+        print(f"cermet exec: {command[0]}: {error.strerror}", file=sys.stderr)
+        return NO_SUCH_COMMAND if isinstance(error, FileNotFoundError) else CANNOT_RUN
