@@ -14,6 +14,8 @@ from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 from cermet.report_advice import TASK_INTERRUPT_US, advice, cut_hint, hints
 
+MAINLINE_CLOCK_MHZ = 200        # where the mainline device tree pins the NPU of RK3588
+
 
 @dataclass(frozen=True)
 class NodeReport:
@@ -56,7 +58,8 @@ class Summary:
 
     def __str__(self) -> str:
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
-        return f"{self.nodes_npu} of {self.nodes} nodes, {self.macs_share:.2%} of the MACs, {partitions}"
+        macs = f"{self.macs_share:.2%} of the MACs" if self.macs else "no MACs"
+        return f"{self.nodes_npu} of {self.nodes} nodes, {macs}, {partitions}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ class Estimate:
     @property
     def total_ms(self) -> float:
         return self.npu_ms + self.interrupts_ms
+
+    def __str__(self) -> str:
+        """At the clock a board has today and at the one it could have."""
+        mainline_ms = self.npu_ms * self.clock_mhz / MAINLINE_CLOCK_MHZ + self.interrupts_ms
+        return (f"{mainline_ms:.1f} ms estimated at mainline's {MAINLINE_CLOCK_MHZ} MHz, {self.total_ms:.1f} ms at "
+                f"{self.clock_mhz} MHz; {self.interrupts_ms:.1f} ms of it for {self.tasks} task interrupts")
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ def describe(entry: Entry) -> str:
         return f"not usable: {entry.error}"
     plan = entry.plan
     on_npu = sum(node.partition is not None for node in plan.nodes)
+    partitions = "1 partition" if len(plan.partitions) == 1 else f"{len(plan.partitions)} partitions"
     age = "" if plan.build_id == build.BUILD_ID else f", by another compiler ({plan.build_id})"
-    return f"{plan.soc}, {on_npu} of {len(plan.nodes)} nodes, {len(plan.partitions)} partition(s){age}"
+    return f"{plan.soc}, {on_npu} of {len(plan.nodes)} nodes, {partitions}{age}"
 
 
 def clear(cache: Cache) -> int:

@@ -24,8 +24,14 @@ from cermet.program.plan import Plan
 from cermet.report import Estimate, Summary, estimate, summarise
 
 SOC = "rk3588"
-MAINLINE_CLOCK_MHZ = 200        # where the mainline device tree pins the NPU of RK3588
 INVOKES = 3     # the fastest is shown: the first one also fills caches and starts the simulated device's workers
+
+
+EPILOG = """
+examples:
+  cermet demo
+  cermet demo --device sim
+"""
 
 
 @dataclass(frozen=True)
@@ -135,11 +141,7 @@ def show(title: str, name: str, outcome: Outcome, device: str) -> None:
     print(f"  on the NPU   {outcome.summary}")
     print(f"  compile      {outcome.cold_s:.2f} s the first time, {outcome.warm_s * 1000:.0f} ms from the cache")
     print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else ""))
-    board = outcome.estimate
-    mainline_ms = board.npu_ms * board.clock_mhz / MAINLINE_CLOCK_MHZ + board.interrupts_ms
-    print(f"  on a board   {mainline_ms:.1f} ms estimated at mainline's {MAINLINE_CLOCK_MHZ} MHz, "
-          f"{board.total_ms:.1f} ms at {board.clock_mhz} MHz; {board.interrupts_ms:.1f} ms of it for {board.tasks} "
-          "task interrupts")
+    print(f"  on a board   {outcome.estimate}")
 
 
 def next_steps(model: str) -> str:

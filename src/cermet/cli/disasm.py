@@ -75,6 +75,8 @@ def listings_of(data: bytes, path: Path, soc: str) -> tuple[str, list[Listing]]:
     if data[:4] == magic:
         plan = decode_plan(data)
         return plan.soc, plan_listings(plan)
+    if data[4:8] == b"TFL3":
+        raise CermetError(f"{path}: a TFLite model, must be a plan: cermet compile {path} -o DIR makes DIR/KEY.plan")
     if not data or len(data) % 8:
         raise CermetError(f"{path}: {len(data)} bytes, must be a plan or whole 64-bit words")
     return soc, raw_listings(data)

@@ -56,10 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join([*table(report), *remarks(report)]))
     print(f"\n{arguments.model.name} on {arguments.soc}: {report.summary} on the NPU")
     if report.estimate.npu_ms:
-        print(f"a board needs an estimated {report.estimate.total_ms:.1f} ms for the NPU's part, "
-              f"{report.estimate.tasks} tasks")
+        print(f"the NPU's part on a board: {report.estimate}")
     if count > 1:
         print(f"this is subgraph {arguments.subgraph} of 0..{count - 1}; --subgraph N shows another")
+    if arguments.html:
+        print(f"the page: {arguments.html}")
     for fault in report.faults:
         print(f"cermet report: {fault}", file=sys.stderr)
     return 0

@@ -407,8 +407,7 @@ def to_lines(outcome: Outcome) -> list[str]:
     median = f", median of {timings.invokes}: {timings.median_invoke_ms:.1f} ms" if timings.invokes > 1 else ""
     lines.append(f"{'invoke':<12} {timings.first_invoke_ms:.1f} ms the first time{median}")
     if outcome.device == "sim" and estimate.npu_ms:
-        lines.append(f"{'on a board':<12} {estimate.total_ms:.1f} ms estimated for the NPU's part, "
-                     f"{estimate.tasks} tasks")
+        lines.append(f"{'on a board':<12} {estimate}")
     for output in outcome.outputs:
         shape = "x".join(map(str, output["shape"])) or "scalar"
         lines.append(f"{'output':<12} {output['name']}: {shape} {output['dtype']}")

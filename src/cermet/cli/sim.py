@@ -13,7 +13,12 @@ from cermet.hw.soc import SOCS, soc_by_name
 EPILOG = """\
 Programs reach the device through `cermet exec`, the shim or the delegate's option device=sim; they start one by
 themselves when none runs. Set CERMET_SIM_SOCKET for them when --socket is not the default.
-Ctrl-C ends it; its clients see the device go away (ENODEV)."""
+Ctrl-C ends it; its clients see the device go away (ENODEV).
+
+examples:
+  cermet sim --verbose                      # in one terminal: every call, job and task, and why a job hangs
+  cermet exec -- ./my_rocket_test           # in another
+"""
 PATH_BYTES = 108
 MESSAGE_BYTES = 512
 

@@ -40,6 +40,8 @@ def load(path: str | Path, subgraph_index: int = 0) -> Subgraph:
 def read_file(path: str | Path) -> bytes:
     """Contents of a model file. Raises FrontendError when it is no readable file or too large."""
     try:
+        if Path(path).is_dir():
+            raise FrontendError(f"{path}: a folder, must be a .tflite model")
         if not Path(path).is_file():
             raise FrontendError(f"{path}: no such file, must be a .tflite model")
         size = Path(path).stat().st_size
