@@ -275,7 +275,8 @@ def _mean(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operati
 
 
 def _mirror_pad(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
-    return replace(op, moving=Moving(reflect=True)) if p[0] == 1 else replace(op, moving=Moving() if p[0] == 2 else None)
+    modes = {1: Moving(reflect=True), 2: Moving()}
+    return replace(op, moving=modes.get(p[0]))
 
 
 def _concatenation(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:

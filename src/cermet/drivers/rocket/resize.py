@@ -31,8 +31,10 @@ from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import MoveError, Run, move_problem, resized_sides
+from cermet.ir.numerics_move import position_drift
 from cermet.ir.operation import Moving, Operation
 from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import DType
 
 MAX_WEIGHT_BYTES = 1 << 22  # of the phases' convolution
 LARGEST_WEIGHT = 127
@@ -239,4 +241,21 @@ def factors_are_whole(query: Query) -> str | None:
     return None
 
 
-BILINEAR_RULES: tuple[Rule, ...] = (*IMAGE_RULES, resize_makes_sense, factors_are_whole)
+def positions_are_those_of_tflite(query: Query) -> str | None:
+    """int8: TFLite's positions, held in 1/1024 pixels, are so close to the exact ones that results differ by 1 at most.
+
+    Neighbours differ by 255 at most, so a drift of d pixels moves a value by 255 * d. Both sides round once, by half a
+    step at most: below one step in all, the results are at most 1 apart.
+    """
+    options = query.operation.moving
+    if query.output.dtype is not DType.INT8 or options is None:
+        return None
+    drift = sum(position_drift(*side, options) for side in resized_sides(query.subgraph, query.operation))
+    if 255 * drift >= 1:
+        return (f"TFLite's own positions drift by up to {drift:.4f} pixels at this size, at most {1 / 255:.4f} keep "
+                "the results within one step")
+    return None
+
+
+BILINEAR_RULES: tuple[Rule, ...] = (*IMAGE_RULES, resize_makes_sense, factors_are_whole,
+                                     positions_are_those_of_tflite)
