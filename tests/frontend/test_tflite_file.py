@@ -187,8 +187,9 @@ def test_subgraphs_are_chosen_by_index() -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "absent.tflite", Path("/dev/zero")):
-        with pytest.raises(FrontendError, match=r"no such file, must be a .tflite model"):
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "absent.tflite", "no such file"),
+                       (Path("/dev/zero"), "no such file")):
+        with pytest.raises(FrontendError, match=f"{what}, must be a .tflite model"):
             load(path)
     (tmp_path / "text.tflite").write_text("hello, this is text")
     with pytest.raises(FrontendError, match=r"text.tflite: not a TFLite model, bytes 4..7 must be TFL3"):

@@ -242,7 +242,7 @@ def factors_are_whole(query: Query) -> str | None:
 
 
 def positions_are_those_of_tflite(query: Query) -> str | None:
-    """int8: TFLite's positions, held in 1/1024 pixels, are so close to the exact ones that results differ by 1 at most.
+    """With int8, TFLite's positions in 1/1024 pixels are so close to the exact ones that results differ by 1 at most.
 
     Neighbours differ by 255 at most, so a drift of d pixels moves a value by 255 * d. Both sides round once, by half a
     step at most: below one step in all, the results are at most 1 apart.
