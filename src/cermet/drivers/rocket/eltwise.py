@@ -5,7 +5,7 @@ a constant per channel takes no second operand but the stages' own operands (elt
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -27,8 +27,8 @@ from cermet.drivers.rocket.eltwise_affine import Affine, affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_arithmetic
 from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, spread, view_of
 from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
-from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, flying_program
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
+from cermet.drivers.rocket.flying import FlyingTask, View, flying_program, task_parts
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, round_up
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.ir.numerics_binary import product_multiplier
 from cermet.ir.operation import Kind, Operation
@@ -64,18 +64,7 @@ def lower_binary(context: Context, operation: Operation) -> list[TaskProgram]:
     return spreading + [flying_program(context, operation, FlyingTask(
         cube, stages, _moved(source, row, surface), _moved(target, row, surface),
         _moved(operand, 0 if is_vector else row, surface)), part)
-        for row, surface, cube, part in _parts(output)]
-
-
-def _parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
-    """(first row, first surface, cube, name) of each task; one unless a side passes the cube's limit."""
-    surfaces = ceil_div(output.channels, ATOM_BYTES)
-    step = MAX_CUBE // ATOM_BYTES
-    is_whole = surfaces <= step and output.height <= MAX_CUBE
-    for surface in range(0, surfaces, step):
-        for row in range(0, output.height, MAX_CUBE):
-            cube = Cube(output.width, min(MAX_CUBE, output.height - row), min(step, surfaces - surface))
-            yield row, surface, cube, "" if is_whole else f"row {row}, channel {surface * ATOM_BYTES}"
+        for row, surface, cube, part in task_parts(output)]
 
 
 def _moved(view: View, row: int, surface: int) -> View:
@@ -182,7 +171,7 @@ def _affine_tasks(context: Context, operation: Operation, roles: Roles) -> list[
     return [flying_program(context, operation, FlyingTask(
         cube, Stages(bs=_from(bs, surface, 2), bn=_from(bn, surface, 4), out=numbers.out),
         _moved(source, row, surface), _moved(View.of(output), row, surface)), part)
-        for row, surface, cube, part in _parts(output)]
+        for row, surface, cube, part in task_parts(output)]
 
 
 def _affine_stages(context: Context, operation: Operation, numbers: Affine, offset: int) -> tuple[Stage, Stage]:

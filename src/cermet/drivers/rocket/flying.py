@@ -1,6 +1,7 @@
 """Tasks of the DPU alone: cubes read from memory, one or two operands, one result ("flying", recipes §6)."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cermet.drivers.base import CompileError
@@ -168,3 +169,14 @@ def copy_stages() -> Stages:
 def fill_stages(value: int) -> Stages:
     """Every byte becomes `value`, whatever is read: BS multiplies by 0, BN adds (vendor's fill, recipes §6)."""
     return Stages(bs=Stage(multiplier=0), bn=Stage(add=value), out=OutputConverter(0))
+
+
+def task_parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
+    """(first row, first surface, cube, name) of each task; one unless a side passes the cube's limit."""
+    surfaces = ceil_div(output.channels, ATOM_BYTES)
+    step = MAX_CUBE // ATOM_BYTES
+    is_whole = surfaces <= step and output.height <= MAX_CUBE
+    for surface in range(0, surfaces, step):
+        for row in range(0, output.height, MAX_CUBE):
+            cube = Cube(output.width, min(MAX_CUBE, output.height - row), min(step, surfaces - surface))
+            yield row, surface, cube, "" if is_whole else f"row {row}, channel {surface * ATOM_BYTES}"

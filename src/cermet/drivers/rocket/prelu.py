@@ -16,10 +16,10 @@ from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.context import Context, signed_zero_point
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
-from cermet.drivers.rocket.flying import FlyingTask, flying_program
+from cermet.drivers.rocket.flying import FlyingTask, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.unary import BYTES, rounded, task_part, task_parts
+from cermet.drivers.rocket.unary import BYTES, rounded, task_part
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 

@@ -5,15 +5,14 @@ QUANTIZE, mostly) the task does that; else it looks the result up.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cermet.drivers.rocket.context import Context, signed_zero_point
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
-from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, copy_stages, flying_program
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.flying import FlyingTask, View, copy_stages, flying_program, task_parts
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.lut import ENTRY_OFFSET, make_lut
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp, Requantisation, ScaleError, requantise
@@ -136,20 +135,7 @@ def rounded(values: np.ndarray, shift: int, ties_away: bool) -> np.ndarray:
     return floor + ((rest > half) | (rest == half) & (floor & 1 == 1))
 
 
-def task_parts(output: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
-    """(first row, first surface, cube, name) of each task."""
-    surfaces = ceil_div(output.channels, ATOM_BYTES)
-    step = MAX_CUBE // ATOM_BYTES
-    is_whole = surfaces <= step and output.height <= MAX_CUBE
-    for surface in range(0, surfaces, step):
-        for row in range(0, output.height, MAX_CUBE):
-            cube = Cube(output.width, min(MAX_CUBE, output.height - row), min(step, surfaces - surface))
-            yield row, surface, cube, "" if is_whole else f"row {row}, channel {surface * ATOM_BYTES}"
-
-
 def task_part(source: FeatureMap, output: FeatureMap, row: int, surface: int) -> View:
     """A map from a row and surface on; its pixels are the output's, whatever its own rows and columns."""
     atoms = surface * output.surface_atoms + row * output.width
     return View(source.address + atoms * ATOM_BYTES, output.surface_atoms, output.width)
-
-
