@@ -41,6 +41,9 @@ def cases() -> Iterator[tuple[str, Build]]:
             yield f"conv-{shape}-{channels}-k{kernel}-{name}", partial(
                 model_builder.conv2d, input_shape=shape, out_channels=channels, kernel=kernel, stride=stride,
                 dilation=dilation, padding=padding, activation=ACTIVATIONS[i % 4], **options)
+    for name, options in QUANTISATIONS.items():
+        yield f"conv-groups-{name}", partial(model_builder.conv2d, input_shape=(1, 8, 7, 12), out_channels=10,
+                                             groups=2, activation="RELU6", **options)
     for i, (shape, kernel, multiplier, stride, dilation, padding) in enumerate(DEPTHWISE):
         for name, options in QUANTISATIONS.items():
             yield f"depthwise-{shape}-k{kernel}-m{multiplier}-{name}", partial(

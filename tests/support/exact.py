@@ -119,9 +119,11 @@ def _conv(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.
     source, weights = model.tensors[op.inputs[0]], model.tensors[op.inputs[1]]
     x, w = _centred(source, values[op.inputs[0]]), _centred(weights, values[op.inputs[1]])
     taps = _windows(op, x, w.shape[1:3], 0.0)
-    shape = taps.shape[:3]
-    sums = taps.reshape(int(np.prod(shape)), -1) @ w.reshape(w.shape[0], -1).T
-    acc = sums.reshape(*shape, -1) + _bias(model, op, values)
+    depth, groups = w.shape[3], x.shape[3] // w.shape[3]
+    kernels = w.shape[0] // groups
+    sums = [np.tensordot(taps[..., g * depth:(g + 1) * depth], w[g * kernels:(g + 1) * kernels], ((3, 4, 5), (1, 2, 3)))
+            for g in range(groups)]
+    acc = np.concatenate(sums, 3) + _bias(model, op, values)
     return acc * (source.scale * np.asarray(weights.scales, np.float64))
 
 

@@ -302,21 +302,21 @@ def _window_size(size: int, kernel: int, stride: int, dilation: int, padding: st
 
 def conv2d(rng: np.random.Generator, input_shape: Sequence[int], out_channels: int, kernel: tuple[int, int] = (3, 3), *,
            stride: tuple[int, int] = (1, 1), dilation: tuple[int, int] = (1, 1), padding: str = "SAME",
-           activation: str = "NONE", dtype: str = "int8", per_channel: bool = False, bias: bool = True,
+           activation: str = "NONE", dtype: str = "int8", per_channel: bool = False, bias: bool = True, groups: int = 1,
            weight_zero_point: int | None = None, input_zero_point: int | None = None,
            output_zero_point: int | None = None) -> Model:
     """CONV_2D. Pairs are (y, x). Zero points that are None are drawn (weights of int8: 0)."""
     n, height, width, channels = input_shape
     source = _activation_tensor(rng, "input", input_shape, dtype, input_zero_point)
-    weights = _weights(rng, (out_channels, *kernel, channels), dtype, 0, per_channel=per_channel,
+    weights = _weights(rng, (out_channels, *kernel, channels // groups), dtype, 0, per_channel=per_channel,
                        zero_point=weight_zero_point)
     options = {"Padding": PADDINGS[padding], "StrideH": stride[0], "StrideW": stride[1],
                "DilationHFactor": dilation[0], "DilationWFactor": dilation[1],
                "FusedActivationFunction": ACTIVATIONS[activation]}
     shape = (n, _window_size(height, kernel[0], stride[0], dilation[0], padding),
              _window_size(width, kernel[1], stride[1], dilation[1], padding), out_channels)
-    return _weighted(rng, "CONV_2D", source, weights, shape, options, out_channels, kernel[0] * kernel[1] * channels,
-                     bias=bias, output_zero_point=output_zero_point)
+    return _weighted(rng, "CONV_2D", source, weights, shape, options, out_channels,
+                     kernel[0] * kernel[1] * channels // groups, bias=bias, output_zero_point=output_zero_point)
 
 
 def depthwise(rng: np.random.Generator, input_shape: Sequence[int], kernel: tuple[int, int] = (3, 3), *,

@@ -161,12 +161,16 @@ def conv(subgraph: Subgraph, operation: Operation, values: Values, match: str) -
     """CONV_2D: y = clamp(round((sum (x - zx)(w - zw) + b) * sx * sw / sy) + zy).
 
     x [N, H, W, I], w [O, KH, KW, I], b int32 [O] or absent, y [N, OH, OW, O]; any stride, dilation and padding
-    w       uint8 per tensor; int8 per tensor or per channel (axis 0) with zero points 0
+    w       uint8 per tensor; int8 per tensor or per channel (axis 0) with zero points 0; where it has I / g channels,
+            input and output channels form g groups, each convolved for itself
     Source: TFLite's reference/conv.h and reference/integer_ops/conv.h.
     """
     assert operation.window is not None
     x, w = (centred(*operand(subgraph, values, t)) for t in operation.inputs[:2])
-    acc = conv_accumulators(x, w, operation.window).astype(np.int64) + _bias(subgraph, operation, values)
+    groups = x.shape[3] // w.shape[3]
+    parts = [conv_accumulators(a, b, operation.window) for a, b in zip(
+        np.split(x, groups, 3), np.split(w, groups), strict=True)]
+    acc = np.concatenate(parts, 3).astype(np.int64) + _bias(subgraph, operation, values)
     return _requantised(subgraph, operation, acc, match)
 
 

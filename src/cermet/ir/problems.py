@@ -97,8 +97,9 @@ def _conv(subgraph: Subgraph, operation: Operation) -> str | None:
     shape = subgraph.tensor(weights).shape
     if operation.kind is Kind.CONV:
         channels, axis = shape[0], 0
-        if shape[3] != data.shape[3]:
-            return f"weights have {shape[3]} input channels, must be {data.shape[3]} (no grouped convolution)"
+        if shape[3] < 1 or data.shape[3] % shape[3] or channels % (data.shape[3] // shape[3]):
+            return (f"weights have shape {shape}, must have input channels that divide {data.shape[3]} into groups, "
+                    "and as many kernels for each")
     else:
         channels, axis = shape[3], 3
         if shape[0] != 1 or channels != data.shape[3] * operation.depth_multiplier:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cermet.drivers.rocket.depthwise import spread_weights
+from cermet.drivers.rocket.grouped import spread_groups
 from cermet.drivers.rocket.layout import round_up
 from cermet.drivers.rocket.weights import Weights, pack_bias, pack_blocks, pack_depthwise, pack_direct, pack_powers
 from cermet.hw.soc import RK3588
@@ -62,7 +62,7 @@ def test_depthwise_weights_lie_where_the_document_says(channels: int) -> None:
 
 def test_spread_weights_are_the_same_sums() -> None:
     weights = _weights(np.random.default_rng(1), 6, 2, 2, 1)
-    spread = spread_weights(weights, 3)
+    spread = spread_groups(weights, 3, 3)
     assert spread.values.shape == (6, 2, 2, 3)
     np.testing.assert_array_equal(spread.tap_sums(), weights.tap_sums())
     for oc in range(6):

@@ -1,4 +1,4 @@
-"""CONV_2D: numbers and operands of a convolution, and its tasks."""
+"""Numbers and operands of a convolution, and its tasks."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ from cermet.drivers.rocket.weights import (
 )
 from cermet.ir.numerics import scale_ratios
 from cermet.ir.operation import Kind, Operation
+from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
 
 INT32_MAX = (1 << 31) - 1
@@ -55,18 +56,26 @@ class Layer:
     multipliers: np.ndarray     # float64, one or one per channel: accumulator to output steps
 
 
-def make_layer(source: Tensor, weights: Weights, bias: Tensor | None, output: Tensor, kind: Kind) -> Layer:
+def bias_values(subgraph: Subgraph, operation: Operation) -> np.ndarray | None:
+    """int64 per output channel; None when the operation has no bias."""
+    number = operation.inputs[2] if len(operation.inputs) > 2 else None
+    data = None if number is None else subgraph.tensor(number).data
+    return None if data is None else data.reshape(-1).astype(np.int64)
+
+
+def make_layer(source: Tensor, weights: Weights, bias: np.ndarray | None, output: Tensor, kind: Kind) -> Layer:
     """The integers of a layer (numerics §10.1), its scales multiplied in TFLite's precision.
 
+    bias   int64 per output channel; None: none
     Raises RangeError when they need more than 32 bits.
     """
     assert source.quantisation is not None and output.quantisation is not None
     zero_point = signed_zero_point(source)
-    given = np.zeros(len(weights.values), np.int64) if bias is None or bias.data is None else bias.data.astype(np.int64)
-    folded = given.reshape(-1) - zero_point * weights.tap_sums()
+    given = np.zeros(len(weights.values), np.int64) if bias is None else bias
+    folded = given - zero_point * weights.tap_sums()
     _check_range(weights, folded)
     reach = max(127 - zero_point, zero_point + 128)
-    bounds = reach * weights.magnitudes() + np.abs(given.reshape(-1))
+    bounds = reach * weights.magnitudes() + np.abs(given)
     multipliers = np.array(scale_ratios(source, weights.scales, output, kind))
     return Layer(weights, folded, bounds, multipliers)
 
@@ -96,13 +105,6 @@ def conv_weights(tensor: Tensor) -> Weights:
     return signed_weights(tensor, tensor.data)
 
 
-def lower_conv(context: Context, operation: Operation) -> list[TaskProgram]:
-    """Tasks of a CONV_2D."""
-    source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
-    weights = conv_weights(context.tensor(operation.inputs[1]))
-    return lower_direct(context, operation, source, weights)
-
-
 def lower_direct(context: Context, operation: Operation, source: FeatureMap, weights: Weights) -> list[TaskProgram]:
     """Tasks of any operation that is a direct convolution of `source`."""
     assert operation.window is not None
@@ -111,27 +113,27 @@ def lower_direct(context: Context, operation: Operation, source: FeatureMap, wei
 
 
 def convolution_tasks(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap,
-                      weights: Weights) -> list[TaskProgram]:
-    """Tasks of a convolution, direct or depthwise, that ends in the operation's output."""
+                      weights: Weights, first_channel: int = 0) -> list[TaskProgram]:
+    """Tasks of a convolution, direct or depthwise, that ends in the operation's output, from some channel on."""
     output = context.tensor(operation.output)
-    bias = operation.inputs[2] if len(operation.inputs) > 2 else None
-    source_tensor, bias_tensor = context.tensor(operation.inputs[0]), None if bias is None else context.tensor(bias)
-    layer = make_layer(source_tensor, weights, bias_tensor, output, operation.kind)
+    bias = bias_values(context.subgraph, operation)
+    part = None if bias is None else bias[first_channel:first_channel + len(weights.values)]
+    layer = make_layer(context.tensor(operation.inputs[0]), weights, part, output, operation.kind)
     fused = context.fused_unaries.get(operation.index)
+    target = context.feature_map(operation.output if fused is None else fused.unary.output)
+    target = replace(target, address=target.row(0, first_channel // ATOM_BYTES))
     if fused is not None:
-        return _with_unary(context, operation, geometry, source, layer, fused)
+        return _with_unary(context, operation, geometry, source, target, layer, fused)
     numbers = layer_requantisation(layer, operation, output, context.options.match)
-    target = context.feature_map(operation.output)
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     return convolution_programs(context, conv, (operation,))
 
 
-def _with_unary(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, layer: Layer,
-                fused: FusedUnary) -> list[TaskProgram]:
+def _with_unary(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, target: FeatureMap,
+                layer: Layer, fused: FusedUnary) -> list[TaskProgram]:
     """Tasks that write the output of the function behind the convolution; the convolution's own never exists."""
     output, clamp = context.tensor(operation.output), fused.clamp
     bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
-    target = context.feature_map(fused.unary.output)
     if clamp is not None:
         numbers = requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, context.options.match)
         conv = place_convolution(context, operation, geometry, source, target, layer, numbers)

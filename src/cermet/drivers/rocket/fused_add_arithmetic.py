@@ -16,7 +16,7 @@ import numpy as np
 
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import signed_zero_point
-from cermet.drivers.rocket.conv import Layer, RangeError, conv_weights, make_layer
+from cermet.drivers.rocket.conv import Layer, RangeError, bias_values, conv_weights, make_layer
 from cermet.drivers.rocket.dpu import Elementwise, OutputConverter
 from cermet.drivers.rocket.requantise import INT32_MAX, MAX_MULTIPLIER_ERROR, MAX_SHIFT, MULTIPLIER_BITS, Clamp
 from cermet.ir.operation import Operation
@@ -49,10 +49,9 @@ class FusedNumbers:
 def fused_numbers(subgraph: Subgraph, conv: Operation, add: Operation, addend: int) -> FusedNumbers | None:
     """None when they do not fit, or would cost more than one step of error."""
     inner, output, other = subgraph.tensor(conv.output), subgraph.tensor(add.output), subgraph.tensor(addend)
-    bias = conv.inputs[2] if len(conv.inputs) > 2 else None
     try:
         layer = make_layer(subgraph.tensor(conv.inputs[0]), conv_weights(subgraph.tensor(conv.inputs[1])),
-                           None if bias is None else subgraph.tensor(bias), inner, conv.kind)
+                           bias_values(subgraph, conv), inner, conv.kind)
     except RangeError:
         return None
     assert inner.quantisation is not None and output.quantisation is not None and other.quantisation is not None

@@ -7,6 +7,8 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Pair, Window
 
+MAX_KERNEL_BYTES = 524_287  # of one kernel: 19 bits, trm
+
 
 @dataclass(frozen=True)
 class Geometry:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cermet.drivers.rocket.context import Context
-from cermet.drivers.rocket.conv import lower_conv
 from cermet.drivers.rocket.depthwise import lower_depthwise
 from cermet.drivers.rocket.eltwise import lower_binary
 from cermet.drivers.rocket.eltwise_rules import COMPARE_RULES, PRODUCT_RULES, SUM_RULES
 from cermet.drivers.rocket.fully_connected import lower_fully_connected
+from cermet.drivers.rocket.grouped import lower_conv
 from cermet.drivers.rocket.max_pooling import lower_max_pool
 from cermet.drivers.rocket.moving import lower_moves
 from cermet.drivers.rocket.moving_rules import MOVE_RULES

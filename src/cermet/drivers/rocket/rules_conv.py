@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from cermet.drivers.base import CompileError
-from cermet.drivers.rocket.conv import RangeError, conv_weights, layer_requantisation, make_layer
+from cermet.drivers.rocket.conv import RangeError, bias_values, conv_weights, layer_requantisation, make_layer
 from cermet.drivers.rocket.convolution_task import MAX_GRAINS, grains
-from cermet.drivers.rocket.depthwise import depthwise_weights, spread_weights
+from cermet.drivers.rocket.depthwise import depthwise_weights
 from cermet.drivers.rocket.fully_connected import window_over
-from cermet.drivers.rocket.geometry import Geometry
+from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry
+from cermet.drivers.rocket.grouped import Blocks, plan_blocks, spread_groups
 from cermet.drivers.rocket.requantise import ScaleError
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, IMAGE_RULES, MAX_SIDE, QUANTISED, Query, Rule
 from cermet.drivers.rocket.tiling import plan
@@ -19,7 +20,6 @@ MAX_KERNEL = 31             # 5 bits, trm; 1..7 hw-verified
 MAX_STRIDE = 7              # 3 bits, trm; 1..3 hw-verified
 MAX_DILATION = 32           # 5 bits hold d - 1, trm; 2 hw-verified, 4 replayed
 MAX_PAD = 15                # 4 bits, 16 acts as 0: hw-verified
-MAX_KERNEL_BYTES = 524_287  # 19 bits, trm
 MAX_INPUT_CHANNELS = 16_352     # 16 bits, trm; the limit of the vendor's tool
 MAX_KERNELS = 16_383        # 14 bits, trm
 MAX_PIXELS = (1 << 22) - 1  # output pixels of one task: 22 bits, trm
@@ -105,8 +105,9 @@ def shapes_agree(query: Query) -> str | None:
     if query.operation.kind is Kind.DEPTHWISE_CONV:
         if weights[0] != 1 or weights[3] % source[3]:
             return f"weights have shape {list(weights)}, must be 1 x height x width x a multiple of {source[3]}"
-    elif weights[3] != source[3]:
-        return f"weights have {weights[3]} input channels, the input has {source[3]} (grouped convolution)"
+    elif source[3] % weights[3] or weights[0] % (source[3] // weights[3]):
+        return (f"weights are {weights[0]} kernels of {weights[3]} channels, which cannot share out the input's "
+                f"{source[3]} channels in groups")
     size = window.output_size(source[1], source[2])
     expected = (size.y, size.x, _output_channels(query))
     return None if output[1:] == expected else f"output is {list(output[1:])}, must be {list(expected)}"
@@ -157,14 +158,11 @@ def kernel_bytes_fit(query: Query) -> str | None:
 
 
 def spread_weights_are_small(query: Query) -> str | None:
-    """With a depth multiplier above 1 the weights, stored as a full convolution, take at most 8 MiB."""
-    geometry = _geometry(query)
-    if query.operation.kind is not Kind.DEPTHWISE_CONV or geometry.is_depthwise:
-        return None
-    size = geometry.weight_bytes
-    return None if size <= MAX_SPREAD_BYTES else (
-        f"depth multiplier above 1: weights as a full convolution take {size} bytes, "
-        f"at most {MAX_SPREAD_BYTES} are allowed")
+    """With groups, or a depth multiplier above 1, the weights with what is between the groups take at most 8 MiB."""
+    blocks = _blocks(query)
+    return None if blocks is None or blocks.weight_bytes <= MAX_SPREAD_BYTES else (
+        f"{_num_groups(query)} groups: weights as full convolutions of {blocks.groups} groups take "
+        f"{blocks.weight_bytes} bytes, at most {MAX_SPREAD_BYTES} are allowed")
 
 
 def window_rows_fit_the_cbuf(query: Query) -> str | None:
@@ -182,8 +180,7 @@ def window_rows_fit_the_cbuf(query: Query) -> str | None:
 
 def numbers_fit(query: Query) -> str | None:
     """Accumulators stay inside 32 bits, and all scales can be held to within one step of the exact result."""
-    inputs = query.operation.inputs
-    bias = query.subgraph.tensor(inputs[2]) if len(inputs) > 2 and inputs[2] is not None else None
+    bias = bias_values(query.subgraph, query.operation)
     try:
         layer = make_layer(query.data, _weights(query), bias, query.output, query.operation.kind)
         for match in ("tflite", "exact"):
@@ -267,23 +264,44 @@ def _geometry(query: Query) -> Geometry:
         size = (shape.pixels, 1, shape.channels) if window.kernel == Pair(1, 1) else (shape.height, shape.width,
                                                                                     shape.channels)
         return Geometry.of(window, size, _output_channels(query))
+    blocks = _blocks(query)
+    return _whole_geometry(query) if blocks is None else blocks.geometry
+
+
+def _whole_geometry(query: Query) -> Geometry:
+    """Of a convolution, with the channels of all groups."""
     _, height, width, channels = query.data.shape
     outputs = _output_channels(query)
     native = query.operation.kind is Kind.DEPTHWISE_CONV and outputs == channels
-    return Geometry.of(window, (height, width, channels), outputs, is_depthwise=native)
+    return Geometry.of(_window(query), (height, width, channels), outputs, is_depthwise=native)
+
+
+def _num_groups(query: Query) -> int:
+    """Groups that are computed as blocks; 1 for all but grouped convolutions and depthwise ones with a multiplier."""
+    channels = query.data.shape[-1]
+    if query.operation.kind is Kind.DEPTHWISE_CONV:
+        return channels if _output_channels(query) != channels else 1
+    return channels // _weights_tensor(query).shape[3] if query.operation.kind is Kind.CONV else 1
+
+
+def _blocks(query: Query) -> Blocks | None:
+    """How groups are computed; None when there are none. All in one where nothing fits, so that a rule can say why."""
+    groups = _num_groups(query)
+    if groups == 1:
+        return None
+    whole = _whole_geometry(query)
+    return plan_blocks(query.soc, whole, groups) or Blocks(1, groups, whole)
 
 
 def _weights(query: Query) -> Weights:
-    """As the lowering has them, but not spread: the sums are the same."""
+    """As the lowering has them."""
     tensor = _weights_tensor(query)
-    if query.operation.kind is Kind.CONV:
-        return conv_weights(tensor)
-    if query.operation.kind is Kind.DEPTHWISE_CONV:
-        weights = depthwise_weights(tensor)
-        native = len(weights.values) == query.data.shape[3]
-        return weights if native else spread_weights(weights, query.data.shape[3])
-    assert tensor.data is not None
-    return signed_weights(tensor, tensor.data.reshape(tensor.shape[0], 1, 1, tensor.shape[1]))
+    if query.operation.kind is Kind.FULLY_CONNECTED:
+        assert tensor.data is not None
+        return signed_weights(tensor, tensor.data.reshape(tensor.shape[0], 1, 1, tensor.shape[1]))
+    weights = conv_weights(tensor) if query.operation.kind is Kind.CONV else depthwise_weights(tensor)
+    blocks = _blocks(query)
+    return weights if blocks is None else spread_groups(weights, _num_groups(query), blocks.groups)
 
 
 # First what must be constant, so that it does not count as an activation.

@@ -57,6 +57,8 @@ def _host(subgraph: Subgraph, add: Operation, operand: int, other: int) -> Opera
         return None
     if subgraph.consumers(operand) != (add,):
         return None
+    if subgraph.tensor(conv.inputs[1]).shape[3:] != subgraph.tensor(conv.inputs[0]).shape[3:]:
+        return None         # grouped: several programs
     shapes = {subgraph.tensor(t).shape for t in (operand, other, add.output)}
     if len(shapes) > 1 or map_shape(subgraph.tensor(operand)).pixels < MIN_OPERAND_SURFACE:
         return None
