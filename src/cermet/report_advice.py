@@ -23,7 +23,7 @@ ADVICE: Mapping[str, str] = {
     "shapes_are_known": "Convert the model with fixed shapes.",
     "value_is_not_kept": "Make the state an input and an output of the model.",
     "activations_are_not_variables": "Make the state an input and an output of the model.",
-    "batch_is_one": "Convert the model with batch 1, and invoke it once for each sample.",
+    "batch_is_one": "Invoke the model with fewer samples at a time.",
     "option_deny": "Nothing in the model: take its name out of the option deny.",
     "option_allow": "Nothing in the model: add its name to the option allow.",
     "option_groups": "Nothing in the model: the option groups leaves it out.",

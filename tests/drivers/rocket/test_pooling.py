@@ -288,8 +288,8 @@ def test_reasons_of_refused_pools() -> None:
     model = _average((4, 4), 2)
     other = replace(model.tensors[1], scales=(model.tensors[0].scale * 2,))
     assert _reason(replace(model, tensors=(model.tensors[0], other))).startswith("pool_keeps_the_quantisation: input")
-    batch = model_builder.pool(_rng(1), (2, 4, 4, 8))
-    assert _reason(batch) == "batch_is_one: batch is 2, must be 1"
+    batch = model_builder.pool(_rng(1), (65, 5, 5, 8), window=(3, 3))
+    assert _reason(batch) == "batch_is_one: batch is 65, must be 1..64 images that are computed one by one"
 
 
 def test_reasons_of_refused_means() -> None:
@@ -300,7 +300,7 @@ def test_reasons_of_refused_means() -> None:
         "plane_fits_one_window: plane is 37x41: not the pixels of a rectangle with sides 1..31")
     assert _reason(model_builder.mean(rng, (4, 4, 8), (0, 1))) == (
         "mean_is_over_the_plane: its input has 3 dimensions, must have 4")
-    assert _reason(model_builder.mean(rng, (2, 4, 4, 8))) == "batch_is_one: batch is 2, must be 1"
+    assert _reason(model_builder.mean(rng, (2, 4, 4, 8), (0, 1))).startswith("batch_is_one: batch is 2, must be 1..64")
 
 
 def test_windows_larger_than_31_over_the_whole_plane() -> None:

@@ -43,7 +43,7 @@ def _two_scales(*scales: float) -> Model:
 
 
 CASES = {
-    "batch": (lambda: _conv((2, 8, 8, 4)), "batch_is_one", "batch is 2, must be 1"),
+    "batch": (lambda: _conv((65, 8, 8, 4), kernel=(3, 3)), "batch_is_one", "batch is 65, must be 1..64 images"),
     "kernel": (lambda: _conv((1, 40, 40, 1), 1, (33, 1)), "kernel_fits", "kernel is 33x1, must be 1..31"),
     "stride": (lambda: _conv(stride=(8, 1)), "stride_fits", "stride is 8x1, must be 1..7"),
     "dilation": (lambda: _conv((1, 80, 4, 1), 1, (2, 1), dilation=(33, 1), padding="VALID"), "dilation_fits",

@@ -101,7 +101,7 @@ class Context:
         surfaces = round_up(ceil_div(shape.channels, ATOM_BYTES), 4)
         address = self.new_buffer(f"scratch {name}", surfaces * shape.pixels * ATOM_BYTES, "arena")
         return replace(like, address=address, height=shape.height, width=shape.width, channels=shape.channels,
-                       num_surfaces=surfaces)
+                       num_surfaces=surfaces, pitch=0)
 
     def new_buffer(self, name: str, size_bytes: int, role: str = "arena") -> Address:
         """A buffer of its own; the name must be new."""

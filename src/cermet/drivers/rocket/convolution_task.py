@@ -200,12 +200,12 @@ def _emit_addend(regcmd: Regcmd, conv: Convolution, tile: Tile, addend: Addend) 
     """MRDMA reads the even surfaces, ERDMA the odd ones; both skip the other's and the rows outside the band."""
     g, source = conv.geometry, addend.source
     first = tile.first_channel // ATOM_BYTES
-    skipped_rows = g.output_width * (g.output_height - tile.output_rows)
+    skipped = source.surface_atoms - g.output_width * tile.output_rows
     e = regcmd.emit
     regcmd.emit_address("DPU_RDMA.RDMA_SRC_BASE_ADDR", source.row(tile.first_output_row, first))
     e("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DATA_MODE=1, ERDMA_DATA_SIZE=1)
     regcmd.emit_address("DPU_RDMA.RDMA_EW_BASE_ADDR", source.row(tile.first_output_row, first + 1))
     e("DPU_RDMA.RDMA_EW_SURF_STRIDE", EW_SURF_STRIDE=source.surface_atoms)
     e("DPU_RDMA.RDMA_FEATURE_MODE_CFG", BURST_LEN=dpu.BURST_LENGTH, COMB_USE=5)
-    e("DPU_RDMA.RDMA_SURF_NOTCH", SURF_NOTCH_ADDR=source.surface_atoms + skipped_rows)
-    e("DPU_RDMA.RDMA_EW_SURF_NOTCH", EW_SURF_NOTCH=source.surface_atoms + skipped_rows)
+    e("DPU_RDMA.RDMA_SURF_NOTCH", SURF_NOTCH_ADDR=source.surface_atoms + skipped)
+    e("DPU_RDMA.RDMA_EW_SURF_NOTCH", EW_SURF_NOTCH=source.surface_atoms + skipped)

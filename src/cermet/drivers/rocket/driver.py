@@ -3,16 +3,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from cermet.drivers.base import CompileError, CompileOptions, Program, Refusal
 from cermet.drivers.rocket.assemble import assemble
+from cermet.drivers.rocket.batching import forms, is_batch, lower_batch
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.passes.drop_identities import drop_identities
-from cermet.drivers.rocket.passes.fuse_add import fuse_adds
+from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
 from cermet.drivers.rocket.placement.parts import place_parts
@@ -38,6 +40,11 @@ class RocketDriver:
         if entry is None:
             return Refusal("operation_is_known", _unknown(operation))
         broken = first_refusal(entry.rules, Query(self.soc, subgraph, operation))
+        if broken is not None and is_batch(subgraph, operation):
+            for form in forms(subgraph, (operation,)):
+                broken = first_refusal(entry.rules, Query(self.soc, form.subgraph, form.operations[0]))
+                if broken is None:
+                    break
         return None if broken is None else Refusal(*broken)
 
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
@@ -57,9 +64,9 @@ class RocketDriver:
         for operation in subgraph.operations:
             with _place(f"lowering of {operation}"):
                 if operation.index in fused:
-                    tasks += lower_fused_add(context, fused[operation.index])
+                    tasks += _fused_add(context, fused[operation.index])
                 elif operation.index not in elsewhere:
-                    tasks += OPERATIONS[operation.kind].lower(context, operation)
+                    tasks += _operation(context, operation)
         with _place("pass reload_weights"):
             tasks = reload_weights(tasks, self.soc.registers)
         with _place("assemble"):
@@ -70,6 +77,21 @@ class RocketDriver:
         """Compile and run on one simulated core, in this process."""
         from cermet.drivers.rocket.execute import run_program
         return run_program(self.soc, subgraph, self.compile(subgraph, options or CompileOptions()), inputs)
+
+
+def _operation(context: Context, operation: Operation) -> list[TaskProgram]:
+    """Tasks of an operation, with the unary function that is fused behind it."""
+    behind = context.fused_unaries.get(operation.index)
+    together = (operation,) if behind is None else (operation, behind.unary)
+    entry = OPERATIONS[operation.kind]
+    return lower_batch(context, together, entry.rules, lambda seen, made: entry.lower(seen, made[0]))
+
+
+def _fused_add(context: Context, fused: FusedAdd) -> list[TaskProgram]:
+    """Tasks of a convolution and the ADD behind it."""
+    rules = OPERATIONS[fused.convolution.kind].rules
+    return lower_batch(context, (fused.convolution, fused.add), rules, lambda seen, made: lower_fused_add(
+        seen, replace(fused, convolution=made[0], add=made[1])))
 
 
 @contextmanager

@@ -121,14 +121,13 @@ def view_of(context: Context, operation: Operation, position: int, output: Featu
             written: FeatureMap | None = None) -> View:
     """Where an operand lies. A vector: 16 channels per atom, one atom per surface. written: where spread() put it."""
     tensor = context.tensor(operation.inputs[position])
+    if written is None and tensor.data is None:
+        written = context.feature_map(tensor.index)
     if written is not None:
-        address = written.address
-    elif tensor.data is None:
-        address = context.feature_map(tensor.index).address
-    else:
-        address = context.constant(f"operand {tensor.index} of {operation}",
-                                   _constant_bytes(tensor, context.tensor(operation.output), as_vector=as_vector))
-    return View(address, 1, 1) if as_vector else View(address, output.surface_atoms, output.width)
+        return View(written.address, written.surface_atoms, 1 if as_vector else output.width)
+    address = context.constant(f"operand {tensor.index} of {operation}",
+                               _constant_bytes(tensor, context.tensor(operation.output), as_vector=as_vector))
+    return View(address, 1, 1) if as_vector else View(address, output.num_pixels, output.width)
 
 
 def _constant_bytes(operand: Tensor, output: Tensor, *, as_vector: bool) -> bytes:

@@ -23,6 +23,7 @@ class FeatureMap:
     address       of atom (surface 0, row 0, column 0)
     zero_point    in the signed domain (uint8 tensors are stored with 128 subtracted, zero point likewise)
     num_surfaces  allocated: at least ceil(channels / 16); convolutions write whole groups of 2 (depthwise: 4)
+    pitch         atoms from one surface to the next; 0: they follow each other. An image of a batch has the batch's
     """
 
     address: Address
@@ -32,10 +33,16 @@ class FeatureMap:
     zero_point: int
     scale: float
     num_surfaces: int
+    pitch: int = 0
+
+    @property
+    def num_pixels(self) -> int:
+        return self.height * self.width
 
     @property
     def surface_atoms(self) -> int:
-        return self.height * self.width
+        """From one surface to the next."""
+        return self.pitch or self.num_pixels
 
     @property
     def surface_bytes(self) -> int:

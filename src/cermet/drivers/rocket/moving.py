@@ -25,6 +25,7 @@ from cermet.drivers.rocket.dpu import Stages
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.views import MapShape, map_shape
+from cermet.ir.merge_axes import with_few_axes
 from cermet.ir.moves import Box, MoveError, Run, layout
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
@@ -37,7 +38,6 @@ MAX_SIDE = 2047
 MAX_PICK_BYTES = 1 << 20    # weights of a picking convolution
 MAX_KERNEL_BYTES = 1 << 19
 MAX_STRIDE = 7
-SINGLE = Run(0, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plan_moves(subgraph: Subgraph, operation: Operation) -> list[Made]:
     boxes = layout(subgraph, operation)
     made = []
     for tensor in operation.outputs:
-        parts = tuple(placed(box) for box in boxes.boxes if box.target == tensor)
+        parts = tuple(placed(piece) for box in boxes.boxes if box.target == tensor for piece in with_few_axes(box, 2))
         for part in parts:
             _check_sizes(part)
             _check_layout(subgraph, part)
@@ -81,19 +81,8 @@ def plan_moves(subgraph: Subgraph, operation: Operation) -> list[Made]:
 
 
 def placed(box: Box) -> Placed:
-    """Raises MoveError unless at most two dimensions but the channels are larger than 1."""
-    last = len(box.runs) - 1
-    if last < 0:
-        raise MoveError("a scalar is not worth a task")
-    lead = [i for i in range(last) if box.source_shape[i] > 1 or box.target_shape[i] > 1]
-    if len(lead) > 2:
-        raise MoveError(f"more than two dimensions of {box.source_shape} but the channels are larger than 1")
-
-    def side(shape: tuple[int, ...]) -> MapShape:
-        sizes = [1] * (2 - len(lead)) + [shape[i] for i in lead]
-        return MapShape(sizes[0], sizes[1], shape[last])
-    runs = [SINGLE] * (2 - len(lead)) + [box.runs[i] for i in lead]
-    return Placed(box, Patch(runs[0], runs[1], box.runs[last]), side(box.source_shape), side(box.target_shape))
+    """A box of two dimensions and the channels."""
+    return Placed(box, Patch(*box.runs), MapShape(*box.source_shape), MapShape(*box.target_shape))
 
 
 def _check_sizes(part: Placed) -> None:
@@ -174,7 +163,7 @@ def lower_moves(context: Context, operation: Operation) -> list[TaskProgram]:
 def _map(context: Context, tensor: int, shape: MapShape) -> FeatureMap:
     """The feature map in a box's rows and columns."""
     found = context.feature_map(tensor)
-    if (found.surface_atoms, found.channels) != (shape.pixels, shape.channels):
+    if (found.num_pixels, found.channels) != (shape.pixels, shape.channels):
         raise CompileError(f"tensor {tensor}: its map of {found.height}x{found.width}x{found.channels} is no {shape}")
     return replace(found, height=shape.height, width=shape.width)
 

@@ -172,11 +172,11 @@ def lower_mean(context: Context, operation: Operation) -> list[TaskProgram]:
     assert operation.inputs[0] is not None
     source, target = context.feature_map(operation.inputs[0]), context.feature_map(operation.output)
     shape = global_shape(source.height, source.width)
-    numbers = mean_numbers(context.tensor(operation.inputs[0]), context.tensor(operation.output), source.surface_atoms,
+    numbers = mean_numbers(context.tensor(operation.inputs[0]), context.tensor(operation.output), source.num_pixels,
                            context.options.match)
     if shape is None or numbers is None:
         raise CompileError(f"lowering of {operation}: a rule should have refused it")
-    bias = -source.zero_point * source.surface_atoms * numbers.weight + numbers.extra_bias
+    bias = -source.zero_point * source.num_pixels * numbers.weight + numbers.extra_bias
     plane = replace(source, height=shape.y, width=shape.x)
     return _region_tasks(context, operation, global_region(shape), plane, target, numbers.weight, bias,
                          mean_stages(numbers, target.zero_point), is_only=True)

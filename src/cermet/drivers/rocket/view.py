@@ -17,8 +17,12 @@ def lower_view(context: Context, operation: Operation) -> list[TaskProgram]:
     if not needs_copy(context.subgraph, operation, context.views.roots):
         return []
     source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
-    target = context.feature_map(operation.output)
-    if (source.surface_atoms, source.channels) != (target.surface_atoms, target.channels):
+    return copy_map(context, operation, source, context.feature_map(operation.output))
+
+
+def copy_map(context: Context, operation: Operation, source: FeatureMap, target: FeatureMap) -> list[TaskProgram]:
+    """Tasks that copy all of a feature map into another of as many pixels and channels."""
+    if (source.num_pixels, source.channels) != (target.num_pixels, target.channels):
         raise CompileError(f"{operation}: a copy cannot change the layout")
     return [flying_program(context, operation, FlyingTask(
         cube, copy_stages(), _part(source, pixel, surface, cube), _part(target, pixel, surface, cube)), part)
@@ -34,10 +38,10 @@ def _parts(source: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:
     width = min(source.width, MAX_CUBE)
     pixels = width * MAX_CUBE if width == source.width else width
     for surface in range(0, surfaces, step):
-        for pixel in range(0, source.surface_atoms, pixels):
-            count = min(pixels, source.surface_atoms - pixel)
+        for pixel in range(0, source.num_pixels, pixels):
+            count = min(pixels, source.num_pixels - pixel)
             cube = Cube(min(width, count), ceil_div(count, width), min(step, surfaces - surface))
-            is_whole = count == source.surface_atoms and cube.num_surfaces == surfaces
+            is_whole = count == source.num_pixels and cube.num_surfaces == surfaces
             yield pixel, surface, cube, "" if is_whole else f"pixel {pixel}, channel {surface * ATOM_BYTES}"
 
 

@@ -1,0 +1,211 @@
+"""Operations on batches: which form on fewer images they are made in.
+
+A tensor of N images is one feature map, the images one below the other (views.py), so that what sees each pixel by
+itself needs nothing here. Windows and broadcasts stay inside an image; what has them is made in one of two forms, the
+first that keeps the operation's rules:
+
+    tall        one image of N * H rows, when no window reaches from one image into the next
+    by image    N times one image, on the rows that belong to it; constants are stored once
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cermet.drivers.base import CompileError
+from cermet.drivers.rocket.context import Context
+from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
+from cermet.drivers.rocket.regcmd import Address, TaskProgram
+from cermet.drivers.rocket.rules import MAX_IMAGES, Query, Rule, first_refusal
+from cermet.drivers.rocket.view import copy_map
+from cermet.drivers.rocket.views import MapShape, map_shape
+from cermet.hw.soc import Soc
+from cermet.ir.operation import Kind, Operation, Pair, Window
+from cermet.ir.subgraph import Subgraph
+from cermet.ir.tensor import Tensor
+
+BINARY = frozenset({Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM})
+# What computes each image of a batch alone when the first dimension of its input and of its outputs is the batch.
+MOVES = frozenset({Kind.PAD, Kind.PADV2, Kind.MIRROR_PAD, Kind.CONCATENATION, Kind.SPLIT, Kind.SPLIT_V, Kind.UNPACK,
+                   Kind.STRIDED_SLICE, Kind.SPACE_TO_DEPTH, Kind.DEPTH_TO_SPACE, Kind.RESIZE_NEAREST})
+BY_IMAGE = BINARY | MOVES | {Kind.CONV, Kind.DEPTHWISE_CONV, Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN,
+                             Kind.RESIZE_BILINEAR}
+# Lowerings that take surfaces at any distance; the others get copies of an image.
+ANY_PITCH = BY_IMAGE - {Kind.MAX_POOL}
+# What may read a single pixel as one value per channel, whose surfaces follow each other.
+READS_VECTORS = BINARY | {Kind.RESIZE_BILINEAR}
+
+Lower = Callable[[Context, Sequence[Operation]], list[TaskProgram]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Operations that are made together, in tensors of one image; num_images: how often."""
+
+    subgraph: Subgraph
+    operations: tuple[Operation, ...]
+    num_images: int
+
+
+def batch_size(subgraph: Subgraph, operation: Operation) -> int:
+    """Images of the operation's output; 1 when it has no such dimension."""
+    shape = subgraph.tensor(operation.outputs[0]).shape if operation.outputs else ()
+    return shape[0] if len(shape) > 1 else 1
+
+
+def forms(subgraph: Subgraph, operations: Sequence[Operation]) -> Iterator[Form]:
+    """The forms of an operation on a batch, or of one with another fused behind it, the cheapest first."""
+    for made in (_tall(subgraph, operations), _by_image(subgraph, operations)):
+        if made is not None:
+            yield made
+
+
+def is_batch(subgraph: Subgraph, operation: Operation) -> bool:
+    """Whether there may be a form for it."""
+    return operation.kind in BY_IMAGE and batch_size(subgraph, operation) > 1
+
+
+def lower_batch(context: Context, operations: Sequence[Operation], rules: tuple[Rule, ...],
+                lower: Lower) -> list[TaskProgram]:
+    """Tasks of an operation that runs here (and keeps the rules in some form), with what is fused behind it."""
+    form = _choose_form(context.soc, context.subgraph, operations, rules)
+    return lower(context, operations) if form is None else _lower_form(context, form, lower)
+
+
+def _choose_form(soc: Soc, subgraph: Subgraph, operations: Sequence[Operation], rules: tuple[Rule, ...]) -> Form | None:
+    """None when the lowering takes the tensors as they are."""
+    first = operations[0]
+    if not is_batch(subgraph, first) or first_refusal(rules, Query(soc, subgraph, first)) is None:
+        return None
+    for form in forms(subgraph, operations):
+        if first_refusal(rules, Query(soc, form.subgraph, form.operations[0])) is None:
+            return form
+    raise CompileError(f"{first}: no form for its batch, a rule should have refused it")
+
+
+# ---- forms ---------------------------------------------------------------------------------------------------------
+
+def _activations(subgraph: Subgraph, operations: Sequence[Operation]) -> list[Tensor]:
+    numbers = {t for op in operations for t in (*op.inputs, *op.outputs) if t is not None}
+    return [tensor for t in sorted(numbers) if not (tensor := subgraph.tensor(t)).is_constant]
+
+
+def _alone(subgraph: Subgraph, operations: Sequence[Operation], tensors: dict[int, Tensor]) -> Subgraph:
+    """Nothing but the operations, with some tensors replaced."""
+    part = replace(subgraph, operations=tuple(operations)).extract(operations)
+    return replace(part, tensors={**part.tensors, **tensors})
+
+
+def _tall(subgraph: Subgraph, operations: Sequence[Operation]) -> Form | None:
+    """All images as one: the window of the first operation keeps inside them, the others see single pixels."""
+    window = operations[0].window
+    if window is None or any(len(t.shape) != 4 for t in _activations(subgraph, operations)):
+        return None
+    _, height, width, _ = subgraph.tensor(operations[0].inputs[0]).shape
+    made = _window_inside_images(window, height, width)
+    if made is None:
+        return None
+    tensors = {t.index: replace(t, shape=(1, t.shape[0] * t.shape[1], *t.shape[2:]))
+               for t in _activations(subgraph, operations)}
+    together = (replace(operations[0], window=made), *operations[1:])
+    return Form(_alone(subgraph, together, tensors), together, 1)
+
+
+def _window_inside_images(window: Window, height: int, width: int) -> Window | None:
+    """The window over images one below the other; None when it would see rows of two of them."""
+    if min(window.stride.y, window.stride.x) < 1 or any(window.pads(height, width)[:2]):
+        return None
+    if window.output_size(height, width).y == 1:    # the stride does nothing: let it lead to the next image
+        window = replace(window, stride=Pair(height, window.stride.x))
+    fits = window.extent.y <= window.stride.y and height % window.stride.y == 0
+    return window if fits else None
+
+
+def _by_image(subgraph: Subgraph, operations: Sequence[Operation]) -> Form | None:
+    """One image of each activation that has as many as the first output."""
+    count = batch_size(subgraph, operations[0])
+    if not 1 < count <= MAX_IMAGES or any(op.kind not in BY_IMAGE for op in operations[:1]):
+        return None
+    if any(_has_images(subgraph, op) for op in operations):
+        return None
+    tensors = {}
+    for tensor in _activations(subgraph, operations):
+        if len(tensor.shape) > 1 and tensor.shape[0] == count:
+            tensors[tensor.index] = replace(tensor, shape=(1, *tensor.shape[1:]))
+        elif any(tensor.index in (op.inputs[0], *op.outputs) for op in operations if op.kind not in BINARY):
+            return None
+    return Form(_alone(subgraph, operations, tensors), tuple(operations), count)
+
+
+def _has_images(subgraph: Subgraph, operation: Operation) -> bool:
+    """Whether a constant operand differs between images."""
+    if operation.kind not in BINARY:
+        return False
+    rank = len(subgraph.tensor(operation.output).shape)
+    constants = [t for i in operation.inputs if i is not None and (t := subgraph.tensor(i)).is_constant]
+    return any(len(t.shape) == rank and t.shape[0] > 1 for t in constants)
+
+
+# ---- lowering ------------------------------------------------------------------------------------------------------
+
+def _lower_form(context: Context, form: Form, lower: Lower) -> list[TaskProgram]:
+    """Tasks of all images; `lower` makes those of one."""
+    tasks: list[TaskProgram] = []
+    for image in range(form.num_images):
+        seen = ImageContext(context, form, image)
+        made = seen.with_copies(lower(seen, form.operations))
+        name = f", image {image}" if form.num_images > 1 else ""
+        tasks += [replace(task, layer=task.layer + name) for task in made]
+    return tasks
+
+
+class ImageContext(Context):
+    """A context in which activations are one image of those of another context; buffers are shared."""
+
+    def __init__(self, whole: Context, form: Form, image: int) -> None:
+        super().__init__(whole.soc, form.subgraph, whole.options)
+        self.views, self.fused_unaries, self.parts = whole.views, whole.fused_unaries, whole.parts
+        self.buffers, self._constants = whole.buffers, whole._constants
+        self._whole, self._form, self._image = whole, form, image
+        self._copies: dict[int, FeatureMap] = {}
+
+    def feature_map(self, tensor: int) -> FeatureMap:
+        """The rows of the image, or a map of its own for lowerings that need its surfaces one behind the other."""
+        if tensor in self._copies:
+            return self._copies[tensor]
+        rows = self._rows(tensor)
+        kind = self._form.operations[0].kind
+        is_vector = kind in READS_VECTORS and rows.num_pixels == 1
+        if not rows.pitch or (kind in ANY_PITCH and not is_vector):
+            return rows
+        self._copies[tensor] = self.scratch_map(f"tensor {tensor}", rows)
+        return self._copies[tensor]
+
+    def _rows(self, tensor: int) -> FeatureMap:
+        whole, shape = self._whole.feature_map(tensor), map_shape(self.tensor(tensor))
+        if self.tensor(tensor).shape == self._whole.tensor(tensor).shape:
+            return whole
+        if (shape.pixels * self._form.num_images, shape.channels) != (whole.num_pixels, whole.channels):
+            raise CompileError(f"tensor {tensor}: its map of {whole.height}x{whole.width}x{whole.channels} is not "
+                               f"{self._form.num_images} images of {shape}")
+        return replace(whole, address=whole.address + self._image * shape.pixels * ATOM_BYTES, height=shape.height,
+                       width=shape.width, pitch=whole.surface_atoms if self._form.num_images > 1 else 0)
+
+    def with_copies(self, tasks: list[TaskProgram]) -> list[TaskProgram]:
+        """The tasks between copies into and out of the maps that were made for them."""
+        first, last = self._form.operations[0], self._form.operations[-1]
+        before, behind = [], []
+        for tensor, own in self._copies.items():
+            if tensor in last.outputs:
+                behind += copy_map(self, last, own, self._rows(tensor))
+            else:
+                before += copy_map(self, first, self._rows(tensor), own)
+        return [*before, *tasks, *behind]
+
+    def scratch_map(self, name: str, like: FeatureMap, shape: MapShape | None = None) -> FeatureMap:
+        return super().scratch_map(f"{name} of {self._form.operations[0]}", like, shape)
+
+    def new_buffer(self, name: str, size_bytes: int, role: str = "arena") -> Address:
+        """Each image has its own."""
+        prefix = f"image {self._image}: " if self._form.num_images > 1 else ""
+        return super().new_buffer(prefix + name, size_bytes, role)
