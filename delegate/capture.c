@@ -190,6 +190,17 @@ read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
 		params[2] = p->keep_num_dims;
 		return 3;
 	}
+	case TFLITE_TRANSPOSE_CONV: {
+		const struct TfLiteTransposeConvParams *p = source;
+		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->activation};
+
+		memcpy(params, values, sizeof(values));
+		return CERMET_COUNT(values);
+	}
+	case TFLITE_BATCH_MATMUL:
+		params[0] = ((const struct TfLiteBatchMatMulParams *)source)->adj_x;
+		params[1] = ((const struct TfLiteBatchMatMulParams *)source)->adj_y;
+		return 2;
 	case TFLITE_ADD:
 		params[0] = ((const struct TfLiteAddParams *)source)->activation;
 		return 1;

@@ -28,7 +28,9 @@ enum {
 	TFLITE_MEAN = 40,
 	TFLITE_SUB = 41,
 	TFLITE_DELEGATE = 51,
+	TFLITE_TRANSPOSE_CONV = 67,
 	TFLITE_LEAKY_RELU = 98,
+	TFLITE_BATCH_MATMUL = 126,
 	TFLITE_GELU = 150,
 	TFLITE_CONCATENATION = 2,
 	TFLITE_DEPTH_TO_SPACE = 5,
@@ -175,6 +177,14 @@ struct TfLitePoolParams {
 struct TfLiteFullyConnectedParams {
 	int activation, weights_format;
 	bool keep_num_dims;
+};
+
+struct TfLiteTransposeConvParams {
+	int padding, stride_width, stride_height, activation;
+};
+
+struct TfLiteBatchMatMulParams {
+	bool adj_x, adj_y;
 };
 
 struct TfLiteAddParams {
@@ -331,6 +341,8 @@ CERMET_AT(PoolParams, filter_height, 16);
 CERMET_AT(PoolParams, activation, 20);
 CERMET_AT(FullyConnectedParams, weights_format, 4);
 CERMET_AT(FullyConnectedParams, keep_num_dims, 8);
+CERMET_AT(TransposeConvParams, activation, 12);
+CERMET_AT(BatchMatMulParams, adj_y, 1);
 CERMET_AT(ConcatenationParams, activation, 4);
 CERMET_AT(UnpackParams, axis, 4);
 CERMET_AT(StridedSliceParams, shrink_axis_mask, 16);

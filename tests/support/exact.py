@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.support import exact_binary
+from tests.support import exact_binary, exact_conv
 
 if TYPE_CHECKING:
     from tests.support.model_builder import Model, OperationSpec, TensorSpec
@@ -179,5 +179,5 @@ def _same(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.
 REAL = {
     "CONV_2D": _conv, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _fully_connected, "ADD": _add,
     "AVERAGE_POOL_2D": _average_pool, "MAX_POOL_2D": _max_pool, "MEAN": _mean, "RESHAPE": _same, "SQUEEZE": _same,
-    **exact_binary.REAL,
+    **exact_binary.REAL, **exact_conv.REAL,
 }

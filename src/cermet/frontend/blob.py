@@ -250,6 +250,19 @@ def _depthwise(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Op
     return replace(op, window=window, depth_multiplier=p[3], activation=_activation(p[4]))
 
 
+def _transpose_conv(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    """TFLite's order is output shape, weights, data, bias; here the data comes first, as everywhere."""
+    window = _window(p[0], _kernel(op, tensors), Pair(p[2], p[1]))
+    inputs = op.inputs
+    if 3 <= len(inputs) <= 4:
+        inputs = (inputs[2], inputs[1], inputs[3] if len(inputs) == 4 else None, inputs[0])
+    return replace(op, inputs=inputs, window=window, activation=_activation(p[3]))
+
+
+def _batch_matmul(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, adjoint=(bool(p[0]), bool(p[1])))
+
+
 def _pool(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
     return replace(op, window=_window(p[0], Pair(p[4], p[3]), Pair(p[2], p[1])), activation=_activation(p[5]))
 
@@ -303,6 +316,7 @@ def _resize(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Opera
 PARAMETERS = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _depthwise, Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool,
     Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary, Kind.SUB: _binary, Kind.MUL: _binary, Kind.MEAN: _mean,
+    Kind.TRANSPOSE_CONV: _transpose_conv, Kind.BATCH_MATMUL: _batch_matmul,
     Kind.LEAKY_RELU: _leaky_relu, Kind.GELU: _gelu,
     Kind.MIRROR_PAD: _mirror_pad, Kind.CONCATENATION: _concatenation, Kind.UNPACK: _unpack,
     Kind.STRIDED_SLICE: _strided_slice, Kind.SPACE_TO_DEPTH: _blocks, Kind.DEPTH_TO_SPACE: _blocks,

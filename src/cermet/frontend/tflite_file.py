@@ -293,6 +293,8 @@ PARAMS = {
     Kind.AVERAGE_POOL: POOL,
     Kind.MAX_POOL: POOL,
     Kind.FULLY_CONNECTED: ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
+    Kind.TRANSPOSE_CONV: ("TransposeConvOptions", ("Padding", "StrideW", "StrideH", "FusedActivationFunction")),
+    Kind.BATCH_MATMUL: ("BatchMatMulOptions", ("AdjX", "AdjY")),
     Kind.ADD: ("AddOptions", ("FusedActivationFunction",)),
     Kind.SUB: ("SubOptions", ("FusedActivationFunction",)),
     Kind.MUL: ("MulOptions", ("FusedActivationFunction",)),

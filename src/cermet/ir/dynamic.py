@@ -13,7 +13,7 @@ SHAPE_OPERANDS: dict[str, tuple[int, ...]] = {
     "RESHAPE": (1,), "RESIZE_BILINEAR": (1,), "RESIZE_NEAREST_NEIGHBOR": (1,), "PAD": (1,), "PADV2": (1,),
     "MIRROR_PAD": (1,), "SLICE": (1, 2), "STRIDED_SLICE": (1, 2, 3), "SPACE_TO_BATCH_ND": (1, 2),
     "BATCH_TO_SPACE_ND": (1, 2), "TILE": (1,), "FILL": (0,), "RANGE": (0, 1, 2), "BROADCAST_TO": (1,),
-    "TRANSPOSE": (1,), "TRANSPOSE_CONV": (0,), "EXPAND_DIMS": (1,), "MEAN": (1,), "SUM": (1,), "REDUCE_MAX": (1,),
+    "TRANSPOSE": (1,), "TRANSPOSE_CONV": (3,), "EXPAND_DIMS": (1,), "MEAN": (1,), "SUM": (1,), "REDUCE_MAX": (1,),
     "REDUCE_MIN": (1,), "REDUCE_PROD": (1,), "REDUCE_ANY": (1,), "REDUCE_ALL": (1,), "ARG_MAX": (1,), "ARG_MIN": (1,),
     "ONE_HOT": (1,), "TOPK_V2": (1,), "SPARSE_TO_DENSE": (1,), "SCATTER_ND": (2,), "SPLIT_V": (1, 2), "SPLIT": (0,),
 }

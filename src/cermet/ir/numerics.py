@@ -33,6 +33,7 @@ from cermet.ir.operands import Values, centred, finish, operand, quantisation
 from cermet.ir.operation import Kind, Operation, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
+from cermet.ir.transposed import transposed_accumulators
 
 __all__ = ["EVALUATE", "activation_range", "add", "average_pool", "conv", "conv_accumulators", "depthwise_accumulators",
            "depthwise_conv", "effective_multipliers", "evaluate", "fully_connected", "max_pool", "mean",
@@ -186,6 +187,19 @@ def depthwise_conv(subgraph: Subgraph, operation: Operation, values: Values, mat
     return _requantised(subgraph, operation, acc, match)
 
 
+def transpose_conv(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
+    """TRANSPOSE_CONV: each input pixel, times the weights, is added to the output around stride times its place.
+
+    x [N, H, W, I], w [O, KH, KW, I], b as in conv; the output's size is the output tensor's
+    Source: TFLite's reference/transpose_conv.h and reference/integer_ops/transpose_conv.h.
+    """
+    assert operation.window is not None
+    x, w = (centred(*operand(subgraph, values, t)) for t in operation.inputs[:2])
+    out = subgraph.tensor(operation.output)
+    acc = transposed_accumulators(x, w, operation.window, out.shape[1:3])  # type: ignore[arg-type]
+    return _requantised(subgraph, operation, acc + _bias(subgraph, operation, values), match)
+
+
 def fully_connected(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
     """FULLY_CONNECTED: x reshaped to [batch, I], w [O, I], y [batch, O] in the output tensor's shape.
 
@@ -294,7 +308,8 @@ def reshape(subgraph: Subgraph, operation: Operation, values: Values, match: str
 Evaluate = Callable[[Subgraph, Operation, Values, str], np.ndarray]
 
 EVALUATE: dict[Kind, Evaluate] = {
-    Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected, Kind.ADD: add,
+    Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected,
+    Kind.TRANSPOSE_CONV: transpose_conv, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
     Kind.SQUEEZE: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
     **dict.fromkeys(UNARY_KINDS, evaluate_unary), Kind.PRELU: prelu,

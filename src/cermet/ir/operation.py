@@ -11,6 +11,10 @@ class Kind(enum.Enum):
     CONV = "CONV_2D"
     DEPTHWISE_CONV = "DEPTHWISE_CONV_2D"
     FULLY_CONNECTED = "FULLY_CONNECTED"
+    TRANSPOSE_CONV = "TRANSPOSE_CONV"
+    BATCH_MATMUL = "BATCH_MATMUL"
+    SPACE_TO_BATCH = "SPACE_TO_BATCH_ND"
+    BATCH_TO_SPACE = "BATCH_TO_SPACE_ND"
     ADD = "ADD"
     SUB = "SUB"
     MUL = "MUL"
@@ -150,7 +154,7 @@ class Operation:
     index        its number in the model's order of execution; stays with it through all passes
     name         TFLite's operator name (CONV_2D, CUSTOM:Foo)
     inputs       tensor numbers, None where an optional input is absent. CONV, DEPTHWISE_CONV, FULLY_CONNECTED: data,
-                 weights, bias
+                 weights, bias; TRANSPOSE_CONV: data, weights, bias, output shape
     outputs      tensor numbers
     fused        indices of operations that passes have merged into this one
     """
@@ -164,6 +168,7 @@ class Operation:
     activation: Activation = Activation.NONE
     depth_multiplier: int = 1
     keep_dims: bool = False
+    adjoint: tuple[bool, bool] = (False, False)     # BATCH_MATMUL: whether each operand is transposed first
     weights_format: int = 0
     alpha: float = 0.0              # LEAKY_RELU: slope below 0, a float32 value
     approximate: bool = False       # GELU: by tanh

@@ -16,7 +16,8 @@ from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)
-NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECTED: (2, 3), Kind.ADD: (2, 2),
+NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECTED: (2, 3),
+              Kind.TRANSPOSE_CONV: (4, 4), Kind.ADD: (2, 2),
               Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2), Kind.PRELU: (2, 2),
               Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.MEAN: (2, 2), Kind.RESHAPE: (1, 2),
               Kind.SQUEEZE: (1, 1)}
@@ -107,6 +108,20 @@ def _conv(subgraph: Subgraph, operation: Operation) -> str | None:
                     f"{operation.depth_multiplier} last")
     return (_weights_problem(subgraph, operation, axis, allow_zero_points=False)
             or _bias_problem(subgraph, operation, channels) or _window_problem(subgraph, operation, channels))
+
+
+def _transpose_conv(subgraph: Subgraph, operation: Operation) -> str | None:
+    data, out, weights = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output), operation.inputs[1]
+    if weights is None or len(subgraph.tensor(weights).shape) != 4 or len(data.shape) != 4:
+        return "input and weights must have 4 dimensions"
+    channels, *_, depth = subgraph.tensor(weights).shape
+    if operation.window is None:
+        return "padding is unknown, must be SAME or VALID"
+    if depth != data.shape[3] or out.shape[:1] + out.shape[3:] != (data.shape[0], channels):
+        return (f"weights have shape {subgraph.tensor(weights).shape} and the output {out.shape}, must have "
+                f"{data.shape[3]} input channels, batch {data.shape[0]} and {channels} channels")
+    return (_weights_problem(subgraph, operation, 0, allow_zero_points=False)
+            or _bias_problem(subgraph, operation, channels) or _geometry_problem(operation.window))
 
 
 def _weights_problem(subgraph: Subgraph, operation: Operation, axis: int, *, allow_zero_points: bool) -> str | None:
@@ -279,7 +294,8 @@ def _prelu(subgraph: Subgraph, operation: Operation) -> str | None:
 
 
 CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
-    Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary,
+    Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected,
+    Kind.TRANSPOSE_CONV: _transpose_conv, Kind.ADD: _binary,
     Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
     Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
     **dict.fromkeys(UNARY_KINDS, _unary), Kind.PRELU: _prelu,

@@ -47,6 +47,9 @@ def _attributes(operation: Operation) -> Iterator[str]:
         yield f"multiplier {operation.depth_multiplier}"
     if operation.keep_dims:
         yield "keep_dims"
+    for name, is_set in zip(("adj_x", "adj_y"), operation.adjoint, strict=True):
+        if is_set:
+            yield name
     if operation.weights_format:
         yield f"weights_format {operation.weights_format}"
     if operation.kind is Kind.LEAKY_RELU:

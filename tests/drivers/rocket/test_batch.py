@@ -12,6 +12,7 @@ from tests.drivers.rocket.grid import run
 from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
 from tests.support import builders_move as moves
 from tests.support import builders_unary, interpreter, model_builder
+from tests.support.builders_conv import transpose_conv
 from tests.support.model_builder import Model
 
 Rng = np.random.Generator
@@ -26,6 +27,10 @@ def conv(shape: tuple, channels: int, kernel: tuple = (3, 3), **more: object) ->
 
 def depthwise(shape: tuple, kernel: tuple = (3, 3), **more: object) -> Build:
     return lambda rng, n, dtype: model_builder.depthwise(rng, (n, *shape), kernel, dtype=dtype, **more)
+
+
+def transposed(shape: tuple, channels: int, kernel: tuple, **more: object) -> Build:
+    return lambda rng, n, dtype: transpose_conv(rng, (n, *shape), channels, kernel, dtype=dtype, **more)
 
 
 def pool(kind: str, shape: tuple, window: tuple, **more: object) -> Build:
@@ -55,6 +60,9 @@ CALCULATIONS: dict[str, tuple[Build, int | None]] = {
     "depthwise": (depthwise((9, 8, 40)), 3),
     "depthwise with a multiplier": (depthwise((9, 8, 4), multiplier=3), 3),
     "depthwise pointwise": (depthwise((9, 8, 40), (1, 1)), 1),
+    "grouped convolution": (conv((6, 5, 64), 64, groups=2), 3),
+    "transposed convolution": (transposed((4, 5, 20), 40, (2, 2), padding="VALID"), 3),
+    "transposed by phases": (transposed((4, 5, 20), 40, (3, 3), stride=(3, 3)), 3 * (1 + 9 * 3)),
     "average pool": (pool("AVERAGE", (8, 8, 40), (2, 2)), 1),
     "average pool with padding": (pool("AVERAGE", (5, 5, 20), (3, 3), stride=(1, 1), padding="SAME"), 27),
     "average of 7x7": (pool("AVERAGE", (7, 7, 40), (7, 7), stride=(1, 1)), 1),

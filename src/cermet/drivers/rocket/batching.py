@@ -28,8 +28,8 @@ BINARY = frozenset({Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM})
 # What computes each image of a batch alone when the first dimension of its input and of its outputs is the batch.
 MOVES = frozenset({Kind.PAD, Kind.PADV2, Kind.MIRROR_PAD, Kind.CONCATENATION, Kind.SPLIT, Kind.SPLIT_V, Kind.UNPACK,
                    Kind.STRIDED_SLICE, Kind.SPACE_TO_DEPTH, Kind.DEPTH_TO_SPACE, Kind.RESIZE_NEAREST})
-BY_IMAGE = BINARY | MOVES | {Kind.CONV, Kind.DEPTHWISE_CONV, Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN,
-                             Kind.RESIZE_BILINEAR}
+BY_IMAGE = BINARY | MOVES | {Kind.CONV, Kind.DEPTHWISE_CONV, Kind.TRANSPOSE_CONV, Kind.AVERAGE_POOL, Kind.MAX_POOL,
+                             Kind.MEAN, Kind.RESIZE_BILINEAR}
 # Lowerings that take surfaces at any distance; the others get copies of an image.
 ANY_PITCH = BY_IMAGE - {Kind.MAX_POOL}
 # What may read a single pixel as one value per channel, whose surfaces follow each other.
@@ -99,7 +99,9 @@ def _alone(subgraph: Subgraph, operations: Sequence[Operation], tensors: dict[in
 def _tall(subgraph: Subgraph, operations: Sequence[Operation]) -> Form | None:
     """All images as one: the window of the first operation keeps inside them, the others see single pixels."""
     window = operations[0].window
-    if window is None or any(len(t.shape) != 4 for t in _activations(subgraph, operations)):
+    if window is None or operations[0].kind is Kind.TRANSPOSE_CONV:
+        return None
+    if any(len(t.shape) != 4 for t in _activations(subgraph, operations)):
         return None
     _, height, width, _ = subgraph.tensor(operations[0].inputs[0]).shape
     made = _window_inside_images(window, height, width)

@@ -119,12 +119,24 @@ def convolution_tasks(context: Context, operation: Operation, geometry: Geometry
     bias = bias_values(context.subgraph, operation)
     part = None if bias is None else bias[first_channel:first_channel + len(weights.values)]
     layer = make_layer(context.tensor(operation.inputs[0]), weights, part, output, operation.kind)
-    fused = context.fused_unaries.get(operation.index)
-    target = context.feature_map(operation.output if fused is None else fused.unary.output)
+    target = context.feature_map(written_tensor(context, operation))
     target = replace(target, address=target.row(0, first_channel // ATOM_BYTES))
+    return layer_tasks(context, operation, geometry, source, target, layer)
+
+
+def written_tensor(context: Context, operation: Operation) -> int:
+    """The output of a convolution's tasks: of the function behind it where that runs in them."""
+    fused = context.fused_unaries.get(operation.index)
+    return operation.output if fused is None else fused.unary.output
+
+
+def layer_tasks(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, target: FeatureMap,
+                layer: Layer) -> list[TaskProgram]:
+    """Tasks of a convolution, with the function behind it where there is one, into a feature map."""
+    fused = context.fused_unaries.get(operation.index)
     if fused is not None:
         return _with_unary(context, operation, geometry, source, target, layer, fused)
-    numbers = layer_requantisation(layer, operation, output, context.options.match)
+    numbers = layer_requantisation(layer, operation, context.tensor(operation.output), context.options.match)
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     return convolution_programs(context, conv, (operation,))
 

@@ -45,7 +45,9 @@ class Convolution:
 
 
 def grains(geometry: Geometry) -> int:
-    """Rows that the CNA fetches ahead: enough for a window and a step."""
+    """Rows that the CNA fetches ahead: enough for a window and a step; in transposed mode all and one (recipes §12)."""
+    if geometry.is_transposed:
+        return geometry.input_height + 1
     return max(GRAIN_ROWS, geometry.kernel_height_extent) + geometry.stride.y + 1
 
 
@@ -90,12 +92,13 @@ def _emit_cna(regcmd: Regcmd, conv: Convolution, tile: Tile) -> None:
     e("CNA.DCOMP_REGNUM")
     e("CNA.DCOMP_CTRL")
     is_window = source.width != g.input_width
-    e("CNA.CONV_CON1", CONV_MODE=DEPTHWISE if g.is_depthwise else DIRECT, GROUP_LINE_OFF=int(is_window))
+    e("CNA.CONV_CON1", CONV_MODE=DEPTHWISE if g.is_depthwise else DIRECT, GROUP_LINE_OFF=int(is_window),
+      DECONV=int(g.is_transposed))
     e("DPU.S_POINTER", **dpu.POINTER_BOTH_AUTOMATIC)
     e("DPU_RDMA.RDMA_S_POINTER", **dpu.POINTER_BOTH_AUTOMATIC)
     e("CNA.CONV_CON2", FEATURE_GRAINS=grains(g))
     e("CNA.CONV_CON3", CONV_X_STRIDE=g.stride.x, CONV_Y_STRIDE=g.stride.y, ATROUS_X_DILATION=g.dilation.x,
-      ATROUS_Y_DILATION=g.dilation.y, DECONV_X_STRIDE=1, DECONV_Y_STRIDE=1)
+      ATROUS_Y_DILATION=g.dilation.y, DECONV_X_STRIDE=g.spread.x, DECONV_Y_STRIDE=g.spread.y)
     e("CNA.DATA_SIZE0", DATAIN_WIDTH=g.input_width, DATAIN_HEIGHT=tile.input_rows)
     e("CNA.DATA_SIZE1", DATAIN_CHANNEL_REAL=channels, DATAIN_CHANNEL=aligned)
     e("CNA.DATA_SIZE2", DATAOUT_WIDTH=g.output_width)

@@ -7,12 +7,17 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Pair, Window
 
+NOT_SPREAD = Pair(1, 1)
 MAX_KERNEL_BYTES = 524_287  # of one kernel: 19 bits, trm
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One convolution over one image. Pads on the right and at the bottom follow from the output size."""
+    """One convolution over one image. Pads on the right and at the bottom follow from the output size.
+
+    spread   distance at which the CNA lays out the input's pixels, with pad values between them: the transposed mode
+             (recipes §12). Pads, kernel and output then count in pixels of the spread image
+    """
 
     input_height: int
     input_width: int
@@ -26,6 +31,7 @@ class Geometry:
     pad_top: int
     pad_left: int
     is_depthwise: bool = False
+    spread: Pair = NOT_SPREAD
 
     @staticmethod
     def of(window: Window, input_shape: tuple[int, int, int], output_channels: int, *,
@@ -49,6 +55,10 @@ class Geometry:
     @property
     def kernel_width_extent(self) -> int:
         return (self.kernel.x - 1) * self.dilation.x + 1
+
+    @property
+    def is_transposed(self) -> bool:
+        return self.spread != NOT_SPREAD
 
     @property
     def taps(self) -> int:

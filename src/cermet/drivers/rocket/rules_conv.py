@@ -299,7 +299,7 @@ def _weights(query: Query) -> Weights:
     if query.operation.kind is Kind.FULLY_CONNECTED:
         assert tensor.data is not None
         return signed_weights(tensor, tensor.data.reshape(tensor.shape[0], 1, 1, tensor.shape[1]))
-    weights = conv_weights(tensor) if query.operation.kind is Kind.CONV else depthwise_weights(tensor)
+    weights = (depthwise_weights if query.operation.kind is Kind.DEPTHWISE_CONV else conv_weights)(tensor)
     blocks = _blocks(query)
     return weights if blocks is None else spread_groups(weights, _num_groups(query), blocks.groups)
 

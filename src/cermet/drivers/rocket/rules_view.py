@@ -10,8 +10,8 @@ from cermet.ir.operation import Kind
 from cermet.ir.subgraph import Subgraph
 
 # FULLY_CONNECTED is asked separately: it takes a flattened map as well as the map itself.
-LAYOUT_KINDS = (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM,
-                Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN,
+LAYOUT_KINDS = (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.TRANSPOSE_CONV, Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM,
+                Kind.MINIMUM, Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN,
                 *UNARY_KINDS, Kind.PRELU, *LAYOUTS, Kind.RESIZE_BILINEAR)
 
 

@@ -140,7 +140,14 @@ def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: b
 
 
 def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:
-    """Bands of output rows, each as tall as `rows` input rows allow; nothing when one output row needs more."""
+    """Bands of output rows, each as tall as `rows` input rows allow; nothing when one output row needs more.
+
+    No program is known that cuts a transposed convolution into bands (Q-D3).
+    """
+    if geometry.is_transposed:
+        if rows >= geometry.input_height:
+            yield Tile(0, geometry.output_height, 0, geometry.input_height, geometry.pad_top, 0, 0, 0, 0)
+        return
     first = 0
     while first < geometry.output_height:
         height = _tallest(geometry, first, rows)

@@ -7,8 +7,8 @@ from cermet.ir.operation import Activation, Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
 FOLDED = {"RELU": Activation.RELU, "RELU6": Activation.RELU6, "RELU_N1_TO_1": Activation.RELU_N1_TO_1}
-CLAMPING = frozenset({Kind.CONV, Kind.DEPTHWISE_CONV, Kind.FULLY_CONNECTED, Kind.ADD, Kind.SUB, Kind.MUL,
-                      Kind.AVERAGE_POOL, Kind.MAX_POOL})
+CLAMPING = frozenset({Kind.CONV, Kind.DEPTHWISE_CONV, Kind.FULLY_CONNECTED, Kind.TRANSPOSE_CONV, Kind.ADD, Kind.SUB,
+                      Kind.MUL, Kind.AVERAGE_POOL, Kind.MAX_POOL})
 
 
 def fold_activation(subgraph: Subgraph) -> Subgraph:

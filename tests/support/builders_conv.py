@@ -1,0 +1,36 @@
+"""Models of transposed convolutions and of dilation written as SPACE_TO_BATCH_ND, convolution, BATCH_TO_SPACE_ND."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.support import model_builder as mb
+from tests.support.model_builder import Model, OperationSpec, TensorSpec
+
+mb.OPTIONS.update({"TRANSPOSE_CONV": ("TransposeConvOptions", 3)})
+
+
+def transpose_conv(rng: np.random.Generator, input_shape: Sequence[int], out_channels: int,
+                   kernel: tuple[int, int] = (3, 3), *, stride: tuple[int, int] = (2, 2), padding: str = "SAME",
+                   extra: tuple[int, int] = (0, 0), activation: str = "NONE", dtype: str = "int8",
+                   per_channel: bool = False, bias: bool = True, input_zero_point: int | None = None) -> Model:
+    """TRANSPOSE_CONV. extra: pixels fewer (SAME) or more (VALID) than the smallest output that the input fills.
+
+    Pairs are (y, x).
+    """
+    n, height, width, channels = input_shape
+    source = mb._activation_tensor(rng, "input", input_shape, dtype, input_zero_point)
+    weights = mb._weights(rng, (out_channels, *kernel, channels), dtype, 0, per_channel=per_channel, zero_point=None)
+    size = [s * t - e if padding == "SAME" else (s - 1) * t + k + e
+            for s, t, k, e in zip((height, width), stride, kernel, extra, strict=True)]
+    shape = TensorSpec("shape", (4,), "int32", data=np.array([n, *size, out_channels], np.int32))
+    options = {"Padding": mb.PADDINGS[padding], "StrideH": stride[0], "StrideW": stride[1],
+               "FusedActivationFunction": mb.ACTIVATIONS[activation]}
+    taps = -(-kernel[0] // stride[0]) * -(-kernel[1] // stride[1]) * channels
+    constants = [shape, weights] + ([mb._bias(rng, source, weights, out_channels, taps)] if bias else [])
+    output = TensorSpec("output", (n, *size, out_channels), dtype, (1.0,), (0,))
+    tensors = (source, *constants, output)
+    inputs = (1, 2, 0, 3) if bias else (1, 2, 0)
+    op = OperationSpec("TRANSPOSE_CONV", inputs, (len(tensors) - 1,), options)
+    return mb._calibrated(rng, output, Model(tensors, (op,), (0,), op.outputs), None)
