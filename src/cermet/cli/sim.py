@@ -9,6 +9,7 @@ import pathlib
 from cermet import paths
 from cermet.errors import CermetError
 from cermet.hw.soc import SOCS, soc_by_name
+from cermet.kmd.behaviour import MAINLINE, NO_QUIRKS, Behaviour, parse_quirks
 
 EPILOG = """\
 Programs reach the device through `cermet exec`, the shim or the delegate's option device=sim; they start one by
@@ -26,6 +27,11 @@ MESSAGE_BYTES = 512
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--soc", default="rk3588", choices=sorted(SOCS), help="whose NPU (default: rk3588)")
     parser.add_argument("--socket", metavar="PATH", help="where to listen (default: where clients look for it)")
+    parser.add_argument("--quirks", metavar="NAMES", default=os.environ.get("CERMET_SIM_QUIRKS") or MAINLINE,
+                        help=f"bugs of the kernel's driver to reproduce: {MAINLINE} (default; all of them), "
+                        f"{NO_QUIRKS}, or names with commas between, see docs/kernel-lab.md")
+    parser.add_argument("--caches", action="store_true", default=bool(os.environ.get("CERMET_SIM_CACHES")),
+                        help="CPU and NPU see each other's writes only after PREP_BO and FINI_BO")
     parser.add_argument("--verbose", action="store_true", help="log every call, job and task")
     parser.add_argument("--on-demand", action="store_true", help="end when the last client is gone")
     parser.add_argument("--linger", type=seconds, default=2.0, metavar="SECONDS",
@@ -68,5 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
     log.start(verbose=arguments.verbose)
     options = Options(arguments.socket or default_socket(arguments.soc), arguments.on_demand, arguments.linger,
                       arguments.ready_fd)
-    serve(Server(soc_by_name(arguments.soc), Core, options))
+    behaviour = Behaviour(parse_quirks(arguments.quirks), arguments.caches)
+    serve(Server(soc_by_name(arguments.soc), Core, options, behaviour=behaviour))
     return 0

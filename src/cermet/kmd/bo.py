@@ -67,9 +67,12 @@ class Bo:
 
     Clients get the memory through an open file description of its own (open_again). The kernel counts these, and
     has_outside_references asks for the count: so mappings and exported fds are seen wherever they have been passed to.
+
+    array is what the NPU sees. With has_caches it is another copy than what the CPU maps, until one of sync_for_cpu
+    and sync_for_device carries the bytes over: all caches as lazy as they may be.
     """
 
-    def __init__(self, size_bytes: int, owner: BoOwner) -> None:
+    def __init__(self, size_bytes: int, owner: BoOwner, has_caches: bool = False) -> None:
         self.size_bytes = size_bytes
         self.mapped_bytes = round_to_pages(size_bytes)
         self.dma_address = 0
@@ -78,17 +81,22 @@ class Bo:
         self.is_freed = False
         self.references = 0
         self.write_fences: list[Fence] = []
+        self.read_fences: list[Fence] = []
+        self.write_error = 0            # of the last job that was to write it
         self.flink_name = 0
         self._owner = owner
         try:
             memory = make_memory(self.mapped_bytes)
             try:
                 self._fd = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
-                self.array: np.ndarray | None = map_memory(memory, self.mapped_bytes)
+                self._cpu_array: np.ndarray | None = map_memory(memory, self.mapped_bytes)
             finally:
                 os.close(memory)
         except OSError as error:
             raise DeviceError(errno.ENOMEM, f"{size_bytes} bytes: {error.strerror}") from None
+        self.array: np.ndarray | None = self._cpu_array
+        if has_caches:
+            self.array = np.zeros(self.mapped_bytes, np.uint8)
         self.inode = os.fstat(self._fd).st_ino
 
     def open_again(self) -> int:
@@ -114,10 +122,21 @@ class Bo:
             return True     # also where leases are not there: then a shared BO lives as long as the driver
         return False
 
-    def pending_fences(self) -> list[Fence]:
-        """The write fences that have not signalled; forgets the others."""
+    def pending_fences(self, reads: bool = False) -> list[Fence]:
+        """The write fences, with `reads` also the read fences, that have not signalled; forgets the others."""
         self.write_fences = [fence for fence in self.write_fences if not fence.is_signalled]
-        return self.write_fences
+        self.read_fences = [fence for fence in self.read_fences if not fence.is_signalled]
+        return self.write_fences + self.read_fences if reads else self.write_fences
+
+    def sync_for_cpu(self) -> None:
+        """Invalidate the CPU's cache lines, all of them: what the CPU wrote and nobody cleaned is lost."""
+        if self.array is not self._cpu_array and self.array is not None and self._cpu_array is not None:
+            self._cpu_array[:] = self.array
+
+    def sync_for_device(self) -> None:
+        """Clean the CPU's cache lines, all of them: also over what the NPU wrote meanwhile."""
+        if self.array is not self._cpu_array and self.array is not None and self._cpu_array is not None:
+            self.array[:] = self._cpu_array
 
     def get(self) -> None:
         self.references += 1
@@ -139,5 +158,5 @@ class Bo:
     def discard(self) -> None:
         """Let go of the memory. The mapping goes with the last view of it: a core may be reading right now."""
         self.is_freed = True
-        self.array = None
+        self.array = self._cpu_array = None
         os.close(self._fd)

@@ -44,8 +44,8 @@ def copy_string(call: Call, text: bytes, address: int, room: int) -> int:
 
 
 def version(call: Call, args: Any) -> None:
-    """0.0.0: the driver never sets its version numbers."""
-    args.version_major = args.version_minor = args.version_patchlevel = 0
+    args.version_major = 0 if call.file.device.behaviour.has("version-unset") else 1
+    args.version_minor = args.version_patchlevel = 0
     for member, text in (("name", DRIVER_NAME), ("date", DRIVER_DATE), ("desc", DRIVER_DESCRIPTION)):
         address = int(uapi.ffi.cast("uintptr_t", getattr(args, member)))
         setattr(args, f"{member}_len", copy_string(call, text, address, getattr(args, f"{member}_len")))

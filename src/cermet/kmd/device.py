@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from cermet.hw.soc import Soc
+from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.bo import PAGE_BYTES, Bo
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.file import File
@@ -48,8 +49,9 @@ def has_admin_capability(pid: int) -> bool:
 class Device:
     """Everything behind one node. `lock` protects handles, buffers and queues; no call holds it while it waits."""
 
-    def __init__(self, soc: Soc, make_core: Callable[[Soc, int], NpuCore]) -> None:
+    def __init__(self, soc: Soc, make_core: Callable[[Soc, int], NpuCore], behaviour: Behaviour) -> None:
         self.soc = soc
+        self.behaviour = behaviour
         self.lock = threading.RLock()
         self.scheduler = Scheduler(soc, [make_core(soc, index) for index in range(soc.cores)], self.lock)
         self.files: set[File] = set()

@@ -89,7 +89,7 @@ class File:
 
         The address range has exactly size_bytes, what is mapped is whole pages, as in the kernel.
         """
-        bo = Bo(size_bytes, self)
+        bo = Bo(size_bytes, self, self.device.behaviour.has_caches)
         address = self.addresses.allocate(size_bytes)
         if address is None:
             bo.discard()

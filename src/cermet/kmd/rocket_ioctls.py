@@ -4,11 +4,13 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cermet.kmd import uapi
+from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.bo import Bo
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
@@ -28,6 +30,7 @@ MAX_JOBS = 1 << 16                      # of one submit, and queued by one file
 MAX_TASKS = 1 << 20                     # of one job
 MAX_QUEUED_TASKS = 1 << 22              # of one file
 MAX_HANDLES = 1 << 20                   # of one list
+MAX_STRIDE = 1 << 12                    # of a struct whose tail is looked at
 
 
 def dtype_of(struct: str) -> np.dtype:
@@ -52,13 +55,8 @@ def available_memory_bytes() -> int:
 
 def create_bo(call: Call, args: Any) -> None:
     size_bytes = args.size
-    if size_bytes == 0:
-        raise DeviceError(errno.ENOSPC, "size 0: no mmap offset for zero pages")
-    if size_bytes > MAX_BO_BYTES:
-        raise DeviceError(errno.ENOMEM, f"size {size_bytes:#x}: more than {MAX_BO_BYTES:#x}")
-    if size_bytes > 1 << 28 and size_bytes > available_memory_bytes():
-        raise DeviceError(errno.ENOMEM, f"size {size_bytes:#x}: more than the memory available")
     device = call.file.device
+    check_size(size_bytes, device.behaviour)
     with device.lock:
         device.collect()
         bo = call.file.create_bo(size_bytes)
@@ -68,18 +66,36 @@ def create_bo(call: Call, args: Any) -> None:
     log.debug("%s: CREATE_BO %d bytes: handle %d at %#x", call.file, size_bytes, args.handle, bo.dma_address)
 
 
+def check_size(size_bytes: int, behaviour: Behaviour) -> None:
+    if size_bytes == 0:
+        number = errno.ENOSPC if behaviour.has("zero-size-enospc") else errno.EINVAL
+        raise DeviceError(number, "size 0: no mmap offset for zero pages")
+    if size_bytes > MAX_BO_BYTES and behaviour.has("signed-size"):
+        raise DeviceError(errno.ENOMEM, f"size {size_bytes:#x}: more than {MAX_BO_BYTES:#x}")
+    if size_bytes > 1 << 28 and size_bytes > available_memory_bytes():
+        raise DeviceError(errno.ENOMEM, f"size {size_bytes:#x}: more than the memory available")
+
+
 # --- wait -------------------------------------------------------------------------------------------------------------
 
 
 def wait_for(fences: list[Fence], deadline_ns: int, bo: Bo, file: File) -> None:
-    """Until all have signalled. A failed job's fence has signalled too: nobody is told of its error."""
+    """Until all have signalled; a failed job's fence has signalled too."""
     try:
         for fence in fences:
             if not fence.wait_until(deadline_ns + JIFFY_NS):
                 raise DeviceError(errno.ETIMEDOUT, "PREP_BO: still busy at the deadline")
+        check_written(bo, file.device.behaviour)
     finally:
+        bo.sync_for_cpu()       # also after a timeout
         with file.device.lock:
             bo.put()
+
+
+def check_written(bo: Bo, behaviour: Behaviour) -> None:
+    if bo.write_error and not behaviour.has("silent-failure"):
+        reason = errno.errorcode.get(bo.write_error, str(bo.write_error))
+        raise DeviceError(errno.EIO, f"PREP_BO: the job that was to write it failed: {reason}")
 
 
 def prep_bo(call: Call, args: Any) -> Blocking | None:
@@ -87,29 +103,41 @@ def prep_bo(call: Call, args: Any) -> Blocking | None:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
     with call.file.device.lock:
         bo = call.file.bo_or_error(args.handle)
-        fences = list(bo.pending_fences())
+        behaviour = call.file.device.behaviour
+        fences = list(bo.pending_fences(reads=not behaviour.has("unfenced-reads")))
         if not fences:
+            bo.sync_for_cpu()
+            check_written(bo, behaviour)
             return None
         if args.timeout_ns <= time.monotonic_ns():
-            raise DeviceError(errno.EBUSY, f"handle {args.handle}: {len(fences)} jobs write it")
+            bo.sync_for_cpu()
+            raise DeviceError(errno.EBUSY, f"handle {args.handle}: {len(fences)} jobs use it")
         bo.get()
     deadline_ns = args.timeout_ns
     return Blocking(lambda: wait_for(fences, deadline_ns, bo, call.file))
 
 
 def fini_bo(call: Call, args: Any) -> None:
-    """Shared memory is coherent: the cache clean has nothing to do."""
     if args.reserved:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
     with call.file.device.lock:
-        call.file.bo_or_error(args.handle)
+        call.file.bo_or_error(args.handle).sync_for_device()
 
 
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Request:
+    """A job as it was asked for, read and looked up."""
+
+    tasks: np.ndarray           # (n, 2) uint32: regcmd, regcmd_count
+    in_bos: list[Bo]
+    out_bos: list[Bo]
+
+
 def submit(call: Call, args: Any) -> None:
-    """Queue jobs. What is wrong with a single job is logged and never returned, as the kernel does."""
+    """Queue jobs. What is wrong with a single job is logged and, with the quirk, never returned."""
     count, stride = args.job_count, args.job_struct_size
     if count == 0:
         return
@@ -119,22 +147,42 @@ def submit(call: Call, args: Any) -> None:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
     if count > MAX_JOBS:
         raise DeviceError(errno.ENOMEM, f"job_count {count}: more than {MAX_JOBS}")
-    records = call.memory.read_elements(args.jobs, count, stride, JOB.itemsize).view(JOB)[:, 0]
-    for index, record in enumerate(records):
-        try:
-            submit_job(call, record)
-        except DeviceError as error:
-            log.warning("%s: SUBMIT job %d of %d dropped: %s", call.file, index, count, error)
+    records = read_structs(call, args.jobs, count, stride, JOB)
+    if call.file.device.behaviour.has("dropped-jobs"):
+        for index, record in enumerate(records):
+            try:
+                with call.file.device.lock:
+                    push_job(call.file, read_job(call, record))
+            except DeviceError as error:
+                log.warning("%s: SUBMIT job %d of %d dropped: %s", call.file, index, count, error)
+        return
+    with call.file.device.lock:
+        requests = [read_job(call, record) for record in records]
+        for request in requests:
+            check_job(call.file, request)
+        for request in requests:
+            push_job(call.file, request)
 
 
-def submit_job(call: Call, record: np.void) -> None:
+def read_structs(call: Call, address: int, count: int, stride: int, known: np.dtype) -> np.ndarray:
+    """(count,) records of an array whose stride the caller chose."""
+    if stride == known.itemsize or call.file.device.behaviour.has("unchecked-tails"):
+        return call.memory.read_elements(address, count, stride, known.itemsize).view(known)[:, 0]
+    if stride > MAX_STRIDE:
+        raise DeviceError(errno.EINVAL, f"struct size {stride} must be at most {MAX_STRIDE}")
+    whole = call.memory.read_elements(address, count, stride, stride)
+    if whole[:, known.itemsize:].any():
+        raise DeviceError(errno.EINVAL, f"bytes behind the first {known.itemsize} of a struct must be 0")
+    return np.ascontiguousarray(whole[:, :known.itemsize]).view(known)[:, 0]
+
+
+def read_job(call: Call, record: np.void) -> Request:
     tasks = read_tasks(call, record)
     in_handles = read_handles(call, int(record["in_bo_handles"]), int(record["in_bo_handle_count"]))
     # The kernel looks up the first list before it reads the second; which of two discarded errors wins is invisible.
     out_handles = read_handles(call, int(record["out_bo_handles"]), int(record["out_bo_handle_count"]))
-    with call.file.device.lock:
-        push_job(call.file, tasks, [call.file.bo_or_error(h) for h in in_handles],
-                 [call.file.bo_or_error(h) for h in out_handles])
+    return Request(tasks, [call.file.bo_or_error(handle) for handle in in_handles],
+                   [call.file.bo_or_error(handle) for handle in out_handles])
 
 
 def read_tasks(call: Call, record: np.void) -> np.ndarray:
@@ -146,7 +194,8 @@ def read_tasks(call: Call, record: np.void) -> np.ndarray:
         raise DeviceError(errno.EINVAL, f"task_struct_size {stride} must be at least {TASK.itemsize}")
     if count > min(MAX_TASKS, MAX_TASKS_OF_KERNEL):
         raise DeviceError(errno.ENOMEM, f"task_count {count}: more than {MAX_TASKS}")
-    tasks = call.memory.read_elements(int(record["tasks"]), count, stride, TASK.itemsize).view("<u4")
+    records = read_structs(call, int(record["tasks"]), count, stride, TASK)
+    tasks = np.stack([records["regcmd"], records["regcmd_count"]], axis=1)
     if not tasks[:, 1].all():
         raise DeviceError(errno.EINVAL, f"task {int(np.argmin(tasks[:, 1]))}: regcmd_count 0")
     return tasks
@@ -160,21 +209,32 @@ def read_handles(call: Call, address: int, count: int) -> list[int]:
     return call.memory.read_elements(address, count, 4, 4).view("<u4")[:, 0].tolist()
 
 
-def push_job(file: File, tasks: np.ndarray, in_bos: list[Bo], out_bos: list[Bo]) -> None:
-    """Lock the buffers, collect what to wait for, attach the fence to what is written, queue."""
-    listed = in_bos + out_bos
+def check_job(file: File, request: Request) -> None:
+    """What only shows when the buffers are locked and the job is made."""
+    listed = request.in_bos + request.out_bos
     if len(set(listed)) != len(listed):
         raise DeviceError(errno.EALREADY, "a BO is listed twice")
     entity = file.entity
-    if entity.in_flight >= MAX_JOBS or entity.num_queued_tasks + len(tasks) > MAX_QUEUED_TASKS:
+    if entity.in_flight >= MAX_JOBS or entity.num_queued_tasks + len(request.tasks) > MAX_QUEUED_TASKS:
         raise DeviceError(errno.ENOMEM, f"{entity.in_flight} jobs, {entity.num_queued_tasks} tasks are queued already")
+
+
+def push_job(file: File, request: Request) -> None:
+    """Lock the buffers, collect what to wait for, attach the fence to what is used, queue."""
+    check_job(file, request)
+    entity = file.entity
     fence = Fence(entity)
-    waits_for = [other for bo in listed for other in bo.pending_fences() if other.context is not entity]
-    for bo in listed:
+    waits_for = [other for bos, reads in ((request.in_bos, False), (request.out_bos, True)) for bo in bos
+                 for other in bo.pending_fences(reads) if other.context is not entity]
+    for bo in request.in_bos + request.out_bos:
         bo.get()
-    for bo in out_bos:
+    for bo in request.out_bos:
         bo.write_fences.append(fence)
-    file.device.scheduler.push(entity, Job(file.space, tasks, in_bos, out_bos, fence, waits_for))
+    if not file.device.behaviour.has("unfenced-reads"):
+        for bo in request.in_bos:
+            bo.read_fences.append(fence)
+    file.device.scheduler.push(entity, Job(file.space, request.tasks, request.in_bos, request.out_bos, fence,
+                                           waits_for))
 
 
 def add_to(table: IoctlTable) -> None:

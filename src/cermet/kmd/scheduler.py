@@ -108,11 +108,14 @@ class Scheduler:
             entity.run_time_ns += spent_ns
             entity.in_flight -= 1
             entity.core.load -= 1
-            job.fence.signal(error)
-            self._release(job)
+            self._release(job, error)
             self.changed.notify_all()
 
-    def _release(self, job: Job) -> None:
+    def _release(self, job: Job, error: int) -> None:
+        """The job has ended one way or another."""
+        job.fence.signal(error)
+        for bo in job.out_bos:
+            bo.write_error = error
         for bo in (*job.in_bos, *job.out_bos):
             bo.put()
         job.in_bos, job.out_bos = [], []
@@ -127,8 +130,7 @@ class Scheduler:
                 entity.in_flight -= 1
                 if entity.core is not None:
                     entity.core.load -= 1
-                job.fence.signal(errno.ESRCH)
-                self._release(job)
+                self._release(job, errno.ESRCH)
             self.changed.notify_all()
             return len(dropped)
 

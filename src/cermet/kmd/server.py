@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from cermet.errors import CermetError
 from cermet.hw.soc import Soc
 from cermet.kmd import core_ioctls, protocol, rocket_ioctls
+from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.connection import Connection
 from cermet.kmd.device import Device
 from cermet.kmd.ioctl import IoctlTable
@@ -53,10 +54,10 @@ class Server:
     """One device on one socket."""
 
     def __init__(self, soc: Soc, make_core: Callable[[Soc, int], NpuCore], options: Options,
-                 table: IoctlTable | None = None) -> None:
+                 table: IoctlTable | None = None, behaviour: Behaviour | None = None) -> None:
         self.options = options
         self.table = table or default_table()
-        self.device = Device(soc, make_core)
+        self.device = Device(soc, make_core, behaviour or Behaviour())
         self.stopping = threading.Event()
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()

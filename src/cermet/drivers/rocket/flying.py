@@ -81,8 +81,7 @@ def flying_program(context: Context, operation: Operation, task: FlyingTask, par
         raise CompileError(f"{operation}: rows of the second operand are {task.operand.line_pitch} atoms apart, "
                            f"must be {task.cube.width}")
     regcmd = context.regcmd()
-    _emit_dpu(regcmd, task)
-    _emit_rdma(regcmd, task)
+    emit_flying(regcmd, task)
     words, addresses = regcmd.finish(BlockMask.ELEMENTWISE)
     operand = task.operand.address if task.operand else None
     return TaskProgram(
@@ -99,6 +98,12 @@ def _assumptions(stages: Stages) -> tuple[str, ...]:
     if stages.bn.multiplier_from_memory:
         made = (*made, "BN multiplies by numbers from memory: seen in replayed programs only")
     return (*made, *stages.lut.assumed) if stages.lut is not None else made
+
+
+def emit_flying(regcmd: Regcmd, task: FlyingTask) -> None:
+    """All registers of a task, without the trailer."""
+    _emit_dpu(regcmd, task)
+    _emit_rdma(regcmd, task)
 
 
 def _emit_dpu(regcmd: Regcmd, task: FlyingTask) -> None:

@@ -1,0 +1,49 @@
+"""How the simulated driver behaves where there is a choice: mainline's bugs or none, a coherent memory or caches."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cermet.errors import CermetError
+
+# What Linux 7.2 does that user space runs into and a driver should not do. Without a quirk the driver does what the
+# second half of its line says. Facts: reading of the driver of Linux 7.2.13.
+QUIRKS: Mapping[str, str] = {
+    "version-unset": "VERSION says 0.0.0, the numbers are never set; else 1.0.0",
+    "zero-size-enospc": "CREATE_BO of 0 bytes fails with ENOSPC by accident; else EINVAL",
+    "signed-size": "CREATE_BO of more than 0x7ffff000 bytes allocates and then fails with ENOMEM, as the mapped length "
+                   "is a signed 32-bit number; else it works when the address space has room",
+    "dropped-jobs": "SUBMIT returns 0 and drops a job that it finds wrong; else the first wrong job's errno and "
+                    "nothing is queued",
+    "silent-failure": "PREP_BO returns 0 after the job that writes the BO failed; else EIO until a job has written it",
+    "unfenced-reads": "a job leaves no fence on what it only reads, so that PREP_BO and writers of other files do not "
+                      "wait for it; else they do",
+    "unchecked-tails": "bytes of a job or task behind the known struct are ignored; else EINVAL unless they are 0",
+}
+MAINLINE = "mainline-7.2"
+NO_QUIRKS = "none"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """quirks: the names of QUIRKS that hold. has_caches: CPU and NPU see each other's writes only after a sync."""
+
+    quirks: frozenset[str] = frozenset(QUIRKS)
+    has_caches: bool = False
+
+    def has(self, quirk: str) -> bool:
+        assert quirk in QUIRKS, quirk
+        return quirk in self.quirks
+
+
+def parse_quirks(text: str) -> frozenset[str]:
+    """mainline-7.2, none, or names with commas between; each may have a minus sign in front to take it away."""
+    chosen: set[str] = set()
+    for name in text.split(","):
+        if name == MAINLINE:
+            chosen |= set(QUIRKS)
+        elif name.removeprefix("-") in QUIRKS:
+            (chosen.discard if name.startswith("-") else chosen.add)(name.removeprefix("-"))
+        elif name != NO_QUIRKS:
+            raise CermetError(f"quirks: '{name}' must be {MAINLINE}, {NO_QUIRKS} or one of {', '.join(QUIRKS)}")
+    return frozenset(chosen)
