@@ -1,6 +1,8 @@
 """The simulated kernel driver: accel/rocket of Linux 7.2 as a process of its own.
 
-Bugs of the kernel's driver are reproduced or left out by name: QUIRKS in behaviour.py. What differs from the kernel, and why:
+Bugs of the kernel's driver are reproduced or left out by name: QUIRKS in behaviour.py.
+
+What differs from the kernel, and why:
 - Time. A job that hangs takes its 500 ms of wall time. A job that is only slow to simulate does not time out; one whose
   estimated cycles exceed 500 ms at the SoC's clock does. The estimate adds 34 us per task for the interrupt round trip.
 - Memory of a BO is allocated on first touch. ENOMEM comes for a BO larger than MemAvailable, and at the limits at the
