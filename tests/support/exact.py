@@ -97,7 +97,7 @@ def _pads(op: OperationSpec, size: Sequence[int], extent: Sequence[int],
     return [(t // 2, t - t // 2) for t in total]
 
 
-def _windows(op: OperationSpec, x: np.ndarray, kernel: Sequence[int], fill: float) -> np.ndarray:
+def windows(op: OperationSpec, x: np.ndarray, kernel: Sequence[int], fill: float) -> np.ndarray:
     """[n, oy, ox, ky, kx, c]: the taps of each output pixel, `fill` outside the plane."""
     get = op.options.get
     stride = [int(get("StrideH", 1)), int(get("StrideW", 1))]  # type: ignore[call-overload]
@@ -118,7 +118,7 @@ def _bias(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.
 def _conv(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.ndarray:
     source, weights = model.tensors[op.inputs[0]], model.tensors[op.inputs[1]]
     x, w = _centred(source, values[op.inputs[0]]), _centred(weights, values[op.inputs[1]])
-    taps = _windows(op, x, w.shape[1:3], 0.0)
+    taps = windows(op, x, w.shape[1:3], 0.0)
     depth, groups = w.shape[3], x.shape[3] // w.shape[3]
     kernels = w.shape[0] // groups
     sums = [np.tensordot(taps[..., g * depth:(g + 1) * depth], w[g * kernels:(g + 1) * kernels], ((3, 4, 5), (1, 2, 3)))
@@ -131,7 +131,7 @@ def _depthwise(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -
     source, weights = model.tensors[op.inputs[0]], model.tensors[op.inputs[1]]
     x, w = _centred(source, values[op.inputs[0]]), _centred(weights, values[op.inputs[1]])
     repeated = np.repeat(x, w.shape[3] // x.shape[3], axis=3)
-    acc = np.einsum("nyxklc,klc->nyxc", _windows(op, repeated, w.shape[1:3], 0.0), w[0]) + _bias(model, op, values)
+    acc = np.einsum("nyxklc,klc->nyxc", windows(op, repeated, w.shape[1:3], 0.0), w[0]) + _bias(model, op, values)
     return acc * (source.scale * np.asarray(weights.scales, np.float64))
 
 
@@ -152,7 +152,7 @@ def _average_pool(model: Model, op: OperationSpec, values: dict[int, np.ndarray]
     """Sum over the taps inside the plane, divided by their number."""
     source = model.tensors[op.inputs[0]]
     kernel = [int(op.options["FilterHeight"]), int(op.options["FilterWidth"])]  # type: ignore[call-overload]
-    taps = _windows(op, _centred(source, values[op.inputs[0]]), kernel, np.nan)
+    taps = windows(op, _centred(source, values[op.inputs[0]]), kernel, np.nan)
     count = np.sum(~np.isnan(taps), axis=(3, 4))
     return np.nansum(taps, axis=(3, 4)) / count * source.scale
 
@@ -160,7 +160,7 @@ def _average_pool(model: Model, op: OperationSpec, values: dict[int, np.ndarray]
 def _max_pool(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.ndarray:
     source = model.tensors[op.inputs[0]]
     kernel = [int(op.options["FilterHeight"]), int(op.options["FilterWidth"])]  # type: ignore[call-overload]
-    return _windows(op, _centred(source, values[op.inputs[0]]), kernel, -np.inf).max(axis=(3, 4)) * source.scale
+    return windows(op, _centred(source, values[op.inputs[0]]), kernel, -np.inf).max(axis=(3, 4)) * source.scale
 
 
 def _mean(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.ndarray:

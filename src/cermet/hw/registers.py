@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 class FieldError(ValueError):
@@ -18,11 +19,11 @@ class Bits:
     bias: int = 0
     signed: bool = False
 
-    @property
+    @cached_property
     def mask(self) -> int:
         return (1 << (self.hi - self.lo + 1)) - 1
 
-    @property
+    @cached_property
     def range(self) -> tuple[int, int]:
         """Lowest and highest value, both inclusive."""
         lowest = -(self.mask + 1 >> 1) if self.signed else 0
@@ -98,8 +99,11 @@ class RegisterMap:
 
     def __getitem__(self, path: str) -> Reg:
         """Look up "BLOCK.REGISTER"."""
-        block, _, name = path.partition(".")
-        return self.blocks[block][name]
+        return self._by_path[path]
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, Reg]:
+        return {str(register): register for block in self.blocks.values() for register in block.registers.values()}
 
 
 def register_map(soc: str, blocks: Mapping[str, tuple[int, int | None, Mapping[str, tuple]]]) -> RegisterMap:

@@ -1,0 +1,254 @@
+"""The random layers: each picks operands and parameters; what does not fit raises Invalid or adds nothing."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.support.networks.drawing import ACTIVATIONS, Drawing
+from tests.support.networks.layers_elementwise import INT8_ONLY, UNARY
+
+CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100)
+MAX_ELEMENTS = 6000
+MAX_WEIGHTS = 60_000
+
+Drawer = Callable[[Drawing], object]
+
+
+def _window(d: Drawing, height: int, width: int) -> dict[str, Any]:
+    kernel = (d.choice([1, 1, 2, 3, 3, 5]), d.choice([1, 1, 2, 3, 3, 5]))
+    dilation = (1, 1) if d.chance(0.8) else (d.number(1, 2), d.number(1, 2))
+    fits = all((k - 1) * e < n for k, e, n in zip(kernel, dilation, (height, width), strict=True))
+    return {"kernel": kernel, "dilation": dilation, "stride": (d.choice([1, 1, 1, 2, 3]), d.choice([1, 1, 1, 2, 3])),
+            "padding": d.choice(["SAME", "VALID"]) if fits else "SAME"}
+
+
+def conv(d: Drawing) -> None:
+    source = d.image()
+    _, height, width, channels = d.shape(source)
+    window, outputs = _window(d, height, width), d.choice(CHANNELS)
+    if height * width * outputs <= MAX_ELEMENTS and np.prod(window["kernel"]) * channels * outputs <= MAX_WEIGHTS:
+        d.weighted("conv", source, outputs=outputs, **window)
+
+
+def depthwise(d: Drawing) -> None:
+    source = d.image()
+    _, height, width, channels = d.shape(source)
+    multiplier = d.choice([2, 3]) if channels <= 24 and d.chance(0.25) else 1
+    d.weighted("depthwise", source, multiplier=multiplier, **_window(d, height, width))
+
+
+def fully_connected(d: Drawing) -> None:
+    source = d.pick(lambda value: int(np.prod(d.shape(value))) <= 1200)
+    d.weighted("fully_connected", source, outputs=d.choice(CHANNELS[:14]), flatten=d.chance(0.4), bias=d.chance(0.7))
+
+
+def binary(d: Drawing) -> None:
+    """Of one shape, or with one value per channel, per pixel, or for all."""
+    first = d.pick()
+    shape, dtype = d.shape(first), d.net.tensor(first).dtype
+    second = d.pick(lambda value: d.net.tensor(value).dtype == dtype and _broadcasts(d.shape(value), shape))
+    if second == first and d.chance(0.7):
+        second = d.pick(lambda value: d.shape(value) == shape and value != first and d.net.tensor(value).dtype == dtype)
+    operation = d.choice(["ADD", "ADD", "ADD", "SUB", "MUL", "MUL", "MAXIMUM", "MINIMUM"])
+    if operation in ("MAXIMUM", "MINIMUM"):
+        second = d.like(first, second)
+    _apply_binary(d, operation, first, second)
+
+
+def _apply_binary(d: Drawing, operation: str, first: int, second: int) -> int:
+    pair = (first, second) if d.chance(0.5) else (second, first)
+    if operation in ("MAXIMUM", "MINIMUM"):
+        return d.net.one("binary", *pair, operation=operation)
+    activation = d.choice(["NONE", "RELU"] if operation == "MUL" else ACTIVATIONS)
+    return d.fitted("binary", *pair, operation=operation, activation=activation)
+
+
+def _broadcasts(small: Sequence[int], shape: Sequence[int]) -> bool:
+    return len(small) == len(shape) and all(s in (1, n) for s, n in zip(small, shape, strict=True))
+
+
+def with_constant(d: Drawing) -> None:
+    source = d.pick()
+    shape = d.shape(source)
+    form = d.choice([shape, (1,) * (len(shape) - 1) + shape[-1:], (1,) * len(shape), shape[-1:]])
+    operation = d.choice(["ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"])
+    parameters = {} if operation in ("MAXIMUM", "MINIMUM") else {"constant_scale": d.scale(0.002, 0.05)}
+    d.fitted("with_constant", source, operation=operation, shape=form, first=d.chance(0.3), seed=d.seed(), **parameters)
+
+
+def residual(d: Drawing) -> None:
+    """A sum of convolutions of one tensor, or of it and its convolution."""
+    source = d.pick(lambda value: len(d.shape(value)) == 4 and d.shape(value)[3] <= 100)
+    channels, made = d.shape(source)[3], []
+    for _ in range(d.number(1, 2)):
+        kernel = d.choice([1, 3]) if channels <= 33 else 1
+        made.append(d.weighted("conv", source, outputs=channels, kernel=(kernel, kernel)))
+    operands = [source, *made][-2:]
+    _apply_binary(d, d.choice(["ADD", "ADD", "ADD", "SUB"]), operands[0], operands[1])
+
+
+def excite(d: Drawing) -> None:
+    """Squeeze and excite: a mean, two convolutions of one pixel, a product over the plane."""
+    source = d.pick(lambda value: len(d.shape(value)) == 4 and 4 <= d.shape(value)[3] <= 100)
+    channels = d.shape(source)[3]
+    squeezed = d.fitted("mean", source, keep_dims=True)
+    inner = d.net.one("conv", squeezed, outputs=max(channels // 4, 1), activation="RELU", seed=d.seed())
+    gate = d.net.one("conv", inner, outputs=channels, seed=d.seed())
+    gate = d.net.one("unary", gate, function="LOGISTIC")
+    d.fitted("binary", source, gate, operation="MUL")
+
+
+def unary(d: Drawing) -> None:
+    source = d.pick()
+    names = [name for name in UNARY if d.net.tensor(source).dtype == "int8" or name not in INT8_ONLY]
+    function = d.choice(names)
+    options = {"LEAKY_RELU": {"alpha": d.choice([0.1, 0.2, 0.01, 1.5, -0.5])},
+               "GELU": {"approximate": d.chance(0.5)}}.get(function, {})
+    d.fitted("unary", source, function=function, **options)
+
+
+def swish(d: Drawing) -> None:
+    """A tensor times its own LOGISTIC."""
+    source = d.pick()
+    gate = d.net.one("unary", source, function="LOGISTIC")
+    d.fitted("binary", *((source, gate) if d.chance(0.5) else (gate, source)), operation="MUL")
+
+
+def prelu(d: Drawing) -> None:
+    d.fitted("prelu", d.pick(), per_channel=d.chance(0.7), seed=d.seed())
+
+
+def quantize(d: Drawing) -> None:
+    source = d.pick()
+    dtype = d.choice(["int8", "uint8"]) if d.chance(0.3) else d.net.tensor(source).dtype
+    if d.net.tensor(source).dtype == dtype:
+        d.fitted("quantize", source)
+    else:
+        d.net.one("quantize", source, dtype=dtype)
+
+
+def pool(d: Drawing) -> None:
+    source = d.image()
+    _, height, width, _ = d.shape(source)
+    window = (d.number(1, min(height, 5)), d.number(1, min(width, 5)))
+    d.net.apply("pool", source, kind=d.choice(["MAX", "AVERAGE"]), window=window,
+                stride=(d.number(1, 3), d.number(1, 3)), padding=d.choice(["SAME", "VALID"]),
+                activation=d.choice(ACTIVATIONS))
+
+
+def mean(d: Drawing) -> None:
+    d.fitted("mean", d.image(), keep_dims=d.chance(0.6))
+
+
+def resize(d: Drawing) -> None:
+    source = d.image()
+    _, height, width, channels = d.shape(source)
+    size = (height * d.number(1, 3), width * d.number(1, 3))
+    if size[0] * size[1] * channels <= MAX_ELEMENTS:
+        mode = d.choice([{}, {"half_pixel": True}, {"align_corners": True}])
+        d.net.apply("resize", source, kind=d.choice(["NEAREST_NEIGHBOR", "BILINEAR"]), size=size, **mode)
+
+
+def pad(d: Drawing) -> None:
+    source = d.image()
+    channels = d.number(0, 1) * 16 if d.shape(source)[3] % 16 == 0 else 0
+    amounts = ((0, 0), (d.number(0, 2), d.number(0, 2)), (d.number(0, 2), d.number(0, 2)), (0, channels))
+    options = d.choice([{}, {}, {"value": d.zero(d.net.tensor(source).dtype)}, {"mode": "REFLECT"},
+                        {"mode": "SYMMETRIC"}])
+    shape = [n + a + b for n, (a, b) in zip(d.shape(source), amounts, strict=True)]
+    if np.prod(shape) <= MAX_ELEMENTS and not (options.get("mode") and min(d.shape(source)[1:3]) < 3):
+        d.net.apply("pad", source, amounts=(*amounts[:3], (0, 0)) if "mode" in options else amounts, **options)
+
+
+def concatenation(d: Drawing) -> None:
+    first = d.pick()
+    shape, dtype = d.shape(first), d.net.tensor(first).dtype
+    axis = d.choice([len(shape) - 1, d.number(1, max(len(shape) - 1, 1))]) if len(shape) > 1 else 0
+    fit = [v for v in range(len(d.net.values)) if d.net.tensor(v).dtype == dtype and len(d.shape(v)) == len(shape)
+           and all(a == b for i, (a, b) in enumerate(zip(d.shape(v), shape, strict=True)) if i != axis)]
+    parts = [first, *(int(v) for v in d.rng.permutation(fit)[:d.number(1, 3)])]
+    if sum(int(np.prod(d.shape(v))) for v in parts) > MAX_ELEMENTS:
+        return
+    if dtype == "int8" or d.chance(0.5):
+        parts = [d.like(first, part) for part in parts]
+    d.net.apply("concatenation", *(int(v) for v in d.rng.permutation(parts)), axis=axis)
+
+
+def split(d: Drawing) -> None:
+    source = d.pick(lambda value: max(d.shape(value)) > 1)
+    shape = d.shape(source)
+    axis = d.choice([i for i, n in enumerate(shape) if n > 1 and (i or len(shape) < 4)])
+    size = shape[axis]
+    if d.chance(0.4) and any(size % n == 0 for n in (2, 3)):
+        count = d.choice([n for n in (2, 3) if size % n == 0])
+        sizes = [size // count] * count
+    else:
+        cut = d.number(1, size - 1)
+        cut = cut // 16 * 16 if cut >= 16 and d.chance(0.5) else cut
+        sizes = [cut, size - cut]
+    d.net.apply("split", source, axis=axis, sizes=tuple(sizes))
+
+
+def unpack(d: Drawing) -> None:
+    source = d.pick(lambda value: len(d.shape(value)) > 2 and min(d.shape(value)[:2]) <= 4)
+    d.net.apply("unpack", source, axis=0 if d.shape(source)[0] <= 4 else 1)
+
+
+def slice_(d: Drawing) -> None:
+    source = d.pick()
+    begin = tuple(d.number(0, n - 1) for n in d.shape(source))
+    end = tuple(d.number(b + 1, n) for b, n in zip(begin, d.shape(source), strict=True))
+    if d.chance(0.5):
+        d.net.apply("slice", source, begin=begin, size=tuple(e - b for b, e in zip(begin, end, strict=True)))
+    else:
+        steps = (*(d.choice([1, 1, 2]) for _ in begin[:-1]), 1)
+        d.net.apply("strided_slice", source, begin=begin, end=end, steps=steps)
+
+
+def blocks(d: Drawing) -> None:
+    source = d.image()
+    _, height, width, channels = d.shape(source)
+    block = d.choice([2, 2, 3])
+    if channels % (block * block) == 0:
+        d.net.apply("depth_to_space", source, block=block)
+    elif height % block == width % block == 0:
+        d.net.apply("space_to_depth", source, block=block)
+
+
+def reshape(d: Drawing) -> None:
+    """Between pixels and channels as they are, now and then anything."""
+    source = d.pick()
+    shape = d.shape(source)
+    ones = tuple(i for i in (1, 2) if len(shape) == 4 and shape[i] == 1)
+    if ones and d.chance(0.3):
+        d.net.apply("squeeze", source, dims=ones)
+        return
+    elements, channels = int(np.prod(shape)), shape[-1]
+    pixels = elements // channels
+    side = d.choice([n for n in range(1, pixels + 1) if pixels % n == 0])
+    other = d.choice([n for n in range(1, elements + 1) if elements % n == 0])
+    d.net.apply("reshape", source, shape=d.choice(
+        [(1, side, pixels // side, channels)] * 6 + [(1, elements), (pixels, channels), (1, pixels, channels),
+                                                     (1, 1, elements // other, other)]))
+
+
+def branches(d: Drawing) -> None:
+    """Two to four convolutions of one tensor, joined by their channels: all quantised alike, as converters do."""
+    source = d.image()
+    _, height, width, _ = d.shape(source)
+    if height * width > 150:
+        return
+    made = [d.weighted("conv", source, outputs=d.choice(CHANNELS[:14]))]
+    tensor = d.net.tensor(made[0])
+    for _ in range(d.number(1, 3)):
+        made.append(d.net.one("conv", source, outputs=d.choice(CHANNELS[:14]), seed=d.seed(), scale=tensor.scale,
+                              zero=tensor.zero_point))
+    d.net.apply("concatenation", *made, axis=3)
+
+
+DRAWERS: dict[Drawer, float] = {
+    conv: 4, depthwise: 2, fully_connected: 0.7, binary: 3, with_constant: 1.5, residual: 2, excite: 0.4, unary: 2.5,
+    swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, mean: 0.5, resize: 0.6, pad: 1, concatenation: 2, split: 1,
+    unpack: 0.3, slice_: 1, blocks: 0.5, reshape: 1, branches: 0.7}
