@@ -24,18 +24,12 @@ struct section {
 	bool is_short;
 };
 
-struct node {
-	const struct TfLiteNode *node;
-	const struct TfLiteRegistration *registration;
-};
-
 struct writer {
-	struct TfLiteContext *context;
+	const struct TfLiteContext *context;
+	const struct cermet_graph *graph;
 	struct cermet_capture *capture;
-	struct node *nodes;
 	int *numbers;        /* tensor index of the runtime -> canonical number or NOT_NUMBERED */
 	bool *is_produced;   /* by canonical number */
-	bool *is_output;     /* by canonical number: handed to the application */
 	struct section operations, tensors, ints, strings, data;
 	uint32_t graph_inputs_start, num_graph_inputs, graph_outputs_start, num_graph_outputs;
 };
@@ -134,8 +128,8 @@ number_tensor(struct writer *writer, int tensor, bool is_produced, struct cermet
 static bool
 number_tensors(struct writer *writer, struct cermet_error *error)
 {
-	for (uint32_t i = 0; i < writer->capture->num_nodes; i++) {
-		const struct TfLiteNode *node = writer->nodes[i].node;
+	for (uint32_t i = 0; i < writer->graph->num_nodes; i++) {
+		const struct cermet_graph_node *node = &writer->graph->nodes[i];
 
 		for (int k = 0; node->inputs && k < node->inputs->size; k++)
 			if (!number_tensor(writer, node->inputs->data[k], false, error))
@@ -267,16 +261,13 @@ append_tensor_list(struct writer *writer, const struct TfLiteIntArray *list)
 }
 
 static void
-write_operation(struct writer *writer, const struct node *entry)
+write_operation(struct writer *writer, const struct cermet_graph_node *node)
 {
-	const struct TfLiteNode *node = entry->node;
-	/* What another delegate took is its kernel, whatever it calls itself. */
-	const int code = node->delegate ? TFLITE_DELEGATE : entry->registration->builtin_code;
-	const bool has_name = code == TFLITE_CUSTOM || code == TFLITE_DELEGATE;
+	const bool has_name = node->builtin_code == TFLITE_CUSTOM || node->builtin_code == TFLITE_DELEGATE;
 	struct cermet_blob_operation operation = {
-		.builtin_code = code,
-		.version = entry->registration->version,
-		.custom_name = append_string(writer, has_name ? entry->registration->custom_name : NULL),
+		.builtin_code = node->builtin_code,
+		.version = node->version,
+		.custom_name = append_string(writer, has_name ? node->custom_name : NULL),
 	};
 	int32_t params[MAX_PARAMS];
 
@@ -285,7 +276,7 @@ write_operation(struct writer *writer, const struct node *entry)
 	operation.outputs_start = num_ints(writer);
 	operation.num_outputs = append_tensor_list(writer, node->outputs);
 	operation.params_start = num_ints(writer);
-	operation.num_params = read_params(code, node->builtin_data, params);
+	operation.num_params = read_params(node->builtin_code, node->builtin_data, params);
 	append(&writer->ints, params, operation.num_params * sizeof(*params));
 	append(&writer->operations, &operation, sizeof(operation));
 }
@@ -363,41 +354,6 @@ write_tensor(struct writer *writer, const struct TfLiteTensor *tensor)
 
 /* What the graph takes and gives. */
 
-/*
- * The runtime does not tell a delegate the graph's outputs, but a partition's: tensors that others read or that the
- * application gets. Asked about all nodes it usually answers with one partition, whose outputs are the graph's. With
- * more of them, a tensor that goes from one to another counts as an output too: nothing gets lost by that.
- */
-static bool
-find_outputs(struct writer *writer, struct cermet_error *error)
-{
-	struct cermet_capture *capture = writer->capture;
-	struct TfLiteIntArray *all = cermet_int_array(capture->num_nodes);
-	struct TfLiteDelegateParams *partitions = NULL;
-	int num_partitions = 0, status;
-
-	if (!all)
-		return cermet_fail(error, "graph: out of memory");
-	memcpy(all->data, capture->nodes, capture->num_nodes * sizeof(int));
-	status = writer->context->PreviewDelegatePartitioning(writer->context, all, &partitions, &num_partitions);
-	free(all);
-	if (status != TFLITE_OK)
-		return cermet_fail(error, "graph: the runtime cannot partition it (status %d)", status);
-	capture->has_exact_outputs = num_partitions <= 1;
-	for (int i = 0; i < num_partitions; i++) {
-		const struct TfLiteIntArray *outputs = partitions[i].output_tensors;
-
-		for (int k = 0; outputs && k < outputs->size; k++) {
-			int tensor = outputs->data[k];
-
-			if (tensor >= 0 && (size_t)tensor < writer->context->tensors_size &&
-			    writer->numbers[tensor] != NOT_NUMBERED)
-				writer->is_output[writer->numbers[tensor]] = true;
-		}
-	}
-	return true;
-}
-
 static void
 write_graph_ends(struct writer *writer)
 {
@@ -408,7 +364,7 @@ write_graph_ends(struct writer *writer)
 	writer->num_graph_inputs = num_ints(writer) - writer->graph_inputs_start;
 	writer->graph_outputs_start = num_ints(writer);
 	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
-		if (writer->is_produced[i] && writer->is_output[i])
+		if (writer->is_produced[i] && cermet_graph_hands_out(writer->graph, writer->capture->tensors[i]))
 			append_int(writer, (int32_t)i);
 	writer->num_graph_outputs = num_ints(writer) - writer->graph_outputs_start;
 }
@@ -452,7 +408,7 @@ join(struct writer *writer, struct cermet_error *error)
 		.magic = CERMET_BLOB_MAGIC,
 		.version = CERMET_BLOB_VERSION,
 		.file_bytes = size,
-		.num_operations = writer->capture->num_nodes,
+		.num_operations = writer->graph->num_nodes,
 		.operations_offset = (uint32_t)offsets[0],
 		.num_tensors = writer->capture->num_tensors,
 		.tensors_offset = (uint32_t)offsets[1],
@@ -473,45 +429,18 @@ join(struct writer *writer, struct cermet_error *error)
 }
 
 static bool
-read_nodes(struct writer *writer, struct cermet_error *error)
-{
-	struct cermet_capture *capture = writer->capture;
-
-	for (uint32_t i = 0; i < capture->num_nodes; i++) {
-		struct TfLiteNode *node = NULL;
-		struct TfLiteRegistration *registration = NULL;
-
-		if (writer->context->GetNodeAndRegistration(writer->context, capture->nodes[i], &node, &registration) !=
-		        TFLITE_OK || !node || !registration)
-			return cermet_fail(error, "graph: the runtime does not show node %d", capture->nodes[i]);
-		writer->nodes[i] = (struct node){node, registration};
-	}
-	return true;
-}
-
-/* Copied at once: the runtime overwrites its array at the next call. */
-static bool
-copy_plan(struct writer *writer, struct cermet_error *error)
+allocate(struct writer *writer, struct cermet_error *error)
 {
 	struct cermet_capture *capture = writer->capture;
 	const size_t num_tensors = writer->context->tensors_size;
-	struct TfLiteIntArray *plan = NULL;
 
-	if (writer->context->GetExecutionPlan(writer->context, &plan) != TFLITE_OK || !plan || plan->size < 0)
-		return cermet_fail(error, "graph: the runtime does not tell its execution plan");
 	if (num_tensors > INT_MAX / 2)
 		return cermet_fail(error, "graph: %zu tensors", num_tensors);
-	capture->num_nodes = (uint32_t)plan->size;
-	capture->nodes = calloc(capture->num_nodes + 1, sizeof(int));
 	capture->tensors = calloc(num_tensors + 1, sizeof(int));
-	writer->nodes = calloc(capture->num_nodes + 1, sizeof(*writer->nodes));
 	writer->numbers = calloc(num_tensors + 1, sizeof(int));
 	writer->is_produced = calloc(num_tensors + 1, sizeof(bool));
-	writer->is_output = calloc(num_tensors + 1, sizeof(bool));
-	if (!capture->nodes || !capture->tensors || !writer->nodes || !writer->numbers || !writer->is_produced ||
-	    !writer->is_output)
+	if (!capture->tensors || !writer->numbers || !writer->is_produced)
 		return cermet_fail(error, "graph: out of memory");
-	memcpy(capture->nodes, plan->data, capture->num_nodes * sizeof(int));
 	for (size_t i = 0; i < num_tensors; i++)
 		writer->numbers[i] = NOT_NUMBERED;
 	return true;
@@ -521,8 +450,8 @@ static bool
 write_blob(struct writer *writer, struct cermet_error *error)
 {
 	append(&writer->strings, "", 1);
-	for (uint32_t i = 0; i < writer->capture->num_nodes; i++)
-		write_operation(writer, &writer->nodes[i]);
+	for (uint32_t i = 0; i < writer->graph->num_nodes; i++)
+		write_operation(writer, &writer->graph->nodes[i]);
 	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
 		write_tensor(writer, tensor_of(writer, i));
 	write_graph_ends(writer);
@@ -530,18 +459,16 @@ write_blob(struct writer *writer, struct cermet_error *error)
 }
 
 bool
-cermet_capture(struct TfLiteContext *context, struct cermet_capture *capture, struct cermet_error *error)
+cermet_capture(struct TfLiteContext *context, const struct cermet_graph *graph, struct cermet_capture *capture,
+               struct cermet_error *error)
 {
-	struct writer writer = {.context = context, .capture = capture};
+	struct writer writer = {.context = context, .graph = graph, .capture = capture};
 	bool is_done;
 
 	*capture = (struct cermet_capture){0};
-	is_done = copy_plan(&writer, error) && read_nodes(&writer, error) && number_tensors(&writer, error) &&
-	          find_outputs(&writer, error) && write_blob(&writer, error);
-	free(writer.nodes);
+	is_done = allocate(&writer, error) && number_tensors(&writer, error) && write_blob(&writer, error);
 	free(writer.numbers);
 	free(writer.is_produced);
-	free(writer.is_output);
 	free(writer.operations.data);
 	free(writer.tensors.data);
 	free(writer.ints.data);
@@ -554,7 +481,6 @@ void
 cermet_capture_free(struct cermet_capture *capture)
 {
 	free(capture->blob.data);
-	free(capture->nodes);
 	free(capture->tensors);
 	*capture = (struct cermet_capture){0};
 }
@@ -575,14 +501,4 @@ cermet_capture_dims(const struct cermet_capture *capture, uint32_t number, uint3
 
 	*rank = tensor->rank;
 	return (const int32_t *)(const void *)(capture->blob.data + header->ints_offset) + tensor->dims_start;
-}
-
-struct TfLiteIntArray *
-cermet_int_array(uint32_t size)
-{
-	struct TfLiteIntArray *array = calloc(1, sizeof(*array) + (size_t)size * sizeof(int));
-
-	if (array)
-		array->size = (int)size;
-	return array;
 }

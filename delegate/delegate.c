@@ -34,25 +34,10 @@ dump_blob(struct cermet_delegate *delegate, const struct cermet_bytes *blob, str
 }
 
 static bool
-find_plan(const struct cermet_delegate *delegate, struct cermet_session *session, const char *groups,
-          struct cermet_error *error)
+find_plan(struct cermet_session *session, const char *groups, struct cermet_error *error)
 {
-	const struct cermet_options *options = &delegate->options;
-	const struct cermet_cache cache = {
-		.mode = options->cache,
-		.directory = options->cache_dir,
-		.compiler = {options->compiler, options->soc, options->log_level, options->compiler_timeout_ns},
-	};
-	struct cermet_compile_options compile = options->compile;
-
-	compile.groups = groups;
 	cermet_plan_file_free(&session->plan);
-	if (!cermet_find_plan(&cache, &compile, &session->capture.blob, &session->plan, error))
-		return false;
-	if (session->plan.view.header->num_nodes != session->capture.num_nodes)
-		return cermet_fail(error, "plan: is for %u nodes, the graph has %u", session->plan.view.header->num_nodes,
-		                   session->capture.num_nodes);
-	return true;
+	return cermet_session_find_plan(session, &session->graph, &session->capture, groups, &session->plan, error);
 }
 
 static uint32_t
@@ -72,9 +57,9 @@ taken_nodes(const struct cermet_session *session)
 	struct TfLiteIntArray *nodes = cermet_int_array(num_taken(session));
 	int count = 0;
 
-	for (uint32_t i = 0; nodes && i < session->capture.num_nodes; i++)
+	for (uint32_t i = 0; nodes && i < session->graph.num_nodes; i++)
 		if (session->plan.view.nodes[i].partition != CERMET_ON_CPU)
-			nodes->data[count++] = session->capture.nodes[i];
+			nodes->data[count++] = session->graph.nodes[i].index;
 	return nodes;
 }
 
@@ -88,16 +73,16 @@ append_run(char *at, uint32_t first, uint32_t last, bool is_first_of_group)
 
 /* One group of cermet_plan.h's `groups`: positions of the nodes in execution order, runs joined. */
 static char *
-append_group(char *at, const struct cermet_capture *capture, const bool *is_member)
+append_group(char *at, const struct cermet_graph *graph, const bool *is_member)
 {
 	bool is_first = true;
 
-	for (uint32_t i = 0; i < capture->num_nodes; i++) {
+	for (uint32_t i = 0; i < graph->num_nodes; i++) {
 		uint32_t last = i;
 
 		if (!is_member[i])
 			continue;
-		while (last + 1 < capture->num_nodes && is_member[last + 1])
+		while (last + 1 < graph->num_nodes && is_member[last + 1])
 			last++;
 		at = append_run(at, i, last, is_first);
 		is_first = false;
@@ -108,20 +93,19 @@ append_group(char *at, const struct cermet_capture *capture, const bool *is_memb
 
 /* The runtime's partitions in the spelling of cermet_plan.h; NULL when memory is short. Free it. */
 static char *
-groups_text(const struct cermet_capture *capture, const struct TfLiteDelegateParams *partitions, int num_partitions)
+groups_text(const struct cermet_graph *graph, const struct TfLiteDelegateParams *partitions, int num_partitions)
 {
 	/* A node takes at most a separator and ten digits. */
-	char *text = calloc(capture->num_nodes + 1, 12), *at = text;
-	bool *is_member = calloc(capture->num_nodes + 1, sizeof(*is_member));
+	char *text = calloc(graph->num_nodes + 1, 12), *at = text;
+	bool *is_member = calloc(graph->num_nodes + 1, sizeof(*is_member));
 
 	for (int p = 0; text && is_member && p < num_partitions; p++) {
-		memset(is_member, 0, capture->num_nodes * sizeof(*is_member));
-		for (uint32_t i = 0; i < capture->num_nodes; i++)
-			for (int k = 0; k < partitions[p].nodes_to_replace->size; k++)
-				is_member[i] |= partitions[p].nodes_to_replace->data[k] == capture->nodes[i];
+		memset(is_member, 0, graph->num_nodes * sizeof(*is_member));
+		for (uint32_t i = 0; i < graph->num_nodes; i++)
+			is_member[i] = cermet_contains(partitions[p].nodes_to_replace, graph->nodes[i].index);
 		if (p > 0)
 			*at++ = '/';
-		at = append_group(at, capture, is_member);
+		at = append_group(at, graph, is_member);
 	}
 	if (!is_member) {
 		free(text);
@@ -152,14 +136,13 @@ runtime_agrees(struct TfLiteContext *context, const struct cermet_session *sessi
 		*agrees = cermet_session_find_partition(session, partitions[i].nodes_to_replace) >= 0;
 	if (*agrees)
 		return true;
-	*groups = groups_text(&session->capture, partitions, num_partitions);
+	*groups = groups_text(&session->graph, partitions, num_partitions);
 	return *groups || cermet_fail(error, "out of memory");
 }
 
 /* The runtime forms the partitions. The compiler foresees how; when it did not, it is told, and compiles again. */
 static bool
-agree_on_groups(struct TfLiteContext *context, const struct cermet_delegate *delegate, struct cermet_session *session,
-                struct cermet_error *error)
+agree_on_groups(struct TfLiteContext *context, struct cermet_session *session, struct cermet_error *error)
 {
 	for (int round = 0; round < MAX_ROUNDS && num_taken(session) > 0; round++) {
 		bool agrees, is_found;
@@ -169,8 +152,8 @@ agree_on_groups(struct TfLiteContext *context, const struct cermet_delegate *del
 			return false;
 		if (agrees)
 			return true;
-		cermet_log(session->log_level, CERMET_LOG_DEBUG, "the runtime groups differently: %s", groups);
-		is_found = find_plan(delegate, session, groups, error);
+		cermet_log(session->options->log_level, CERMET_LOG_DEBUG, "the runtime groups differently: %s", groups);
+		is_found = find_plan(session, groups, error);
 		free(groups);
 		if (!is_found)
 			return false;
@@ -187,14 +170,14 @@ log_summary(const struct cermet_session *session, const struct cermet_options *o
 
 	for (uint32_t i = 0; i < plan->header->num_nodes; i++)
 		if (plan->nodes[i].partition == CERMET_ON_CPU)
-			cermet_log(session->log_level, CERMET_LOG_INFO, "node %u on the CPU: %s", i,
+			cermet_log(session->options->log_level, CERMET_LOG_INFO, "node %u on the CPU: %s", i,
 			           plan->strings + plan->nodes[i].reason);
 	/* Wanted by default although nothing is wrong: the only proof that the NPU is used. */
 	if (count == 0)
-		cermet_log(session->log_level, CERMET_LOG_WARNING, "0 of %u nodes on the NPU (%s); log_level=info says why",
+		cermet_log(session->options->log_level, CERMET_LOG_WARNING, "0 of %u nodes on the NPU (%s); log_level=info says why",
 		           plan->header->num_nodes, options->soc);
 	else
-		cermet_log(session->log_level, CERMET_LOG_WARNING, "%u of %u nodes on the NPU (%s, %s) in %u partition%s, plan "
+		cermet_log(session->options->log_level, CERMET_LOG_WARNING, "%u of %u nodes on the NPU (%s, %s) in %u partition%s, plan "
 		           "%s in %lld ms", count, plan->header->num_nodes, options->soc, session->device.name,
 		           plan->header->num_partitions, plan->header->num_partitions == 1 ? "" : "s",
 		           session->plan.is_from_cache ? "from cache" : "compiled", (long long)(plan_ns / 1000000));
@@ -208,9 +191,10 @@ make_ready(struct TfLiteContext *context, struct cermet_delegate *delegate, stru
 	const struct cermet_options *options = &delegate->options;
 	int64_t start_ns = cermet_now_ns(), plan_ns;
 
-	if (!cermet_capture(context, &session->capture, error) || !dump_blob(delegate, &session->capture.blob, error) ||
-	    !find_plan(delegate, session, options->compile.groups, error) ||
-	    !agree_on_groups(context, delegate, session, error))
+	if (!cermet_graph_read(context, &session->graph, error) ||
+	    !cermet_capture(context, &session->graph, &session->capture, error) ||
+	    !dump_blob(delegate, &session->capture.blob, error) ||
+	    !find_plan(session, options->compile.groups, error) || !agree_on_groups(context, session, error))
 		return false;
 	plan_ns = cermet_now_ns() - start_ns;
 	if (num_taken(session) > 0 && !cermet_device_open(&session->device, options->device, options->soc, error))

@@ -12,9 +12,7 @@ cermet_session_new(const struct cermet_options *options)
 		return NULL;
 	session->num_references = 1;
 	session->device.fd = -1;
-	session->log_level = options->log_level;
-	session->profile = options->profile;
-	session->timeout_ns = options->timeout_ns;
+	session->options = options;
 	pthread_mutex_init(&session->lock, NULL);
 	return session;
 }
@@ -48,15 +46,29 @@ cermet_session_forget_graph(struct cermet_session *session)
 {
 	cermet_plan_file_free(&session->plan);
 	cermet_capture_free(&session->capture);
+	cermet_graph_free(&session->graph);
 }
 
-static bool
-contains(const struct TfLiteIntArray *nodes, int node)
+bool
+cermet_session_find_plan(const struct cermet_session *session, const struct cermet_graph *graph,
+                         const struct cermet_capture *capture, const char *groups, struct cermet_plan_file *plan,
+                         struct cermet_error *error)
 {
-	for (int i = 0; i < nodes->size; i++)
-		if (nodes->data[i] == node)
-			return true;
-	return false;
+	const struct cermet_options *options = session->options;
+	const struct cermet_cache cache = {
+		.mode = options->cache,
+		.directory = options->cache_dir,
+		.compiler = {options->compiler, options->soc, options->log_level, options->compiler_timeout_ns},
+	};
+	struct cermet_compile_options compile = options->compile;
+
+	compile.groups = groups;
+	if (!cermet_find_plan(&cache, &compile, &capture->blob, plan, error))
+		return false;
+	if (plan->view.header->num_nodes != graph->num_nodes)
+		return cermet_fail(error, "plan: is for %u nodes, the graph has %u", plan->view.header->num_nodes,
+		                   graph->num_nodes);
+	return true;
 }
 
 int
@@ -71,7 +83,7 @@ cermet_session_find_partition(const struct cermet_session *session, const struct
 
 		if ((int64_t)partition->num_nodes != nodes->size)
 			continue;
-		while (num_found < partition->num_nodes && contains(nodes, session->capture.nodes[members[num_found]]))
+		while (num_found < partition->num_nodes && cermet_contains(nodes, session->graph.nodes[members[num_found]].index))
 			num_found++;
 		if (num_found == partition->num_nodes)
 			return (int)p;

@@ -13,11 +13,10 @@ struct cermet_session {
 	unsigned num_references; /* guarded by lock: the delegate's while it is applied, one per kernel */
 	pthread_mutex_t lock;    /* also: one run at a time */
 	struct cermet_device device;
-	enum cermet_log_level log_level;
-	bool profile;
-	int64_t timeout_ns;
+	const struct cermet_options *options; /* the delegate's, which outlives its interpreters */
 
 	/* Only while the delegate is applied: */
+	struct cermet_graph graph;
 	struct cermet_capture capture;
 	struct cermet_plan_file plan;
 };
@@ -32,6 +31,12 @@ cermet_session_take(struct cermet_session *session);
 /* The last one closes the device and frees. */
 void
 cermet_session_drop(struct cermet_session *session);
+
+/* The plan of a captured graph, from the cache or compiled; groups as in cermet_plan.h. */
+bool
+cermet_session_find_plan(const struct cermet_session *session, const struct cermet_graph *graph,
+                         const struct cermet_capture *capture, const char *groups, struct cermet_plan_file *plan,
+                         struct cermet_error *error);
 
 /* Free the plan and the captured graph: all kernels have what they need. */
 void

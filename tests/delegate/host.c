@@ -514,15 +514,17 @@ test_failed_job_is_reported_and_the_next_works(void)
 }
 
 static void
-test_resized_input_is_refused(void)
+test_resized_input_needs_another_plan(void)
 {
 	struct TfLiteDelegate *delegate = create(NULL, NULL);
 	struct host *host = applied(delegate);
 
 	host->tensors[INPUT].dims->data[0] = 2;
 	CHECK(prepare_kernels(host) == 1);
-	CHECK_TEXT(host->errors, "cermet: tensor 'input' has shape 2x4x5x20, the model was compiled for 1x4x5x20: "
-	                         "resize_tensor_input on a delegated input is not supported yet");
+	CHECK_TEXT(host->errors, "cermet: option cache=required: ");
+	CHECK_TEXT(host->errors, "(the partition that computes 'output')");
+	host->tensors[INPUT].dims->data[0] = 1;
+	CHECK(prepare_kernels(host) == 0 && invoke_kernels(host) == 0 && result_is(host, 9));
 	free_host(host);
 	destroy_delegate(delegate);
 }
@@ -624,7 +626,7 @@ run_tests(void)
 	test_invoke_gives_the_programs_result();
 	test_two_interpreters_on_one_delegate();
 	test_failed_job_is_reported_and_the_next_works();
-	test_resized_input_is_refused();
+	test_resized_input_needs_another_plan();
 	test_other_groups_are_asked_for();
 	test_device_that_does_not_open();
 	test_failed_init_is_reported_by_prepare();

@@ -220,13 +220,6 @@ def test_unknown_operation_name_reaches_the_application(module, library, model):
         interpreter(module, model.data, library, deny="CONV_3X3")
 
 
-def test_resized_input_is_refused(module, library, model):
-    made = interpreter(module, model.data, library)
-    made.resize_tensor_input(made.get_input_details()[0]["index"], (2, 9, 8, 5))
-    with pytest.raises(RuntimeError, match="has shape 2x9x8x5, the model was compiled for 1x9x8x5"):
-        made.allocate_tensors()
-
-
 def test_two_interpreters_on_one_delegate(module, library, model, picture):
     delegate = module.load_delegate(library, {"device": "sim"})
     both = [module.Interpreter(model_content=model.data, experimental_delegates=[delegate]) for _ in range(2)]
