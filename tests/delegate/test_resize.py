@@ -1,4 +1,4 @@
-"""resize_tensor_input through the delegate: a program for the new shapes each time, right results, nothing left over."""
+"""resize_tensor_input through the delegate: a program for the new shapes each time, right results, no leaks."""
 from __future__ import annotations
 
 import os
