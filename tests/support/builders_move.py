@@ -116,3 +116,23 @@ def resize(name: str, shape: Sequence[int], size: Sequence[int], mode: str = "",
     out = (shape[0], *size, shape[3])
     return one(f"RESIZE_{name}", activation("input", shape, dtype), [numbers("size", size)], [out],
                {"AlignCorners": mode == "align", "HalfPixelCenters": mode == "half"})
+
+
+def between(name: str, source: TensorSpec, constants: Sequence[TensorSpec], output_shapes: Sequence[Sequence[int]],
+            options: dict[str, object] | None = None) -> Model:
+    """The operation between LEAKY_RELUs, which insist on the shapes of its first input and of its outputs."""
+    inner = replace(source, name="inner")
+    results = [replace(source, name=f"result{i}", shape=tuple(shape)) for i, shape in enumerate(output_shapes)]
+    outputs = [replace(result, name=f"output{i}") for i, result in enumerate(results)]
+    tensors = (source, inner, *constants, *results, *outputs)
+    first, count = 2 + len(constants), len(results)
+    alpha = {"Alpha": 0.875}
+    operations = [OperationSpec("LEAKY_RELU", (0,), (1,), alpha),
+                  OperationSpec(name, (1, *range(2, first)), tuple(range(first, first + count)), options or {}),
+                  *(OperationSpec("LEAKY_RELU", (first + i,), (first + count + i,), alpha) for i in range(count))]
+    return Model(tensors, tuple(operations), (0,), tuple(range(first + count, len(tensors))))
+
+
+def reshape(shape: Sequence[int], new: Sequence[int], *, dtype: str = "int8") -> Model:
+    """RESHAPE that must change the layout."""
+    return between("RESHAPE", activation("input", shape, dtype), [numbers("shape", new)], [new])

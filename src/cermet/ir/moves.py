@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cermet.ir.flat import FlatBox, Loop, coalesced, strides
 from cermet.ir.operation import Activation, Kind, Moving, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
@@ -53,6 +54,18 @@ class Layout:
 
     boxes: tuple[Box, ...]
     fill: int | None = None
+
+    @property
+    def flat(self) -> tuple[FlatBox, ...]:
+        return tuple(_flat(box) for box in self.boxes)
+
+
+def _flat(box: Box) -> FlatBox:
+    sources, targets = strides(box.source_shape), strides(box.target_shape)
+    each = list(zip(box.runs, sources, targets, strict=True))
+    loops = [Loop(run.count, run.source_step * s, run.target_step * t) for run, s, t in each]
+    return FlatBox(box.source, box.target, sum(run.source * s for run, s, _ in each),
+                   sum(run.target * t for run, _, t in each), coalesced(loops))
 
 
 def data_inputs(operation: Operation) -> tuple[int | None, ...]:

@@ -84,7 +84,8 @@ def _task(**changes: object) -> TaskProgram:
 
 def _map(buffer: str, offset_bytes: int = 0, width: int = 4, height: int = 4) -> Written:
     """A part of a map of 4 x 4 atoms and two surfaces."""
-    return Written(Address(buffer, offset_bytes), width, height, 2, 2, 4 * ATOM_BYTES, 16 * ATOM_BYTES)
+    return Written(Address(buffer, offset_bytes), width, height, 2, 2, 4 * ATOM_BYTES, 16 * ATOM_BYTES,
+                   32 * ATOM_BYTES, 2)
 
 
 def test_tasks_that_write_one_place_stay_in_one_job() -> None:

@@ -81,7 +81,8 @@ CASES = {
                    "1023 groups: weights as full convolutions of 1023 groups take 18855936 bytes"),
     "deep": (lambda: model_builder.fully_connected(_rng(), (1, 20000), 2), "channels_fit",
              "has 20000 input channels, at most 16352 are possible"),
-    "no layout": (lambda: model_builder.reshape(_rng(), (1, 4, 4, 8), (1, 128)), "layout_stays", "not worth a task"),
+    "no layout": (lambda: model_builder.reshape(_rng(), (1, 4, 4, 8), (1, 128)), "neighbours_run_here",
+                  "not worth a task"),
 }
 
 

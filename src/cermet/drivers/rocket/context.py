@@ -47,6 +47,7 @@ class Context:
         self.views = Views.of(self.subgraph)
         self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
         self.parts: Mapping[int, Part] = {}     # tensors inside others; the driver's pass fills it
+        self.homes: Mapping[int, int] = {}      # tensors that are read elsewhere, see placement/homes.py
         self._maps: dict[int, FeatureMap] = {}
         self._constants: dict[bytes, str] = {}
 

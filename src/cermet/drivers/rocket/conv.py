@@ -244,6 +244,11 @@ def _assumptions(conv: Convolution) -> tuple[str, ...]:
                              ("dilation", max(g.dilation.y, g.dilation.x), SEEN_DILATION)):
         if size > seen:
             made.append(f"{what} {size}: working programs go up to {seen}")
+    if conv.group_pitch is not None:
+        made.append("groups of output channels written as pixels: SURFACE_ADD below a surface is seen in replayed "
+                    "programs only")
+    if conv.column_pitch is not None:
+        made.append("pixels written apart by a writer with sizes of its own: seen in replayed programs only")
     if conv.stages.lut is not None:
         made += conv.stages.lut.assumed
     if conv.stages.bn.multiplier_from_memory:

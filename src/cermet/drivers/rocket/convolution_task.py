@@ -32,6 +32,8 @@ class Convolution:
     weights             packed, all output channels
     stages              operands for all output channels
     weight_zero_point   of all channels; None: the operand blocks hold one per channel
+    group_pitch         atoms from one group of output channels to the next; None: the group's surfaces
+    column_pitch        of a single output row: atoms from one pixel to the next; None: they lie side by side
     """
 
     soc: Soc
@@ -42,6 +44,14 @@ class Convolution:
     stages: Stages
     weight_zero_point: int | None
     addend: Addend | None = None
+    group_pitch: int | None = None
+    column_pitch: int | None = None
+
+    @property
+    def group_atoms(self) -> int:
+        """From one group of output channels to the next."""
+        surfaces = self.geometry.group(self.soc) // ATOM_BYTES
+        return surfaces * self.target.surface_atoms if self.group_pitch is None else self.group_pitch
 
 
 def grains(geometry: Geometry) -> int:
@@ -151,7 +161,11 @@ def _emit_dpu(regcmd: Regcmd, conv: Convolution, tile: Tile, stages: Stages) -> 
     e("DPU.DST_SURF_STRIDE", DST_SURF_STRIDE=target.surface_atoms)
     e("DPU.DATA_CUBE_WIDTH", WIDTH=g.output_width)
     e("DPU.DATA_CUBE_HEIGHT", HEIGHT=tile.output_rows)
-    notch = target.width - g.output_width
+    # The writer counts in sizes of its own: pixels that lie apart are lines of one (data layouts §4).
+    width, height, pitch = g.output_width, tile.output_rows, target.width
+    if conv.column_pitch is not None:
+        width, height, pitch = 1, g.output_width * tile.output_rows, conv.column_pitch
+    notch = pitch - width
     e("DPU.DATA_CUBE_NOTCH_ADDR", NOTCH_ADDR_1=notch, NOTCH_ADDR_0=notch)
     e("DPU.DATA_CUBE_CHANNEL", ORIG_CHANNEL=tile.channels, CHANNEL=aligned)
     dpu.emit_stages(regcmd, stages)
@@ -159,13 +173,14 @@ def _emit_dpu(regcmd: Regcmd, conv: Convolution, tile: Tile, stages: Stages) -> 
       OW_SRC=int(conv.weight_zero_point is None))
     e("DPU.BS_OW_OP", OW_OP=-(conv.weight_zero_point or 0))
     e("DPU.WDMA_SIZE_0", CHANNEL_WDMA=aligned)
-    e("DPU.WDMA_SIZE_1", HEIGHT_WDMA=tile.output_rows, WIDTH_WDMA=g.output_width)
-    e("DPU.SURFACE_ADD", SURF_ADD=group_surfaces * target.surface_atoms)
+    e("DPU.WDMA_SIZE_1", HEIGHT_WDMA=height, WIDTH_WDMA=width)
+    e("DPU.SURFACE_ADD", SURF_ADD=conv.group_atoms)
     dpu.emit_rest(regcmd, stages)
 
 
 def _target_address(conv: Convolution, tile: Tile) -> Address:
-    return conv.target.row(tile.first_output_row, tile.first_channel // ATOM_BYTES)
+    group = tile.first_channel // conv.geometry.group(conv.soc)
+    return conv.target.row(tile.first_output_row) + group * conv.group_atoms * ATOM_BYTES
 
 
 def _emit_rdma(regcmd: Regcmd, conv: Convolution, tile: Tile, stages: Stages) -> None:

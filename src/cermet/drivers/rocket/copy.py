@@ -16,15 +16,13 @@ from cermet.drivers.rocket.context import Context, layer_name
 from cermet.drivers.rocket.conv import convolution_programs
 from cermet.drivers.rocket.convolution_task import Convolution
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
-from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, fill_stages, flying_program, whole_cube
+from cermet.drivers.rocket.flying import FlyingTask, View, fill_stages, flying_program, whole_cube
 from cermet.drivers.rocket.geometry import Geometry
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.layout import ATOM_BYTES, MAX_CUBE, MAX_SURFACES, Cube, FeatureMap, ceil_div
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.weights import Weights, pack_bias, pack_direct
 from cermet.ir.moves import Run
 from cermet.ir.operation import Operation, Pair
-
-MAX_SURFACES = MAX_CUBE // ATOM_BYTES
 
 
 @dataclass(frozen=True)
@@ -152,14 +150,23 @@ def convolve(context: Context, operation: Operation, source: FeatureMap, target:
              weights: np.ndarray, name: str, stages: Stages, bias: int) -> list[TaskProgram]:
     """A convolution of stored bytes with weights of our own; BS adds the bias, the same for all channels."""
     geometry = pick_geometry(source, rows, columns, len(weights), Pair(*weights.shape[1:3]))
-    packed = context.constant(f"selection {operation.index} {name}", pack_direct(
-        Weights(weights, np.zeros(len(weights), np.int64), np.ones(1)), context.soc))
-    operands = context.constant(f"bias {operation.index} {name}", pack_bias(
-        np.full(len(weights), bias), geometry.aligned_output_channels(context.soc)))
-    stages = replace(stages, bs=replace(stages.bs, operands=operands))
     part = replace(source, address=source.row(rows.source) + columns.source * ATOM_BYTES)
     place = replace(target, address=target.row(rows.target) + columns.target * ATOM_BYTES)
-    conv = Convolution(context.soc, geometry, part, place, packed, stages, 0)
+    return convolve_plane(context, operation, geometry, part, place, weights, name, stages, bias)
+
+
+def convolve_plane(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, target: FeatureMap,
+                   weights: np.ndarray, name: str, stages: Stages, bias: int = 0, *, group_pitch: int | None = None,
+                   column_pitch: int | None = None) -> list[TaskProgram]:
+    """The same from and to the beginning of both maps. The pitches are those of Convolution."""
+    packed = context.constant(f"selection {operation.index} {name}", pack_direct(
+        Weights(weights, np.zeros(len(weights), np.int64), np.ones(1)), context.soc))
+    if stages.bs.add_from_memory:
+        operands = context.constant(f"bias {operation.index} {name}", pack_bias(
+            np.full(len(weights), bias), geometry.aligned_output_channels(context.soc)))
+        stages = replace(stages, bs=replace(stages.bs, operands=operands))
+    conv = Convolution(context.soc, geometry, source, target, packed, stages, 0, group_pitch=group_pitch,
+                       column_pitch=column_pitch)
     tasks = convolution_programs(context, conv, (operation,))
     return [replace(task, layer=layer_name(operation, name), macs=0) for task in tasks]
 

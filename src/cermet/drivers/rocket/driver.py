@@ -17,6 +17,7 @@ from cermet.drivers.rocket.passes.drop_identities import drop_identities
 from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
+from cermet.drivers.rocket.placement.homes import find_homes
 from cermet.drivers.rocket.placement.parts import place_parts
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Query, first_refusal
@@ -56,6 +57,8 @@ class RocketDriver:
             fused = fuse_adds(subgraph)
         with _place("pass fuse_unaries"):
             context.fused_unaries = fuse_unaries(subgraph, options.match)
+        with _place("pass find_homes"):
+            context.homes = find_homes(subgraph, context.views)
         with _place("pass place_parts"):
             context.parts = place_parts(subgraph, context.views)
         elsewhere = {made.convolution.index for made in fused.values()}

@@ -16,32 +16,14 @@ from cermet.drivers.rocket.dpu import (
     emit_rest,
     emit_stages,
 )
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.layout import ATOM_BYTES, MAX_CUBE, Cube, FeatureMap, ceil_div
 from cermet.drivers.rocket.regcmd import Address, BlockMask, Regcmd, TaskProgram
 from cermet.ir.operation import Operation
 
-MAX_CUBE = 8192                 # width, height and channels of the DPU's cubes: 13 bits
 OUTPUT_TO_MEMORY = 2            # OUTPUT_MODE of every known program
 ERDMA_PER_CHANNEL, ERDMA_PER_ELEMENT = 0, 1
 ERDMA_8_BIT = 1
 RDMA_EVEN_WEIGHTS = dict(E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)
-
-
-@dataclass(frozen=True)
-class Cube:
-    """What a task touches of each of its feature maps: columns, rows, surfaces of 16 channels."""
-
-    width: int
-    height: int
-    num_surfaces: int
-
-    @property
-    def pixels(self) -> int:
-        return self.width * self.height
-
-    @property
-    def channels(self) -> int:
-        return self.num_surfaces * ATOM_BYTES
 
 
 @dataclass(frozen=True)

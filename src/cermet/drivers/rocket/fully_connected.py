@@ -8,16 +8,9 @@ from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import lower_direct
 from cermet.drivers.rocket.layout import FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.views import MapShape
+from cermet.drivers.rocket.views import MapShape, window_over
 from cermet.drivers.rocket.weights import signed_weights
 from cermet.ir.operation import Operation, Padding, Pair, Window
-
-
-def window_over(shape: MapShape, depth: int) -> Pair | None:
-    """Kernel for weights of `depth` inputs per output: each pixel, the whole map, or None when neither fits."""
-    if depth == shape.channels:
-        return Pair(1, 1)
-    return Pair(shape.height, shape.width) if depth == shape.pixels * shape.channels else None
 
 
 def lower_fully_connected(context: Context, operation: Operation) -> list[TaskProgram]:

@@ -20,7 +20,7 @@ DESTINATION = "DPU.DST_BASE_ADDR"
 
 @dataclass(frozen=True)
 class Written:
-    """The atoms that a task writes: columns, rows, surfaces from an address on, pitches in bytes.
+    """The atoms that a task writes: columns, rows, surfaces, groups of surfaces from an address on, pitches in bytes.
 
     num_surfaces        with the filler ones that complete a group
     num_real_surfaces   those with channels of the tensor
@@ -33,11 +33,18 @@ class Written:
     num_real_surfaces: int
     line_bytes: int
     surface_bytes: int
+    group_bytes: int
+    surfaces_per_group: int
+
+    def _surface(self, number: int) -> int:
+        """Where a surface begins, from the address on."""
+        group, surface = divmod(number, self.surfaces_per_group)
+        return group * self.group_bytes + surface * self.surface_bytes
 
     @property
     def last_atom(self) -> Address:
         """Last column, last row, last surface that holds channels."""
-        return (self.address + (self.num_real_surfaces - 1) * self.surface_bytes
+        return (self.address + self._surface(self.num_real_surfaces - 1)
                 + (self.height - 1) * self.line_bytes + (self.width - 1) * ATOM_BYTES)
 
     def covers(self, atom: Address) -> bool:
@@ -45,9 +52,15 @@ class Written:
         distance = atom.offset_bytes - self.address.offset_bytes
         if atom.buffer != self.address.buffer or distance < 0:
             return False
-        surface, rest = divmod(distance, self.surface_bytes)
-        row, rest = divmod(rest, self.line_bytes)
-        return surface < self.num_surfaces and row < self.height and rest < self.width * ATOM_BYTES
+        extent = (self.height - 1) * self.line_bytes + self.width * ATOM_BYTES
+        if self.group_bytes == self.surfaces_per_group * self.surface_bytes and extent <= self.surface_bytes:
+            surface, rest = divmod(distance, self.surface_bytes)
+            return surface < self.num_surfaces and self._is_in_plane(rest)
+        return any(self._is_in_plane(distance - self._surface(number)) for number in range(self.num_surfaces))
+
+    def _is_in_plane(self, distance: int) -> bool:
+        row, rest = divmod(distance, self.line_bytes)
+        return 0 <= row < self.height and rest < self.width * ATOM_BYTES
 
 
 def written_by(registers: RegisterMap, task: TaskProgram) -> Written:
@@ -62,13 +75,15 @@ def written_by(registers: RegisterMap, task: TaskProgram) -> Written:
     addresses = [address for index, address in task.addresses.items() if offsets[index] == wanted]
     if len(addresses) != 1:
         raise CompileError(f"{task.layer}: {DESTINATION} is written {len(addresses)} times, must be once")
-    width = field("DPU.DATA_CUBE_WIDTH", "WIDTH")
+    width = field("DPU.WDMA_SIZE_1", "WIDTH_WDMA")
     return Written(
-        addresses[0], width, field("DPU.DATA_CUBE_HEIGHT", "HEIGHT"),
+        addresses[0], width, field("DPU.WDMA_SIZE_1", "HEIGHT_WDMA"),
         num_surfaces=ceil_div(field("DPU.WDMA_SIZE_0", "CHANNEL_WDMA"), ATOM_BYTES),
         num_real_surfaces=ceil_div(field("DPU.DATA_CUBE_CHANNEL", "ORIG_CHANNEL"), ATOM_BYTES),
         line_bytes=(width + field("DPU.DATA_CUBE_NOTCH_ADDR", "NOTCH_ADDR_0")) * ATOM_BYTES,
-        surface_bytes=field("DPU.DST_SURF_STRIDE", "DST_SURF_STRIDE") * ATOM_BYTES)
+        surface_bytes=field("DPU.DST_SURF_STRIDE", "DST_SURF_STRIDE") * ATOM_BYTES,
+        group_bytes=field("DPU.SURFACE_ADD", "SURF_ADD") * ATOM_BYTES,
+        surfaces_per_group=field("DPU.BS_OW_CFG", "SIZE_E_0"))
 
 
 def is_witness(written: Sequence[Written], index: int) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from cermet.drivers.rocket.regcmd import Address
 
 ATOM_BYTES = 16
+MAX_CUBE = 8192                         # width, height and channels of the DPU's cubes: 13 bits
+MAX_SURFACES = MAX_CUBE // ATOM_BYTES
 
 
 def round_up(value: int, step: int) -> int:
@@ -14,6 +16,41 @@ def round_up(value: int, step: int) -> int:
 
 def ceil_div(value: int, step: int) -> int:
     return -(-value // step)
+
+
+@dataclass(frozen=True)
+class Cube:
+    """What a task touches of each of its feature maps: columns, rows, surfaces of 16 channels."""
+
+    width: int
+    height: int
+    num_surfaces: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def channels(self) -> int:
+        return self.num_surfaces * ATOM_BYTES
+
+
+@dataclass(frozen=True)
+class MapShape:
+    """Height, width and channels of a feature map. pitch: as in FeatureMap."""
+
+    height: int
+    width: int
+    channels: int
+    pitch: int = 0
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    @property
+    def surface_atoms(self) -> int:
+        return self.pitch or self.pixels
 
 
 @dataclass(frozen=True)
@@ -34,6 +71,10 @@ class FeatureMap:
     scale: float
     num_surfaces: int
     pitch: int = 0
+
+    @property
+    def shape(self) -> MapShape:
+        return MapShape(self.height, self.width, self.channels, self.pitch)
 
     @property
     def num_pixels(self) -> int:

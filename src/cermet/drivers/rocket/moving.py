@@ -6,14 +6,17 @@ Each output is made in one of these ways, the first that applies:
     copies   channels begin at multiples of 16 on both sides: DPU copies, behind a fill where a border is left
     picks    only the source's channels do not: a 1x1 convolution picks them; through a map of our own when the target's
              pixels are spread (DEPTH_TO_SPACE)
-    gather   the target's do not (CONCATENATION): copies into a map where each part begins a surface, then one picking
-             convolution (the vendor's way, recipes §11)
+    strided  everything else, in loops over pixels and channels (strided_plan.py). CONCATENATION of channels in between
+             becomes copies into a map where each part begins a surface, then one picking convolution (the vendor's
+             way, recipes §11)
 
 Bytes are never changed, but by a CONCATENATION of uint8 tensors with different scales: its copies requantise.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,9 +27,11 @@ from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pic
 from cermet.drivers.rocket.dpu import Stages
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
+from cermet.drivers.rocket.strided_lower import lower_strided
+from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
 from cermet.drivers.rocket.views import MapShape, map_shape
 from cermet.ir.merge_axes import with_few_axes
-from cermet.ir.moves import Box, MoveError, Run, layout
+from cermet.ir.moves import Box, Layout, MoveError, Run, data_inputs, layout
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
@@ -38,6 +43,9 @@ MAX_SIDE = 2047
 MAX_PICK_BYTES = 1 << 20    # weights of a picking convolution
 MAX_KERNEL_BYTES = 1 << 19
 MAX_STRIDE = 7
+
+Shapes = Mapping[int, MapShape]
+AS_THE_MODEL: Shapes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,19 +73,41 @@ class Made:
     way: str
     parts: tuple[Placed, ...]
     fill: int | None
+    strided: StridedPlan | None = None
 
 
-def plan_moves(subgraph: Subgraph, operation: Operation) -> list[Made]:
-    """One entry per output. Raises MoveError when the NPU cannot do it."""
+def plan_moves(subgraph: Subgraph, operation: Operation, shapes: Shapes = AS_THE_MODEL, *,
+               has_homes: bool = False) -> list[Made]:
+    """One entry per output. Raises MoveError when the NPU cannot do it.
+
+    shapes      maps of tensors, where they are not what the tensors' own shapes say
+    has_homes   operands are read where RESHAPEs would read them, with other channels
+    """
     boxes = layout(subgraph, operation)
-    made = []
-    for tensor in operation.outputs:
+    return [_plan(subgraph, operation, boxes, tensor, shapes, has_homes=has_homes) for tensor in operation.outputs]
+
+
+def _plan(subgraph: Subgraph, operation: Operation, boxes: Layout, tensor: int, shapes: Shapes, *,
+          has_homes: bool) -> Made:
+    try:
+        if has_homes:
+            return _plan_strided(subgraph, boxes, tensor, shapes)
         parts = tuple(placed(piece) for box in boxes.boxes if box.target == tensor for piece in with_few_axes(box, 2))
         for part in parts:
             _check_sizes(part)
             _check_layout(subgraph, part)
-        made.append(Made(tensor, _way(operation, parts, boxes.fill), parts, boxes.fill))
-    return made
+        return Made(tensor, _way(operation, parts, boxes.fill), parts, boxes.fill)
+    except MoveError:
+        if has_homes or boxes.fill is not None:
+            raise
+        return _plan_strided(subgraph, boxes, tensor, shapes)
+
+
+def _plan_strided(subgraph: Subgraph, boxes: Layout, tensor: int, shapes: Shapes) -> Made:
+    def shape_of(number: int) -> MapShape:
+        return shapes.get(number) or map_shape(subgraph.tensor(number))
+    plan = plan_strided([box for box in boxes.flat if box.target == tensor], shape_of)
+    return Made(tensor, "strided", (), None, plan)
 
 
 def placed(box: Box) -> Placed:
@@ -111,11 +141,7 @@ def _way(operation: Operation, parts: tuple[Placed, ...], filled: int | None) ->
     if all(part.is_aligned[1] for part in parts):
         _check_pick(parts[0].source.channels, sum(round_up(p.patch.channels.count, ATOM_BYTES) for p in parts))
         return "picks"
-    whole = all((p.patch.rows, p.patch.columns) == (parts[0].patch.rows, parts[0].patch.columns) for p in parts)
-    if not whole or not all(part.is_aligned[0] for part in parts):
-        raise MoveError("channels begin at no multiple of 16 in input and output")
-    _check_pick(_gathered_channels(parts), parts[0].target.channels)
-    return "gather"
+    raise MoveError("channels begin at no multiple of 16 in the output")
 
 
 def _fits_blocks(part: Placed) -> bool:
@@ -140,8 +166,9 @@ def num_tasks(made: list[Made]) -> int:
     """Tasks of all outputs, without those that a convolution's tiling adds."""
     def copies(part: Placed) -> int:
         return len(patch_tasks(part.patch, _shaped(part.source), _shaped(part.target)))
-    return sum((0 if one.way == "blocks" else sum(copies(part) for part in one.parts))
-               + (one.fill is not None) + (one.way != "copies") for one in made)
+    return sum(len(one.strided.tasks) if one.strided else (
+        0 if one.way == "blocks" else sum(copies(part) for part in one.parts))
+        + (one.fill is not None) + (one.way != "copies") for one in made)
 
 
 def _shaped(shape: MapShape) -> FeatureMap:
@@ -155,7 +182,10 @@ def _shaped(shape: MapShape) -> FeatureMap:
 def lower_moves(context: Context, operation: Operation) -> list[TaskProgram]:
     """Tasks of an operation that keeps the rules."""
     tasks: list[TaskProgram] = []
-    for made in plan_moves(context.subgraph, operation):
+    moved = [t for t in (*data_inputs(operation), *operation.outputs) if t is not None]
+    shapes = {t: context.feature_map(context.homes.get(t, t)).shape for t in moved}
+    has_homes = any(t in context.homes for t in moved)
+    for made in plan_moves(context.subgraph, operation, shapes, has_homes=has_homes):
         tasks += WAYS[made.way](context, operation, made)
     return tasks
 
@@ -248,21 +278,12 @@ def _surface_starts(parts: tuple[Placed, ...]) -> list[int]:
     return starts
 
 
-def _gather(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
-    """Each part into a surface of its own, then all channels moved together."""
-    target = _map(context, made.tensor, made.parts[0].target)
-    scratch = context.scratch_map(f"gathered {made.tensor}", target, MapShape(
-        target.height, target.width, _gathered_channels(made.parts)))
-    tasks: list[TaskProgram] = []
-    order: list[int] = []
-    for number, (start, part) in enumerate(zip(_surface_starts(made.parts), made.parts, strict=True)):
-        patch = replace(part.patch, channels=replace(part.patch.channels, target=start))
-        tasks += copy_patch(context, operation, patch, _ends(context, part)[0], scratch, _stages(context, part),
-                            f"part {number}")
-        order += range(start, start + part.patch.channels.count)
-    whole = selection(order, scratch.channels)
-    return tasks + pick(context, operation, scratch, target, Run(0, 0, target.height), Run(0, 0, target.width), whole,
-                        "together")
+def _strided(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
+    def stages_of(source: int) -> Stages:
+        return requantising_stages(context.tensor(source), context.tensor(made.tensor))
+    assert made.strided is not None
+    return lower_strided(context, operation, made.strided, lambda t: context.feature_map(context.homes.get(t, t)),
+                         stages_of)
 
 
-WAYS = {"blocks": _blocks, "copies": _copies, "picks": _picks, "gather": _gather}
+WAYS = {"blocks": _blocks, "copies": _copies, "picks": _picks, "strided": _strided}

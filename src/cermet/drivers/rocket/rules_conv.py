@@ -5,13 +5,12 @@ from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.conv import RangeError, bias_values, conv_weights, layer_requantisation, make_layer
 from cermet.drivers.rocket.convolution_task import MAX_GRAINS, grains
 from cermet.drivers.rocket.depthwise import depthwise_weights
-from cermet.drivers.rocket.fully_connected import window_over
 from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry
 from cermet.drivers.rocket.grouped import Blocks, plan_blocks, spread_groups
 from cermet.drivers.rocket.requantise import ScaleError
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, IMAGE_RULES, MAX_SIDE, QUANTISED, Query, Rule
 from cermet.drivers.rocket.tiling import plan
-from cermet.drivers.rocket.views import MapShape, Views, map_shape
+from cermet.drivers.rocket.views import MapShape, Views, map_shape, window_over
 from cermet.drivers.rocket.weights import Weights, signed_weights
 from cermet.ir.operation import Kind, Padding, Pair, Window
 from cermet.ir.tensor import DType, Quantisation, Tensor

@@ -1,18 +1,11 @@
-"""Support rules of RESHAPE and SQUEEZE: they run where they cost nothing, because the bytes stay where they are."""
+"""Support rules of RESHAPE and SQUEEZE: they cost nothing where the bytes stay where they are, else some moves."""
 from __future__ import annotations
 
-from cermet.drivers.rocket.fully_connected import window_over
+from cermet.drivers.rocket.moving import MAX_TASKS
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
-from cermet.drivers.rocket.views import MapShape, joined, map_shape
-from cermet.ir.moves import LAYOUTS
-from cermet.ir.numerics_unary import UNARY_KINDS
+from cermet.drivers.rocket.views import are_same_bytes, is_view, joined, layouts_of, reshaped
+from cermet.ir.moves import MoveError
 from cermet.ir.operation import Kind
-from cermet.ir.subgraph import Subgraph
-
-# FULLY_CONNECTED is asked separately: it takes a flattened map as well as the map itself.
-LAYOUT_KINDS = (Kind.CONV, Kind.DEPTHWISE_CONV, Kind.TRANSPOSE_CONV, Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM,
-                Kind.MINIMUM, Kind.AVERAGE_POOL, Kind.MAX_POOL, Kind.MEAN,
-                *UNARY_KINDS, Kind.PRELU, *LAYOUTS, Kind.RESIZE_BILINEAR)
 
 
 def elements_stay(query: Query) -> str | None:
@@ -29,45 +22,33 @@ def quantisation_stays(query: Query) -> str | None:
     return None if same else "input and output are quantised differently"
 
 
-def layout_stays(query: Query) -> str | None:
-    """The operations on either side see the same pixels and channels; a FULLY_CONNECTED behind may flatten them."""
+def neighbours_run_here(query: Query) -> str | None:
+    """An operation beside it runs on the NPU."""
     members = joined(query.subgraph, query.operation.output)
-    shapes = {(s.pixels, s.channels): s for s in _seen_shapes(query.subgraph, members)}
-    if not shapes:
-        return "no operation beside it runs on the NPU: not worth a task"
-    if len(shapes) > 1:
-        seen = " and ".join(f"{s.height}x{s.width}x{s.channels}" for s in shapes.values())
-        return f"changes the channels ({seen}), which would move every byte"
-    (shape,) = shapes.values()
-    for depth in _flattened_depths(query.subgraph, members):
-        if window_over(shape, depth) is None:
-            return f"feeds {depth} inputs from a map of {shape.height}x{shape.width}x{shape.channels}"
-    return None
+    users = [op for t in members for op in (query.subgraph.producer(t), *query.subgraph.consumers(t)) if op is not None]
+    runs = any(op.kind is not Kind.OTHER and not is_view(query.subgraph, op) for op in users)
+    return None if runs else "no operation beside it runs on the NPU: not worth a task"
 
 
-def _seen_shapes(subgraph: Subgraph, members: list[int]) -> list[MapShape]:
-    """Shapes of the joined tensors that operations other than views compute with."""
-    seen = []
-    for tensor in members:
-        producer = subgraph.producer(tensor)
-        made = producer is not None and producer.kind in (*LAYOUT_KINDS, Kind.FULLY_CONNECTED)
-        if made or any(op.kind in LAYOUT_KINDS for op in subgraph.consumers(tensor)):
-            seen.append(map_shape(subgraph.tensor(tensor)))
-    if not seen:
-        seen = [map_shape(subgraph.tensor(t)) for t in members[:1]
-                if any(op.kind is Kind.FULLY_CONNECTED for m in members for op in subgraph.consumers(m))]
-    return seen
+def layout_can_follow(query: Query) -> str | None:
+    """Where the channels change between the operations on either side, at most 64 tasks move the bytes.
+
+    They are copies of whole atoms and picking convolutions. A FULLY_CONNECTED behind may flatten a map as it is.
+    """
+    source, target = query.operation.inputs[0], query.operation.output
+    assert source is not None
+    layouts = layouts_of(query.subgraph, joined(query.subgraph, target))
+    before, after = layouts[source], layouts[target]
+    if are_same_bytes(before, after):
+        return None
+    seen = " and ".join(f"{s.height}x{s.width}x{s.channels}" for s in (before, after))
+    try:
+        tasks = len(reshaped(source, target, before, after).tasks)
+    except MoveError as error:
+        return f"changes the channels ({seen}), which would move every byte: {error}"
+    return None if tasks <= MAX_TASKS else \
+        f"changes the channels ({seen}), which needs {tasks} tasks, at most {MAX_TASKS} are worth it"
 
 
-def _flattened_depths(subgraph: Subgraph, members: list[int]) -> list[int]:
-    """Inputs per output of the FULLY_CONNECTEDs that read a joined tensor."""
-    depths = []
-    for tensor in members:
-        for op in subgraph.consumers(tensor):
-            if op.kind is Kind.FULLY_CONNECTED and op.inputs[0] == tensor and len(op.inputs) > 1:
-                weights = subgraph.tensor(op.inputs[1])
-                depths.append(weights.shape[-1] if weights.shape else 0)
-    return depths
-
-
-VIEW_RULES: tuple[Rule, ...] = (*ACTIVATION_RULES, elements_stay, quantisation_stays, layout_stays)
+VIEW_RULES: tuple[Rule, ...] = (*ACTIVATION_RULES, elements_stay, quantisation_stays, neighbours_run_here,
+                                layout_can_follow)

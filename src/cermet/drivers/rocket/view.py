@@ -1,32 +1,40 @@
-"""RESHAPE and SQUEEZE: nothing to do inside a program, a copy from an input straight to an output."""
+"""RESHAPE and SQUEEZE: nothing to do where the bytes stay, a copy from an input straight to an output, or moves."""
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.context import Context
-from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, copy_stages, flying_program
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.flying import FlyingTask, View, copy_stages, flying_program
+from cermet.drivers.rocket.layout import ATOM_BYTES, MAX_CUBE, Cube, FeatureMap, ceil_div
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.views import needs_copy
+from cermet.drivers.rocket.strided_lower import lower_strided
+from cermet.drivers.rocket.views import are_same_bytes, reshaped
 from cermet.ir.operation import Operation
 
 
 def lower_view(context: Context, operation: Operation) -> list[TaskProgram]:
-    """No task when input and output are the same bytes; a copy when they lie in different BOs."""
-    if not needs_copy(context.subgraph, operation, context.views.roots):
+    """No task when input and output are the same bytes; a copy when they lie in different BOs; moves where the channels
+    change.
+    """
+    source, target = operation.inputs[0], operation.output
+    assert source is not None
+    if target in context.homes or context.views.root(source) == context.views.root(target):
         return []
-    source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
-    return copy_map(context, operation, source, context.feature_map(operation.output))
+    before, after = (context.views.shape(context.subgraph, t) for t in (source, target))
+    if not are_same_bytes(before, after):
+        return lower_strided(context, operation, reshaped(source, target, before, after), context.feature_map,
+                             lambda _: copy_stages())
+    return copy_map(context, operation, context.feature_map(source), context.feature_map(target))
 
 
-def copy_map(context: Context, operation: Operation, source: FeatureMap, target: FeatureMap) -> list[TaskProgram]:
+def copy_map(context: Context, operation: Operation, whole: FeatureMap, other: FeatureMap) -> list[TaskProgram]:
     """Tasks that copy all of a feature map into another of as many pixels and channels."""
-    if (source.num_pixels, source.channels) != (target.num_pixels, target.channels):
+    if (whole.num_pixels, whole.channels) != (other.num_pixels, other.channels):
         raise CompileError(f"{operation}: a copy cannot change the layout")
     return [flying_program(context, operation, FlyingTask(
-        cube, copy_stages(), _part(source, pixel, surface, cube), _part(target, pixel, surface, cube)), part)
-        for pixel, surface, cube, part in _parts(source)]
+        cube, copy_stages(), _part(whole, pixel, surface, cube), _part(other, pixel, surface, cube)), part)
+        for pixel, surface, cube, part in _parts(whole)]
 
 
 def _parts(source: FeatureMap) -> Iterator[tuple[int, int, Cube, str]]:

@@ -2,33 +2,23 @@
 
 A feature map is a list of pixels (rows one after another) times channels; any shape with the same number of pixels
 and the same channels describes the same bytes. At the border of a partition even the channels may change, because
-both sides of the conversion count elements in NHWC order.
+both sides of the conversion count elements in NHWC order. Elsewhere a RESHAPE that changes them moves the bytes.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from cermet.drivers.base import CompileError
-from cermet.ir.operation import Kind, Operation
+from cermet.drivers.rocket.layout import MapShape
+from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
+from cermet.ir.flat import FlatBox, Loop
+from cermet.ir.moves import MoveError
+from cermet.ir.operation import Kind, Operation, Pair
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
 VIEW_KINDS = (Kind.RESHAPE, Kind.SQUEEZE)
-
-
-@dataclass(frozen=True)
-class MapShape:
-    """Height, width and channels of a feature map."""
-
-    height: int
-    width: int
-    channels: int
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
 
 
 def map_shape(tensor: Tensor) -> MapShape:
@@ -67,19 +57,28 @@ def _signed_point(tensor: Tensor) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Views:
-    """Tensors joined by views. roots: tensor -> the first of its class, in execution order (only where they differ)."""
+    """Tensors joined by views. roots: tensor -> the first of its class, in execution order (only where they differ).
+
+    layouts: the feature map of every tensor that a view reads or makes. A view between two layouts moves the bytes.
+    """
 
     roots: Mapping[int, int]
+    layouts: Mapping[int, MapShape]
 
     @staticmethod
     def of(subgraph: Subgraph) -> Views:
         roots: dict[int, int] = {}
+        layouts: dict[int, MapShape] = {}
         for op in subgraph.operations:
-            if is_view(subgraph, op) and not needs_copy(subgraph, op, roots):
-                source = op.inputs[0]
-                assert source is not None
+            if not is_view(subgraph, op):
+                continue
+            source = op.inputs[0]
+            assert source is not None
+            if source not in layouts:
+                layouts.update(layouts_of(subgraph, joined(subgraph, source)))
+            if are_same_bytes(layouts[source], layouts[op.output]) and not needs_copy(subgraph, op, roots):
                 roots[op.output] = roots.get(source, source)
-        return Views(roots)
+        return Views(roots, layouts)
 
     def root(self, tensor: int) -> int:
         return self.roots.get(tensor, tensor)
@@ -88,17 +87,65 @@ class Views:
         return [root, *(t for t, r in self.roots.items() if r == root)]
 
     def shape(self, subgraph: Subgraph, tensor: int) -> MapShape:
-        """The feature map of the class, in the tensor's own rows and columns where those describe the same pixels.
-
-        A copy between two classes cannot change the layout, so classes joined by one have it in common.
-        """
-        members = joined(subgraph, tensor)
-        shapes = [map_shape(subgraph.tensor(t)) for t in members if _is_computed_with(subgraph, t)]
-        shapes = shapes or [map_shape(subgraph.tensor(members[0]))]
-        if len({(s.pixels, s.channels) for s in shapes}) > 1:
-            raise CompileError(f"tensor {tensor}: views disagree on the layout: {shapes}")
+        """The feature map of a tensor, in its own rows and columns where those describe the same pixels."""
         own = map_shape(subgraph.tensor(tensor))
-        return own if (own.pixels, own.channels) == (shapes[0].pixels, shapes[0].channels) else shapes[0]
+        layout = self.layouts.get(tensor, own)
+        return own if are_same_bytes(own, layout) else layout
+
+
+def are_same_bytes(first: MapShape, second: MapShape) -> bool:
+    """Whether two maps hold the same elements in the same atoms."""
+    return (first.pixels, first.channels) == (second.pixels, second.channels)
+
+
+def reshaped(source: int, target: int, before: MapShape, after: MapShape) -> StridedPlan:
+    """What moves a tensor's bytes from one layout to another. Raises MoveError."""
+    box = FlatBox(source, target, 0, 0, (Loop(before.pixels * before.channels, 1, 1),))
+    return plan_strided([box], lambda tensor: after if tensor == target else before)
+
+
+def layouts_of(subgraph: Subgraph, members: Sequence[int]) -> dict[int, MapShape]:
+    """The layouts of joined tensors: one for all where operations agree, else each view's output as its input.
+
+    Where operations do not agree, what they compute with has its own shape, and so has everything else that the
+    operations behind could not take otherwise.
+    """
+    fixed = [map_shape(subgraph.tensor(t)) for t in members if _is_fixed(subgraph, t)]
+    common = fixed[0] if fixed else map_shape(subgraph.tensor(members[0]))
+    if all(are_same_bytes(common, shape) for shape in fixed) and \
+            all(_can_flatten(subgraph, t, common) for t in members):
+        return dict.fromkeys(members, common)
+    views = [op for op in subgraph.operations if is_view(subgraph, op) and op.output in members]
+    made = {t: map_shape(subgraph.tensor(t)) for t in members}
+    for view in views:
+        made[view.output] = _behind(subgraph, view, made[view.inputs[0]])    # type: ignore[index]
+    return made
+
+
+def _behind(subgraph: Subgraph, view: Operation, before: MapShape) -> MapShape:
+    """The layout of a view's output: that of its input if nothing speaks against it."""
+    own = map_shape(subgraph.tensor(view.output))
+    if _is_fixed(subgraph, view.output) or not _can_flatten(subgraph, view.output, before):
+        return own
+    for reader in subgraph.consumers(view.output):
+        if not is_view(subgraph, reader):
+            continue
+        after = map_shape(subgraph.tensor(reader.output))
+        if reader.kind not in VIEW_KINDS or (
+                _is_fixed(subgraph, reader.output) and not can_change(before, after)):
+            return own
+    return before
+
+
+def can_change(before: MapShape, after: MapShape) -> bool:
+    """Whether a view may move the bytes of one layout into another."""
+    if are_same_bytes(before, after):
+        return True
+    try:
+        reshaped(0, 1, before, after)
+    except MoveError:
+        return False
+    return True
 
 
 def joined(subgraph: Subgraph, tensor: int) -> list[int]:
@@ -126,9 +173,30 @@ def needs_copy(subgraph: Subgraph, view: Operation, roots: Mapping[int, int]) ->
     return roots.get(source, source) in subgraph.inputs and view.output in subgraph.outputs
 
 
-def _is_computed_with(subgraph: Subgraph, tensor: int) -> bool:
-    """Whether an operation other than a view writes the tensor, or reads it and insists on its shape."""
+def _is_fixed(subgraph: Subgraph, tensor: int) -> bool:
+    """Whether an operation other than a view writes the tensor, or reads it and insists on its shape.
+
+    Operations of no known kind run elsewhere: they see the tensor as the model does.
+    """
     producer = subgraph.producer(tensor)
-    if producer is not None and not is_view(subgraph, producer):
+    if producer is not None and producer.kind is not Kind.OTHER and not is_view(subgraph, producer):
         return True
-    return any(not is_view(subgraph, op) and not is_flexible(op, tensor) for op in subgraph.consumers(tensor))
+    return any(op.kind is not Kind.OTHER and not is_view(subgraph, op) and not is_flexible(op, tensor)
+               for op in subgraph.consumers(tensor))
+
+
+def _can_flatten(subgraph: Subgraph, tensor: int, layout: MapShape) -> bool:
+    """Whether the FULLY_CONNECTEDs that read the tensor can read it in some layout."""
+    for op in subgraph.consumers(tensor):
+        if is_flexible(op, tensor) and len(op.inputs) > 1 and op.inputs[1] is not None:
+            weights = subgraph.tensor(op.inputs[1])
+            if weights.shape and window_over(layout, weights.shape[-1]) is None:
+                return False
+    return True
+
+
+def window_over(shape: MapShape, depth: int) -> Pair | None:
+    """Kernel of a FULLY_CONNECTED with `depth` inputs per output: each pixel, the whole map, None when neither fits."""
+    if depth == shape.channels:
+        return Pair(1, 1)
+    return Pair(shape.height, shape.width) if depth == shape.pixels * shape.channels else None
