@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cermet import build
 from cermet.drivers.base import CompileOptions, Driver, Program, Refusal
@@ -96,12 +96,15 @@ def _check_names(option: str, names: frozenset[str]) -> None:
 
 
 def _refusals(subgraph: Subgraph, driver: Driver, options: CompileOptions, faults: list[str]) -> dict[int, Refusal]:
-    found = {}
     dynamic = dynamic_tensors(subgraph)
-    for operation in subgraph.operations:
-        refusal = refuse_by_option(operation, options) or refuse_by_tensors(subgraph, operation, dynamic)
-        if refusal is None:
-            refusal = _ask_driver(subgraph, operation, driver, options, faults)
+    asked = {op.index: refuse_by_option(op, options) or refuse_by_tensors(subgraph, op, dynamic)
+             for op in subgraph.operations}
+    found = {index: refusal for index, refusal in asked.items() if refusal is not None}
+    # What stays on the CPU in any case is nothing that its neighbours could be fused with.
+    rest = replace(subgraph, operations=tuple(
+        replace(op, kind=Kind.OTHER) if op.index in found else op for op in subgraph.operations))
+    for operation in rest.operations:
+        refusal = None if operation.index in found else _ask_driver(rest, operation, driver, options, faults)
         if refusal is not None:
             found[operation.index] = refusal
     return found

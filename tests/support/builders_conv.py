@@ -8,7 +8,8 @@ import numpy as np
 from tests.support import model_builder as mb
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
 
-mb.OPTIONS.update({"TRANSPOSE_CONV": ("TransposeConvOptions", 3)})
+mb.OPTIONS.update({"TRANSPOSE_CONV": ("TransposeConvOptions", 3), "SPACE_TO_BATCH_ND": ("SpaceToBatchNDOptions", 2),
+                   "BATCH_TO_SPACE_ND": ("BatchToSpaceNDOptions", 2)})
 
 
 def transpose_conv(rng: np.random.Generator, input_shape: Sequence[int], out_channels: int,
@@ -34,3 +35,36 @@ def transpose_conv(rng: np.random.Generator, input_shape: Sequence[int], out_cha
     inputs = (1, 2, 0, 3) if bias else (1, 2, 0)
     op = OperationSpec("TRANSPOSE_CONV", inputs, (len(tensors) - 1,), options)
     return mb._calibrated(rng, output, Model(tensors, (op,), (0,), op.outputs), None)
+
+
+def dilated(rng: np.random.Generator, shape: Sequence[int], block: tuple[int, int], kernel: tuple[int, int] = (3, 3), *,
+            same: bool = True, depthwise: bool = False, channels: int = 9, extra: tuple[int, int] = (0, 0),
+            **options: object) -> Model:
+    """SPACE_TO_BATCH_ND, CONV_2D or DEPTHWISE_CONV_2D, BATCH_TO_SPACE_ND, as TensorFlow writes a dilated convolution.
+
+    same: padded as SAME, else VALID; extra: rows and columns that are padded above and left, and cut off again
+    """
+    n, height, width, inputs = shape
+    paddings, crops = [], []
+    for size, step, taps, more in zip((height, width), block, kernel, extra, strict=True):
+        total = (taps - 1) * step if same else 0
+        before, after = total // 2 + more, total - total // 2
+        rest = -(size + before + after) % step
+        paddings.append((before, after + rest))
+        crops.append((more, rest))
+    inner = [n * block[0] * block[1], *((s + sum(p)) // b for s, p, b in zip((height, width), paddings, block,
+                                                                             strict=True)), inputs]
+    build = mb.depthwise if depthwise else mb.conv2d
+    sizes = () if depthwise else (channels,)
+    conv = build(rng, inner, *sizes, kernel, padding="VALID", **options)        # type: ignore[operator]
+    made = conv.tensors[conv.outputs[0]]
+    source = TensorSpec("picture", tuple(shape), conv.tensors[0].dtype, conv.tensors[0].scales,
+                        conv.tensors[0].zero_points)
+    size = [m * b - sum(c) for m, b, c in zip(made.shape[1:3], block, crops, strict=True)]
+    output = TensorSpec("result", (n, *size, made.shape[3]), made.dtype, made.scales, made.zero_points)
+    count = len(conv.tensors)
+    constants = [TensorSpec(name, np.shape(values), "int32", data=np.asarray(values, np.int32))
+                 for name, values in (("block", block), ("paddings", paddings), ("crops", crops))]
+    operations = (OperationSpec("SPACE_TO_BATCH_ND", (count, count + 2, count + 3), (0,)), *conv.operations,
+                  OperationSpec("BATCH_TO_SPACE_ND", (conv.outputs[0], count + 2, count + 4), (count + 1,)))
+    return Model((*conv.tensors, source, output, *constants), operations, (count,), (count + 1,))

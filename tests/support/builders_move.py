@@ -14,6 +14,7 @@ model_builder.OPTIONS.update({
     "CONCATENATION": ("ConcatenationOptions", 2), "SPLIT": ("SplitOptions", 2), "SPLIT_V": ("SplitVOptions", 2),
     "UNPACK": ("UnpackOptions", 2), "SLICE": ("SliceOptions", 2), "STRIDED_SLICE": ("StridedSliceOptions", 2),
     "SPACE_TO_DEPTH": ("SpaceToDepthOptions", 2), "DEPTH_TO_SPACE": ("DepthToSpaceOptions", 1),
+    "SPACE_TO_BATCH_ND": ("SpaceToBatchNDOptions", 2), "BATCH_TO_SPACE_ND": ("BatchToSpaceNDOptions", 2),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 2), "RESIZE_BILINEAR": ("ResizeBilinearOptions", 2),
 })
 SCALE = 0.03125

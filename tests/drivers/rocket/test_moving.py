@@ -162,3 +162,20 @@ def test_resize_nearest(channels: int, plane: tuple, size: tuple, mode: str, dty
         if RocketDriver(RK3588).refuse(subgraph, subgraph.operations[0], CompileOptions()) is not None:
             return
     check(model)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("block,border", [((2, 2), ((0, 0), (0, 0))), ((3, 2), ((1, 1), (2, 1))),
+                                          ((1, 4), ((0, 0), (0, 1)))], ids=str)
+@pytest.mark.parametrize("shape", [(1, 4, 7, 16), (2, 10, 3, 20)], ids=str)
+def test_batches_of_blocks(shape: tuple, block: tuple, border: tuple, dtype: str) -> None:
+    n, height, width, channels = shape
+    border = [(a, b + -(size + a + b) % step) for (a, b), size, step in zip(border, shape[1:3], block, strict=True)]
+    inner = (n * block[0] * block[1], (height + sum(border[0])) // block[0], (width + sum(border[1])) // block[1],
+             channels)
+    apart = b.one("SPACE_TO_BATCH_ND", b.activation("input", shape, dtype),
+                  [b.numbers("block", block), b.numbers("paddings", border)], [inner])
+    together = b.one("BATCH_TO_SPACE_ND", b.activation("input", inner, dtype),
+                     [b.numbers("block", block), b.numbers("crops", border)], [shape])
+    check(apart)
+    check(together)

@@ -23,7 +23,8 @@ from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rules import Query, first_refusal
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Kind, Operation
-from cermet.ir.passes import run_passes
+from cermet.ir.passes import Pass, run_passes
+from cermet.ir.passes.fold_dilation import dilations, fold_dilations
 from cermet.ir.passes.fold_pad import fold_pad
 from cermet.ir.subgraph import Subgraph
 
@@ -46,12 +47,28 @@ class RocketDriver:
                 broken = first_refusal(entry.rules, Query(self.soc, form.subgraph, form.operations[0]))
                 if broken is None:
                     break
+        if broken is not None and self._is_folded(subgraph, operation):
+            return None
         return None if broken is None else Refusal(*broken)
+
+    def _is_folded(self, subgraph: Subgraph, operation: Operation) -> bool:
+        """Whether the operation vanishes in a dilated convolution, or becomes one, that runs here."""
+        return any(self._keeps_rules(folded, conv) for conv, folded in dilations(subgraph)
+                   if operation.index in (conv.index, *conv.fused))
+
+    def _keeps_rules(self, subgraph: Subgraph, operation: Operation) -> bool:
+        return first_refusal(OPERATIONS[operation.kind].rules, Query(self.soc, subgraph, operation)) is None
+
+    def _fold_dilation(self) -> Pass:
+        """The pass, for convolutions that run here afterwards."""
+        def fold_dilation(subgraph: Subgraph) -> Subgraph:
+            return fold_dilations(subgraph, self._keeps_rules)
+        return fold_dilation
 
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug)."""
         with _place("passes"):
-            subgraph = run_passes(subgraph, (fold_pad, drop_identities))
+            subgraph = run_passes(subgraph, (self._fold_dilation(), fold_pad, drop_identities))
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
             fused = fuse_adds(subgraph)

@@ -47,7 +47,7 @@ def _folded(subgraph: Subgraph, pad: Operation, conv: Operation) -> Operation | 
         return None
     _, height, width, _ = subgraph.tensor(pad.output).shape
     total = tuple(a + b for a, b in zip(border, conv.window.pads(height, width), strict=True))
-    if max(total[0], total[2]) > MAX_PAD or not _sees_pixels(conv.window, total):
+    if max(total[0], total[2]) > MAX_PAD or not sees_pixels(conv.window, total):
         return None
     window = replace(conv.window, padding=Padding.VALID, border=total)
     return replace(conv, inputs=(pad.inputs[0], *conv.inputs[1:]), window=window, fused=(*conv.fused, pad.index))
@@ -66,6 +66,6 @@ def _border(subgraph: Subgraph, pad: Operation) -> tuple[int, int, int, int] | N
     return (*rows, *columns) if batch == channels == (0, 0) and is_zero else None
 
 
-def _sees_pixels(window: Window, border: tuple[int, ...]) -> bool:
+def sees_pixels(window: Window, border: tuple[int, ...]) -> bool:
     """Whether every window reaches into the picture."""
     return max(border[:2]) < window.extent.y and max(border[2:]) < window.extent.x
