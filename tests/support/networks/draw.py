@@ -18,8 +18,9 @@ SIDES = (1, 2, 3, 4, 5, 7, 8, 12, 17)
 def draw(seed: int, lowest: int = 5, highest: int = 40) -> Recipe:
     """The random network of a seed; smaller ones more often."""
     d = Drawing(seed)
+    images = d.choice([2, 3, 5]) if d.chance(0.1) else 1
     for _ in range(2 if d.chance(0.3) else 1):
-        shape = (1, d.choice(SIDES), d.choice(SIDES), d.choice(CHANNELS))
+        shape = (images, d.choice(SIDES), d.choice(SIDES), d.choice(CHANNELS))
         d.net.apply("input", shape=shape, dtype=d.dtype, scale=d.scale(), zero=d.zero(d.dtype), seed=d.seed())
     wanted = lowest + min(int(d.rng.exponential(7)), highest - lowest)
     drawers, weights = list(DRAWERS), np.array(list(DRAWERS.values()))

@@ -28,6 +28,9 @@ def conv(d: Drawing) -> None:
     source = d.image()
     _, height, width, channels = d.shape(source)
     window, outputs = _window(d, height, width), d.choice(CHANNELS)
+    if d.chance(0.1):
+        window["groups"] = d.choice([g for g in range(1, channels + 1) if channels % g == 0])
+        outputs = window["groups"] * d.number(1, max(1, 64 // window["groups"]))
     if height * width * outputs <= MAX_ELEMENTS and np.prod(window["kernel"]) * channels * outputs <= MAX_WEIGHTS:
         d.weighted("conv", source, outputs=outputs, **window)
 
@@ -37,6 +40,16 @@ def depthwise(d: Drawing) -> None:
     _, height, width, channels = d.shape(source)
     multiplier = d.choice([2, 3]) if channels <= 24 and d.chance(0.25) else 1
     d.weighted("depthwise", source, multiplier=multiplier, **_window(d, height, width))
+
+
+def transpose_conv(d: Drawing) -> None:
+    source = d.image()
+    n, height, width, _ = d.shape(source)
+    kernel, stride = (d.number(1, 4), d.number(1, 4)), (d.number(1, 3), d.number(1, 3))
+    outputs = d.choice(CHANNELS[:14])
+    if n * height * width * stride[0] * stride[1] * outputs <= MAX_ELEMENTS:
+        d.weighted("transpose_conv", source, outputs=outputs, kernel=kernel, stride=stride,
+                   padding=d.choice(["SAME", "VALID"]))
 
 
 def fully_connected(d: Drawing) -> None:
@@ -102,7 +115,10 @@ def excite(d: Drawing) -> None:
 
 def unary(d: Drawing) -> None:
     source = d.pick()
-    names = [name for name in UNARY if d.net.tensor(source).dtype == "int8" or name not in INT8_ONLY]
+    tensor = d.net.tensor(source)
+    names = [name for name in UNARY if tensor.dtype == "int8" or name not in INT8_ONLY]
+    if tensor.scale * (int(np.iinfo(tensor.dtype).max) - tensor.zero_point) > 5:
+        names = [name for name in names if name != "EXP"]       # a scale that nothing behind it can go on with
     function = d.choice(names)
     options = {"LEAKY_RELU": {"alpha": d.choice([0.1, 0.2, 0.01, 1.5, -0.5])},
                "GELU": {"approximate": d.chance(0.5)}}.get(function, {})
@@ -249,6 +265,6 @@ def branches(d: Drawing) -> None:
 
 
 DRAWERS: dict[Drawer, float] = {
-    conv: 4, depthwise: 2, fully_connected: 0.7, binary: 3, with_constant: 1.5, residual: 2, excite: 0.4, unary: 2.5,
-    swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, mean: 0.5, resize: 0.6, pad: 1, concatenation: 2, split: 1,
-    unpack: 0.3, slice_: 1, blocks: 0.5, reshape: 1, branches: 0.7}
+    conv: 4, depthwise: 2, transpose_conv: 0.6, fully_connected: 0.7, binary: 3, with_constant: 1.5, residual: 2,
+    excite: 0.4, unary: 2.5, swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, mean: 0.5, resize: 0.6, pad: 1,
+    concatenation: 2, split: 1, unpack: 0.3, slice_: 1, blocks: 0.5, reshape: 1, branches: 0.7}

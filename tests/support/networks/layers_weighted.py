@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tests.support import builders_conv  # noqa: F401  (writes these operations' options)
 from tests.support.exact import windows
 from tests.support.model_builder import ACTIVATIONS, PADDINGS, OperationSpec
 from tests.support.networks.network import Invalid, Network, layer
@@ -50,18 +51,44 @@ def _window_options(stride: Sequence[int], dilation: Sequence[int], padding: str
 
 @layer
 def conv(net: Network, source: int, *, outputs: int, kernel: Sequence[int] = (1, 1), stride: Sequence[int] = (1, 1),
-         dilation: Sequence[int] = (1, 1), padding: str = "SAME", activation: str = "NONE", seed: int = 0,
-         scale: float | None = None, zero: int | None = None) -> None:
+         dilation: Sequence[int] = (1, 1), padding: str = "SAME", activation: str = "NONE", groups: int = 1,
+         seed: int = 0, scale: float | None = None, zero: int | None = None) -> None:
     """CONV_2D."""
     x = net.reals[source]
-    channels = x.shape[3]
-    weights, w = _weights(net, source, (outputs, *kernel, channels), 0, seed, per_channel=True)
+    if x.shape[3] % groups or outputs % groups:
+        raise Invalid(f"{groups} groups")
+    depth = x.shape[3] // groups
+    weights, w = _weights(net, source, (outputs, *kernel, depth), 0, seed, per_channel=True)
     bias, b = _bias(net, source, weights, outputs, w[0].size, seed)
     options = _window_options(stride, dilation, padding, activation)
     taps = windows(OperationSpec("CONV_2D", (), (), options), x, kernel, 0.0)
-    real = taps.reshape(-1, w[0].size) @ w.reshape(outputs, -1).T + b
+    parts = [taps[..., g * depth:(g + 1) * depth].reshape(-1, w[0].size) @ kernels.reshape(len(kernels), -1).T
+             for g, kernels in enumerate(np.split(w, groups))]
+    real = np.concatenate(parts, 1) + b
     net.emit("CONV_2D", (source, weights, bias), [activated(real.reshape(*taps.shape[:3], outputs), activation)],
              scale=scale, zero=zero, **options)
+
+
+@layer
+def transpose_conv(net: Network, source: int, *, outputs: int, kernel: Sequence[int] = (2, 2),
+                   stride: Sequence[int] = (2, 2), padding: str = "SAME", activation: str = "NONE", seed: int = 0,
+                   scale: float | None = None, zero: int | None = None) -> None:
+    """TRANSPOSE_CONV to the size that the input fills."""
+    x = net.reals[source]
+    n, height, width, channels = x.shape
+    weights, w = _weights(net, source, (outputs, *kernel, channels), 0, seed, per_channel=True)
+    bias, b = _bias(net, source, weights, outputs, w[0].size // (stride[0] * stride[1]), seed)
+    spread = np.zeros((n, height * stride[0], width * stride[1], channels), np.float32)
+    spread[:, ::stride[0], ::stride[1]] = x
+    options = _window_options((1, 1), (1, 1), "SAME", activation)
+    taps = windows(OperationSpec("CONV_2D", (), (), options), spread, kernel, 0.0)
+    real = np.einsum("nyxklc,oklc->nyxo", taps, w[:, ::-1, ::-1], optimize=True) + b
+    if padding == "VALID":
+        more = [max(k - s, 0) for k, s in zip(kernel, stride, strict=True)]
+        real = np.pad(real, [(0, 0), (0, more[0]), (0, more[1]), (0, 0)], mode="edge")
+    net.emit("TRANSPOSE_CONV", (net.integers(real.shape), weights, source, bias), [activated(real, activation)],
+             scale=scale, zero=zero, Padding=PADDINGS[padding], StrideH=stride[0], StrideW=stride[1],
+             FusedActivationFunction=ACTIVATIONS[activation])
 
 
 @layer

@@ -23,8 +23,9 @@ import numpy as np
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.concat import requantising_stages
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
-from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pick, selection
+from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pick, pick_geometry, selection
 from cermet.drivers.rocket.dpu import Stages
+from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.strided_lower import lower_strided
@@ -32,7 +33,7 @@ from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
 from cermet.drivers.rocket.views import MapShape, map_shape
 from cermet.ir.merge_axes import with_few_axes
 from cermet.ir.moves import Box, Layout, MoveError, Run, data_inputs, layout
-from cermet.ir.operation import Kind, Operation
+from cermet.ir.operation import Kind, Operation, Pair
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
 
@@ -171,6 +172,32 @@ def num_tasks(made: list[Made]) -> int:
         + (one.fill is not None) + (one.way != "copies") for one in made)
 
 
+def picking_geometry(made: Made) -> Geometry | None:
+    """The convolution that moves an output's channels; None when there is none, or several (strided_pick.py)."""
+    if made.way not in ("blocks", "picks"):
+        return None
+    part = made.parts[0]
+    source, rows, columns, channels = _shaped(part.source), part.patch.rows, part.patch.columns, part.patch.channels
+    if made.way == "blocks":
+        return pick_geometry(source, _from_start(rows), _from_start(columns), part.target.channels,
+                             Pair(rows.source_step, columns.source_step))
+    if _is_picked_directly(made):
+        return pick_geometry(source, rows, columns, channels.count, Pair(1, 1))
+    return pick_geometry(source, Run(0, 0, source.height), Run(0, 0, source.width), _gathered_channels(made.parts),
+                         Pair(1, 1))
+
+
+def _from_start(run: Run) -> Run:
+    return replace(run, source=0)
+
+
+def _is_picked_directly(made: Made) -> bool:
+    """Straight into the output: one box of whole pixels."""
+    rows, columns, channels = made.parts[0].patch.rows, made.parts[0].patch.columns, made.parts[0].patch.channels
+    return (len(made.parts) == 1 and (rows.target_step, columns.target_step) == (1, 1)
+            and max(rows.source_step, columns.source_step) <= MAX_STRIDE and channels.target == 0)
+
+
 def _shaped(shape: MapShape) -> FeatureMap:
     """A feature map of no address."""
     return FeatureMap(Address(""), shape.height, shape.width, shape.channels, 0, 1.0,
@@ -234,8 +261,8 @@ def _blocks(context: Context, operation: Operation, made: Made) -> list[TaskProg
     for y in range(block):
         for x in range(block):
             weights[(y * block + x) * channels + each, y, x, each] = 1
-    rows, columns = (replace(run, source=0) for run in (part.patch.rows, part.patch.columns))
-    return pick(context, operation, source, target, rows, columns, weights, "blocks")
+    return pick(context, operation, source, target, _from_start(part.patch.rows), _from_start(part.patch.columns),
+                weights, "blocks")
 
 
 def _picks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
@@ -243,8 +270,7 @@ def _picks(context: Context, operation: Operation, made: Made) -> list[TaskProgr
     part = made.parts[0]
     source, target = _ends(context, part)
     rows, columns, channels = part.patch.rows, part.patch.columns, part.patch.channels
-    if len(made.parts) == 1 and (rows.target_step, columns.target_step) == (1, 1) and \
-            max(rows.source_step, columns.source_step) <= MAX_STRIDE and channels.target == 0:
+    if _is_picked_directly(made):
         wanted = range(channels.source, channels.source + channels.count)
         return pick(context, operation, source, target, rows, columns, selection(wanted, source.channels),
                     f"tensor {made.tensor}")

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from cermet.drivers.rocket.concat import can_requantise
-from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, plan_moves
+from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, picking_geometry, plan_moves
 from cermet.drivers.rocket.rules import (
     Query,
     Rule,
@@ -12,6 +12,7 @@ from cermet.drivers.rocket.rules import (
     activations_have_one_type,
     shapes_are_known,
 )
+from cermet.drivers.rocket.tiling import plan
 from cermet.ir.moves import MoveError, data_inputs, move_problem
 
 
@@ -47,6 +48,16 @@ def copies_are_possible(query: Query) -> str | None:
     return None if tasks <= MAX_TASKS else f"needs {tasks} tasks, at most {MAX_TASKS} are worth it"
 
 
+def picks_fit_the_cbuf(query: Query) -> str | None:
+    """Where a convolution moves the channels, one row of its input fits the convolution buffer."""
+    for made in plan_moves(query.subgraph, query.operation):
+        geometry = picking_geometry(made)
+        if geometry is not None and plan(query.soc, geometry) is None:
+            return f"a row of {geometry.input_width} pixels of {geometry.input_channels} channels does not fit the CBUF"
+    return None
+
+
 MOVE_RULES: tuple[Rule, ...] = (
     moved_data_is_computed, activations_are_8_bit, activations_have_one_type, activations_are_quantised_per_tensor,
-    shapes_are_known, activations_are_not_variables, move_makes_sense, scales_can_be_converted, copies_are_possible)
+    shapes_are_known, activations_are_not_variables, move_makes_sense, scales_can_be_converted, copies_are_possible,
+    picks_fit_the_cbuf)

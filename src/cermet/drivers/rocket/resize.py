@@ -20,19 +20,21 @@ import numpy as np
 
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.context import Context
-from cermet.drivers.rocket.copy import MAX_SURFACES, Patch, convolve, copy_patch, patch_tasks
+from cermet.drivers.rocket.copy import MAX_SURFACES, Patch, convolve, copy_patch, patch_tasks, pick_geometry
 from cermet.drivers.rocket.dpu import ALGO_ADD, Elementwise, OutputConverter, Stage, Stages
 from cermet.drivers.rocket.flying import Cube, FlyingTask, View, copy_stages, flying_program, whole_cube
+from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.moving import MAX_KERNEL_BYTES, MAX_TASKS
 from cermet.drivers.rocket.pooling import LARGEST_AVERAGE, ORIGIN
 from cermet.drivers.rocket.pooling_arithmetic import Gain, division_gain
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
+from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import MoveError, Run, move_problem, resized_sides
 from cermet.ir.numerics_move import position_drift
-from cermet.ir.operation import Moving, Operation
+from cermet.ir.operation import Moving, Operation, Pair
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
 
@@ -125,6 +127,14 @@ def plan_resize(subgraph: Subgraph, operation: Operation) -> Plan:
     if tasks > MAX_TASKS:
         raise MoveError(f"needs {tasks} tasks, at most {MAX_TASKS} are worth it")
     return replace(made, num_tasks=tasks)
+
+
+def phases_geometry(made: Plan, channels: int) -> Geometry:
+    """The convolution that makes all phases."""
+    source = _shaped(made.rows.padded, made.columns.padded, channels)
+    kernel = Pair(len(made.rows.taps[0]), len(made.columns.taps[0]))
+    return pick_geometry(source, Run(0, 0, made.rows.size), Run(0, 0, made.columns.size),
+                         len(made.phases) * round_up(channels, ATOM_BYTES), kernel)
 
 
 def _shaped(height: int, width: int, channels: int) -> FeatureMap:
@@ -241,6 +251,15 @@ def factors_are_whole(query: Query) -> str | None:
     return None
 
 
+def phases_fit_the_cbuf(query: Query) -> str | None:
+    """The rows of one window fit the convolution buffer."""
+    if is_single_pixel(query.subgraph, query.operation):
+        return None
+    geometry = phases_geometry(plan_resize(query.subgraph, query.operation), query.data.shape[3])
+    return None if plan(query.soc, geometry) else \
+        f"{geometry.kernel.y} rows of {geometry.input_width} pixels do not fit the convolution buffer"
+
+
 def positions_are_those_of_tflite(query: Query) -> str | None:
     """With int8, TFLite's positions in 1/1024 pixels are so close to the exact ones that results differ by 1 at most.
 
@@ -257,5 +276,5 @@ def positions_are_those_of_tflite(query: Query) -> str | None:
     return None
 
 
-BILINEAR_RULES: tuple[Rule, ...] = (*IMAGE_RULES, resize_makes_sense, factors_are_whole,
+BILINEAR_RULES: tuple[Rule, ...] = (*IMAGE_RULES, resize_makes_sense, factors_are_whole, phases_fit_the_cbuf,
                                      positions_are_those_of_tflite)
