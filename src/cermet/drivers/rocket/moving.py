@@ -29,6 +29,7 @@ from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.strided_lower import lower_strided
+from cermet.drivers.rocket.strided_pick import Pick
 from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
 from cermet.drivers.rocket.views import MapShape, map_shape
 from cermet.ir.merge_axes import with_few_axes
@@ -172,10 +173,14 @@ def num_tasks(made: list[Made]) -> int:
         + (one.fill is not None) + (one.way != "copies") for one in made)
 
 
-def picking_geometry(made: Made) -> Geometry | None:
-    """The convolution that moves an output's channels; None when there is none, or several (strided_pick.py)."""
-    if made.way not in ("blocks", "picks"):
-        return None
+def picking_geometries(made: Made) -> list[Geometry]:
+    """The convolutions that move an output's channels."""
+    if made.strided is not None:
+        return [task.geometry for task in made.strided.tasks if isinstance(task, Pick)]
+    return [] if made.way == "copies" else [_picking_geometry(made)]
+
+
+def _picking_geometry(made: Made) -> Geometry:
     part = made.parts[0]
     source, rows, columns, channels = _shaped(part.source), part.patch.rows, part.patch.columns, part.patch.channels
     if made.way == "blocks":

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from cermet.drivers.rocket.concat import can_requantise
-from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, picking_geometry, plan_moves
+from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, picking_geometries, plan_moves
 from cermet.drivers.rocket.rules import (
     Query,
     Rule,
@@ -51,9 +51,9 @@ def copies_are_possible(query: Query) -> str | None:
 def picks_fit_the_cbuf(query: Query) -> str | None:
     """Where a convolution moves the channels, one row of its input fits the convolution buffer."""
     for made in plan_moves(query.subgraph, query.operation):
-        geometry = picking_geometry(made)
-        if geometry is not None and plan(query.soc, geometry) is None:
-            return f"a row of {geometry.input_width} pixels of {geometry.input_channels} channels does not fit the CBUF"
+        for geometry in picking_geometries(made):
+            if plan(query.soc, geometry) is None:
+                return f"rows of {geometry.input_width} pixels, {geometry.input_channels} channels, do not fit the CBUF"
     return None
 
 

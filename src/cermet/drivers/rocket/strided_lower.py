@@ -8,13 +8,12 @@ from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.copy import convolve_plane, exact_stages
 from cermet.drivers.rocket.dpu import Stages
 from cermet.drivers.rocket.flying import FlyingTask, View, copy_stages, flying_program
-from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.strided_copy import AtomCopy
 from cermet.drivers.rocket.strided_pick import Pick
 from cermet.drivers.rocket.strided_plan import GATHERED, StridedPlan
-from cermet.ir.operation import Operation, Pair
+from cermet.ir.operation import Operation
 
 
 def lower_strided(context: Context, operation: Operation, plan: StridedPlan, map_of: Callable[[int], FeatureMap],
@@ -45,17 +44,15 @@ def _copy(context: Context, operation: Operation, task: AtomCopy, source: Featur
 
 def _pick(context: Context, operation: Operation, task: Pick, source: FeatureMap, target: FeatureMap, stages: Stages,
           name: str) -> list[TaskProgram]:
-    outputs, kernel_height, kernel_width, inputs = task.weights.shape
-    height, width = task.rows - 1 + kernel_height, (task.columns - 1) * task.stride + kernel_width
-    geometry = Geometry(height, width, inputs, task.rows, task.columns, outputs, Pair(kernel_height, kernel_width),
-                        Pair(1, task.stride), Pair(1, 1), 0, 0)
+    geometry = task.geometry
+    height, width = geometry.input_height, geometry.input_width
     read = _part(source, task.source_pixel, task.first_surface, height, task.line if height > 1 else width)
     line = task.columns if task.is_spread or task.rows == 1 else task.target_line
     written = _part(target, task.target_pixel, task.target_surface, task.rows, line)
     spread = task.target_line if task.is_spread else None
     stages = exact_stages() if stages == copy_stages() else stages
-    return convolve_plane(context, operation, geometry, replace(read, channels=inputs), written, task.weights, name,
-                          stages, group_pitch=task.group_pitch, column_pitch=spread)
+    return convolve_plane(context, operation, geometry, replace(read, channels=geometry.input_channels), written,
+                          task.weights, name, stages, group_pitch=task.group_pitch, column_pitch=spread)
 
 
 def _part(whole: FeatureMap, pixel: int, surface: int, height: int, width: int) -> FeatureMap:

@@ -19,11 +19,14 @@ from math import gcd, prod
 
 import numpy as np
 
+from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, MapShape, ceil_div, round_up
 from cermet.drivers.rocket.strided import Spot, Step, Strided, offsets
 from cermet.ir.moves import MoveError
+from cermet.ir.operation import Pair
 
 GROUP = 32                      # output channels that the DPU completes together
+PAIR = 2                        # surfaces of a group: what every map has at least whole numbers of
 MAX_KERNEL = 31
 MAX_STRIDE = 7
 MAX_ROWS = 2047                 # of the CNA's input: 11 bits
@@ -76,6 +79,14 @@ class Pick:
     group_pitch: int | None
     weights: np.ndarray
 
+    @property
+    def geometry(self) -> Geometry:
+        """Of the part of the source that it reads."""
+        outputs, kernel_height, kernel_width, inputs = self.weights.shape
+        height, width = self.rows - 1 + kernel_height, (self.columns - 1) * self.stride + kernel_width
+        return Geometry(height, width, inputs, self.rows, self.columns, outputs, Pair(kernel_height, kernel_width),
+                        Pair(1, self.stride), Pair(1, 1), 0, 0)
+
 
 def patterns(moves: Sequence[Strided]) -> list[Pattern]:
     """Moves into the same pixels become one. Raises MoveError when the channels of a pixel do not fill surfaces."""
@@ -89,6 +100,8 @@ def patterns(moves: Sequence[Strided]) -> list[Pattern]:
         is_tail = first + count == channels
         if max(pattern.table) != first + count - 1 or first % ATOM_BYTES or not (is_tail or count % GROUP == 0):
             raise MoveError("channels begin at no multiple of 16 in input and output")
+        if first // ATOM_BYTES + ceil_div(count, GROUP) * PAIR > round_up(ceil_div(channels, ATOM_BYTES), PAIR):
+            raise MoveError("the last group of channels would end behind the map")
     return list(found.values())
 
 

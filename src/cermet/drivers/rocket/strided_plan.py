@@ -35,7 +35,14 @@ def plan_strided(boxes: Sequence[FlatBox], shape_of: Callable[[int], MapShape]) 
 
 
 def _tasks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
-    """Copies where a move takes no more tasks that way than another."""
+    """Copies where they do; picks of everything where the rest alone begins or ends where no group does."""
+    try:
+        return _copies_and_picks(moves)
+    except MoveError:
+        return [pick for pattern in patterns(moves) for pick in picks(pattern)]
+
+
+def _copies_and_picks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
     made: list[AtomCopy | Pick] = []
     others = []
     for move in moves:
