@@ -79,8 +79,12 @@ CASES = {
     "multiplier": (lambda: model_builder.depthwise(_rng(), (1, 4, 4, 1023), (3, 3), multiplier=2),
                    "spread_weights_are_small",
                    "1023 groups: weights as full convolutions of 1023 groups take 18855936 bytes"),
-    "deep": (lambda: model_builder.fully_connected(_rng(), (1, 20000), 2), "channels_fit",
+    "deep": (lambda: _conv((1, 1, 1, 20000), 2), "channels_fit",
              "has 20000 input channels, at most 16352 are possible"),
+    "deeper": (lambda: model_builder.fully_connected(_rng(), (1, 528000), 2), "inputs_fit_the_cbuf",
+               "one output has 528000 bytes of weights, at most 524287 are possible"),
+    "deepest": (lambda: model_builder.fully_connected(_rng(), (1, 400000), 2), "inputs_fit_the_cbuf",
+                "400000 inputs do not fit the convolution buffer of 384 KiB beside weights"),
     "no layout": (lambda: model_builder.reshape(_rng(), (1, 4, 4, 8), (1, 128)), "neighbours_run_here",
                   "not worth a task"),
 }

@@ -1,34 +1,42 @@
-"""FULLY_CONNECTED: a 1x1 convolution over a column of pixels, or one window as large as the map that was flattened."""
+"""FULLY_CONNECTED: a convolution over its input seen in one of several ways (flattening.py)."""
 from __future__ import annotations
 
 from dataclasses import replace
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.context import Context
-from cermet.drivers.rocket.conv import lower_direct
-from cermet.drivers.rocket.layout import FeatureMap
+from cermet.drivers.rocket.conv import bias_values, layer_tasks, make_layer, written_tensor
+from cermet.drivers.rocket.flattening import flat_source, flat_weights, flatten, vectors_per_task
+from cermet.drivers.rocket.layout import ATOM_BYTES
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.views import MapShape, window_over
-from cermet.drivers.rocket.weights import signed_weights
-from cermet.ir.operation import Operation, Padding, Pair, Window
+from cermet.drivers.rocket.views import MapShape
+from cermet.drivers.rocket.weights import Weights, signed_weights
+from cermet.ir.operation import Operation
+from cermet.ir.tensor import Tensor
+
+
+def matrix_weights(tensor: Tensor) -> Weights:
+    """[outputs, 1, 1, inputs] of a stored matrix."""
+    assert tensor.data is not None
+    return signed_weights(tensor, tensor.data.reshape(tensor.shape[0], 1, 1, tensor.shape[1]))
 
 
 def lower_fully_connected(context: Context, operation: Operation) -> list[TaskProgram]:
     """Tasks of a FULLY_CONNECTED."""
     source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
-    stored = context.tensor(operation.inputs[1])
-    assert stored.data is not None
-    outputs, depth = stored.shape
-    kernel = window_over(MapShape(source.height, source.width, source.channels), depth)
-    if kernel is None:
+    weights = matrix_weights(context.tensor(operation.inputs[1]))
+    outputs, *_, depth = weights.values.shape
+    shape = MapShape(source.height, source.width, source.channels)
+    flat = flatten(shape, depth)
+    if flat is None:
         raise CompileError(f"{operation}: {depth} weights per output do not fit a map of {source.height}x{source.width}"
                            f"x{source.channels}")
-    source = _as_column(source) if kernel == Pair(1, 1) else source
-    weights = signed_weights(stored, stored.data.reshape(outputs, kernel.y, kernel.x, source.channels))
-    window = Window(kernel, Pair(1, 1), Padding.VALID)
-    return lower_direct(context, replace(operation, window=window), source, weights)
-
-
-def _as_column(source: FeatureMap) -> FeatureMap:
-    """Pixels one below the other: the same bytes."""
-    return replace(source, height=source.height * source.width, width=1)
+    layer = make_layer(context.tensor(operation.inputs[0]), flat_weights(flat, weights, shape),
+                       bias_values(context.subgraph, operation), context.tensor(operation.output), operation.kind)
+    target = context.feature_map(written_tensor(context, operation))
+    step, tasks = vectors_per_task(context.soc, flat, outputs), []
+    for first in range(0, flat.vectors, step):
+        part = flat.part(min(step, flat.vectors - first)) if flat.atoms else flat
+        place = replace(target, address=target.address + first * ATOM_BYTES, pitch=target.surface_atoms)
+        tasks += layer_tasks(context, operation, part.geometry(outputs), flat_source(flat, source, first), place, layer)
+    return tasks

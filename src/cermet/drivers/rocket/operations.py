@@ -20,7 +20,8 @@ from cermet.drivers.rocket.prelu_rules import PRELU_RULES
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.resize import BILINEAR_RULES, lower_resize_bilinear
 from cermet.drivers.rocket.rules import Rule
-from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES, FULLY_CONNECTED_RULES
+from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES
+from cermet.drivers.rocket.rules_fully_connected import FULLY_CONNECTED_RULES
 from cermet.drivers.rocket.rules_view import VIEW_RULES
 from cermet.drivers.rocket.transposed import lower_transpose_conv
 from cermet.drivers.rocket.transposed_rules import TRANSPOSE_CONV_RULES

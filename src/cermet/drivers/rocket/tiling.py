@@ -16,6 +16,7 @@ TASK_CYCLES = 30_000            # one interrupt round trip at 1 GHz (27-41 us, h
 BYTES_PER_CYCLE = 16            # memory, ASSUMED by the SoC document §4.3
 STREAM_DATA_BANKS = 7           # with weights that do not fit: 7 data and 5 weight banks (hw-verified)
 MAX_TASK_CHANNELS = 8192        # DPU cube: 13 bits
+MAX_TASK_ROWS = 2047            # input rows: 11 bits, trm
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: b
     # The last channels may take more entries than the others: 48 take more than 64.
     last = geometry.input_channels % widest or widest
     rows = min(rows_that_fit(soc, geometry.input_width, channels, banks) for channels in (widest, last))
+    rows = min(rows, MAX_TASK_ROWS)
     if rows < min(geometry.kernel_height_extent, geometry.input_height):
         return
     bands = list(_bands(geometry, rows))

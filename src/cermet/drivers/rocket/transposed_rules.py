@@ -2,14 +2,7 @@
 from __future__ import annotations
 
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
-from cermet.drivers.rocket.rules_conv import (
-    bias_fits,
-    kernel_fits,
-    numbers_fit,
-    weight_quantisation_fits,
-    weights_are_constant,
-    weights_match_activations,
-)
+from cermet.drivers.rocket.rules_conv import CONSTANT_RULES, WEIGHT_RULES, kernel_fits, numbers_fit
 from cermet.drivers.rocket.transposed import native_geometry, phases_problem, transposition_of
 
 MAX_SPREAD = 8
@@ -41,5 +34,5 @@ def transposed_way_exists(query: Query) -> str | None:
 
 
 TRANSPOSE_CONV_RULES: tuple[Rule, ...] = (
-    weights_are_constant, bias_fits, *IMAGE_RULES, weights_match_activations, weight_quantisation_fits,
-    transposed_shapes_agree, kernel_fits, transposed_stride_fits, transposed_way_exists, numbers_fit)
+    *CONSTANT_RULES, *IMAGE_RULES, *WEIGHT_RULES, transposed_shapes_agree, kernel_fits,
+    transposed_stride_fits, transposed_way_exists, numbers_fit)
