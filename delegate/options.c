@@ -20,6 +20,8 @@ enum number {
 	ALLOW,
 	DENY,
 	MIN_PARTITION_NODES,
+	ASSUME,
+	PREFER,
 	CORES,
 	PROFILE,
 	MATCH,
@@ -41,6 +43,8 @@ static const struct {
 	[ALLOW] = {"allow", ""},
 	[DENY] = {"deny", ""},
 	[MIN_PARTITION_NODES] = {"min_partition_nodes", "1"},
+	[ASSUME] = {"assume", "on"},
+	[PREFER] = {"prefer", "speed"},
 	[CORES] = {"cores", "1"},
 	[PROFILE] = {"profile", "off"},
 	[MATCH] = {"match", "tflite"},
@@ -65,6 +69,8 @@ static const struct choice log_levels[] = {
 	{"debug", CERMET_LOG_DEBUG}, {NULL, 0},
 };
 static const struct choice matches[] = {{"tflite", 0}, {"exact", 1}, {NULL, 0}};
+static const struct choice assumptions[] = {{"on", 0}, {"replayed", 1}, {"off", 2}, {NULL, 0}};
+static const struct choice preferences[] = {{"speed", 0}, {"npu", 1}, {NULL, 0}};
 static const struct choice fallbacks[] = {{"none", false}, {"cpu", true}, {NULL, 0}};
 static const struct choice switches[] = {
 	{"on", true}, {"off", false}, {"true", true}, {"false", false}, {"1", true}, {"0", false}, {"yes", true},
@@ -196,9 +202,29 @@ compare_words(const void *one, const void *other)
 	return strcmp(*(char *const *)one, *(char *const *)other);
 }
 
-/* "conv_2d, ADD" to the one spelling that goes into the key: upper case, sorted, each once, joined by '+'. */
+/* An operation number, or FIRST-LAST; without leading zeros. */
 static bool
-normalise_names(struct cermet_options *options, int number, struct cermet_error *error)
+is_range(const char *word)
+{
+	const char *dash = strchr(word, '-'), *last = dash ? dash + 1 : word;
+	size_t first_digits = strspn(word, "0123456789"), last_digits = strspn(last, "0123456789");
+	bool is_number = word[first_digits] == (dash ? '-' : '\0') && last[last_digits] == '\0';
+	bool is_short = first_digits >= 1 && first_digits <= 7 && last_digits >= 1 && last_digits <= 7;
+	bool is_plain = (word[0] != '0' || first_digits == 1) && (last[0] != '0' || last_digits == 1);
+
+	return is_number && is_short && is_plain && strtol(word, NULL, 10) <= strtol(last, NULL, 10);
+}
+
+static bool
+is_name(const char *word)
+{
+	return strchr("0123456789", word[0]) == NULL &&
+	       strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(word);
+}
+
+/* "conv_2d, 7-9" to the one spelling that goes into the key: upper case, sorted, each once, joined by '+'. */
+static bool
+normalise_words(struct cermet_options *options, int number, struct cermet_error *error)
 {
 	char *text = options->texts[number], *rest = NULL, *words[256];
 	size_t num_words = 0, size = strlen(text) + 1;
@@ -210,8 +236,8 @@ normalise_names(struct cermet_options *options, int number, struct cermet_error 
 	     word = strtok_r(NULL, "+, \t\n", &rest)) {
 		for (char *letter = word; *letter; letter++)
 			*letter = (char)toupper((unsigned char)*letter);
-		if (strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != strlen(word)) {
-			cermet_fail(error, "option %s: '%.80s' must be operation names like CONV_2D, joined by +",
+		if (!is_name(word) && !is_range(word)) {
+			cermet_fail(error, "option %s: '%.80s' must be operation names like CONV_2D or numbers like 12-15, joined by +",
 			            defaults[number].key, word);
 			free(joined);
 			return false;
@@ -244,8 +270,10 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 	int ignored;
 	long nodes;
 
-	if (!choose(options, MATCH, matches, &ignored, error) || !normalise_names(options, ALLOW, error) ||
-	    !normalise_names(options, DENY, error) || !count(options, MIN_PARTITION_NODES, MAX_NUMBER, &nodes, error))
+	if (!choose(options, MATCH, matches, &ignored, error) || !normalise_words(options, ALLOW, error) ||
+	    !normalise_words(options, DENY, error) || !choose(options, ASSUME, assumptions, &ignored, error) ||
+	    !choose(options, PREFER, preferences, &ignored, error) ||
+	    !count(options, MIN_PARTITION_NODES, MAX_NUMBER, &nodes, error))
 		return false;
 	free(options->texts[MIN_PARTITION_NODES]);
 	options->texts[MIN_PARTITION_NODES] = calloc(1, 12);
@@ -257,6 +285,8 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 		.allow = options->texts[ALLOW],
 		.deny = options->texts[DENY],
 		.min_partition_nodes = options->texts[MIN_PARTITION_NODES],
+		.assume = options->texts[ASSUME],
+		.prefer = options->texts[PREFER],
 		.groups = texts,
 	};
 	return true;

@@ -11,7 +11,7 @@
 #include "cache.h"
 
 struct cermet_options {
-	char *texts[16]; /* as given or defaulted, by number in options.c's table; own memory, never NULL */
+	char *texts[24]; /* as given or defaulted, by number in options.c's table; own memory, never NULL */
 
 	/* Parsed: */
 	const char *device;

@@ -9,6 +9,7 @@ import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
+from cermet.drivers.rocket.assumed import ACCEPTED, PARTS
 from cermet.drivers.rocket.documentation import rules_of, sentence
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.rules import Rule
@@ -29,7 +30,7 @@ def document() -> str:
     kinds = sorted(OPERATIONS, key=lambda kind: kind.value)
     common = _common_rules(kinds)
     return "\n".join([HEAD, *_overview(kinds, common), *_common(kinds, common),
-                      *(line for group in _groups(kinds) for line in _section(group, common)), ""])
+                      *(line for group in _groups(kinds) for line in _section(group, common)), *_assumed(), ""])
 
 
 def _common_rules(kinds: Sequence[Kind]) -> list[Rule]:
@@ -68,6 +69,20 @@ def _section(kinds: Sequence[Kind], common: Sequence[Rule]) -> Iterator[str]:
     yield from (f"- {_item(rule)}" for rule in own)
     if not own:
         yield "The common rules are all."
+
+
+def _assumed() -> Iterator[str]:
+    yield from ("", "## What is taken for granted", "", (
+        "Register programs use these parts although nobody has shown them on silicon in int8. Which of them a program "
+        "uses is read off its registers; `cermet report` lists them. Of the option `assume`'s values, `on` takes all, "
+        "the others refuse operations (rule `parts_are_proven`) or choose another way where there is one: tables "
+        "loaded by a task of their own, clamps in a task of their own, one multiplier per channel without powers of "
+        "two."), "")
+    yield "| part | what | evidence | source | accepted by `assume=` |"
+    yield "| --- | --- | --- | --- | --- |"
+    for part in PARTS:
+        values = ", ".join(value for value, accepted in ACCEPTED.items() if part.evidence in accepted)
+        yield f"| `{part.name}` | {part.words} | {part.evidence.value} | {part.source} | {values} |"
 
 
 def _item(rule: Rule) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cermet import build
-from cermet.drivers.base import CompileOptions, Driver, Program, Refusal
+from cermet.drivers.base import CompileOptions, Driver, Program, Refusal, Refused
 from cermet.errors import CermetError
 from cermet.hw.soc import soc_by_name
 from cermet.ir.dynamic import dynamic_tensors
@@ -19,6 +19,7 @@ from cermet.ir.subgraph import Subgraph
 from cermet.partition import partition
 from cermet.program.cache import cache_key
 from cermet.program.plan import Plan, PlanNode, PlanPartition, encode_plan
+from cermet.worth import better_on_cpu
 
 KNOWN_OPERATIONS = tuple(sorted(kind.value for kind in Kind if kind is not Kind.OTHER))
 
@@ -89,8 +90,8 @@ def make_plan(compiled: Compiled, key: bytes, soc: str) -> Plan:
 # Which operations
 
 
-def _check_names(option: str, names: frozenset[str]) -> None:
-    unknown = sorted(names - set(KNOWN_OPERATIONS))
+def _check_names(option: str, words: frozenset[str]) -> None:
+    unknown = sorted(word for word in words if not word[0].isdigit() and word not in KNOWN_OPERATIONS)
     if unknown:
         raise CompileRequestError(f"option {option}: {', '.join(unknown)} must be among {', '.join(KNOWN_OPERATIONS)}")
 
@@ -112,11 +113,19 @@ def _refusals(subgraph: Subgraph, driver: Driver, options: CompileOptions, fault
 
 def refuse_by_option(operation: Operation, options: CompileOptions) -> Refusal | None:
     """The operation is named by `deny`, or `allow` names others only."""
-    if operation.name in options.deny:
-        return Refusal("option_deny", f"option deny names {operation.name}")
-    if options.allow and operation.name not in options.allow:
+    word = _named(operation, options.deny)
+    if word:
+        return Refusal("option_deny", f"option deny names {word}")
+    if options.allow and not _named(operation, options.allow):
         return Refusal("option_allow", f"option allow names only {', '.join(sorted(options.allow))}")
     return None
+
+
+def _named(operation: Operation, words: frozenset[str]) -> str:
+    """The word that names an operation: its own name, its number or a range around it; empty when none does."""
+    ranges = sorted(word for word in words if word[0].isdigit())
+    inside = (word for word in ranges if int(word.split("-")[0]) <= operation.index <= int(word.split("-")[-1]))
+    return operation.name if operation.name in words else next(inside, "")
 
 
 def refuse_by_tensors(subgraph: Subgraph, operation: Operation, dynamic: frozenset[int]) -> Refusal | None:
@@ -171,11 +180,20 @@ def _compile_groups(subgraph: Subgraph, driver: Driver, options: CompileOptions,
                 continue
             try:
                 compiled[group] = driver.compile(subgraph.extract(operations[index] for index in group), options)
+            except Refused as refused:
+                whole = dict.fromkeys(group, next(iter(refused.refusals.values())))
+                refusals.update(whole if options.groups else refused.refusals)
             except Exception as error:
                 refusal = _fault(f"partition of {operations[group[0]]} to {operations[group[-1]]}", error, faults)
                 refusals.update(dict.fromkeys(group, refusal))
-        if all(group in compiled for group in groups):
-            return {group: compiled[group] for group in groups}
+        if not all(group in compiled for group in groups):
+            continue
+        programs = {group: compiled[group] for group in groups}
+        leave = better_on_cpu(subgraph, {group: driver.npu_us(program) for group, program in programs.items()}) \
+            if options.prefer == "speed" and not options.groups else {}
+        if not leave:
+            return programs
+        refusals.update(leave)
 
 
 def _fault(place: str, error: Exception, faults: list[str]) -> Refusal:

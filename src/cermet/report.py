@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cermet.compiler import Compiled
-from cermet.drivers.base import Program
+from cermet.compiler import Compiled, driver_for
+from cermet.cost import border_bytes, conversion_us, cpu_us, tensor_bytes
+from cermet.drivers.base import Driver, Program
+from cermet.drivers.rocket.assumed import BY_NAME, Part
 from cermet.hw.soc import soc_by_name
 from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
-from cermet.ir.tensor import DType, Tensor
-from cermet.report_advice import TASK_INTERRUPT_US, advice, cut_hint, hints
-
-MAINLINE_CLOCK_MHZ = 200        # where the mainline device tree pins the NPU of RK3588
+from cermet.report_advice import advice, cut_hint, hints
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class NodeReport:
     bytes     of its inputs, constants and outputs
     advice    what would have to change in the model to bring it onto the NPU; empty there
     hints     what costs time and why: on the NPU, or by cutting its part in two
-    assumed   what its register programs rely on that no source has seen on silicon
+    assumed   names of the parts that its register programs take for granted: Report.assumptions
     """
 
     index: int
@@ -59,20 +58,54 @@ class Summary:
     def __str__(self) -> str:
         partitions = "1 partition" if self.partitions == 1 else f"{self.partitions} partitions"
         macs = f"{self.macs_share:.2%} of the MACs" if self.macs else "no MACs"
-        return f"{self.nodes_npu} of {self.nodes} nodes, {macs}, {partitions}"
+        moved = f"{self.bytes_share:.2%} of the bytes" if self.bytes else "no bytes"
+        return f"{self.nodes_npu} of {self.nodes} nodes, {macs}, {moved}, {partitions}"
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """One partition.
+
+    nodes                      indices of its operations
+    input_bytes, output_bytes  what is converted at its border, in the model's own layout
+    npu_us                     as the kernel drives it today, with conversions; cpu_us: the same nodes on the CPU
+    """
+
+    nodes: list[int]
+    tasks: int
+    macs: int
+    input_bytes: int
+    output_bytes: int
+    npu_us: float
+    cpu_us: float
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A part of the hardware that programs take for granted, and the nodes that do."""
+
+    name: str
+    words: str
+    evidence: str
+    source: str
+    nodes: list[int]
+
+    def __str__(self) -> str:
+        return f"{self.words}: {self.evidence} ({self.source})"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What a board would need for the NPU's part: cycles at the full clock, and an interrupt for each task.
 
-    ASSUMED: nothing else uses the memory, every task ends with one round trip of TASK_INTERRUPT_US.
+    ASSUMED: nothing else uses the memory, every task ends with one interrupt's round trip.
     """
 
     tasks: int
     npu_ms: float
     interrupts_ms: float
     clock_mhz: int
+    mainline_clock_mhz: int
 
     @property
     def total_ms(self) -> float:
@@ -80,17 +113,20 @@ class Estimate:
 
     def __str__(self) -> str:
         """At the clock a board has today and at the one it could have."""
-        mainline_ms = self.npu_ms * self.clock_mhz / MAINLINE_CLOCK_MHZ + self.interrupts_ms
-        return (f"{mainline_ms:.1f} ms estimated at mainline's {MAINLINE_CLOCK_MHZ} MHz, {self.total_ms:.1f} ms at "
-                f"{self.clock_mhz} MHz; {self.interrupts_ms:.1f} ms of it for {self.tasks} task interrupts")
+        mainline_ms = self.npu_ms * self.clock_mhz / self.mainline_clock_mhz + self.interrupts_ms
+        interrupts = "1 task interrupt" if self.tasks == 1 else f"{self.tasks} task interrupts"
+        return (f"{mainline_ms:.1f} ms estimated at mainline's {self.mainline_clock_mhz} MHz, {self.total_ms:.1f} ms "
+                f"at {self.clock_mhz} MHz; {self.interrupts_ms:.1f} ms of it for {interrupts}")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Totals and nodes of one subgraph."""
+    """Totals, partitions and nodes of one subgraph."""
 
     summary: Summary
     nodes: tuple[NodeReport, ...]
+    partitions: tuple[PartitionReport, ...]
+    assumptions: tuple[Assumption, ...]
     estimate: Estimate
     faults: tuple[str, ...] = ()
 
@@ -98,6 +134,8 @@ class Report:
         """docs/report-json.md."""
         estimate = asdict(self.estimate) | {"total_ms": self.estimate.total_ms}
         return {"summary": asdict(self.summary), "nodes": [asdict(node) for node in self.nodes],
+                "partitions": [asdict(partition) for partition in self.partitions],
+                "assumptions": [asdict(assumption) for assumption in self.assumptions],
                 "estimate": estimate, "faults": list(self.faults)}
 
 
@@ -108,7 +146,28 @@ def make_report(compiled: Compiled, soc: str) -> Report:
     nodes = tuple(_node(compiled, operation, partition_of, tasks.get(operation.index, []), soc)
                   for operation in compiled.subgraph.operations)
     summary = summarise(compiled.subgraph, compiled.groups)
-    return Report(summary, nodes, estimate(compiled.programs, soc), compiled.faults)
+    driver = driver_for(soc)
+    partitions = tuple(_partition(compiled.subgraph, group, program, driver)
+                       for group, program in zip(compiled.groups, compiled.programs, strict=True))
+    return Report(summary, nodes, partitions, _assumptions(nodes), estimate(compiled.programs, soc), compiled.faults)
+
+
+def _partition(subgraph: Subgraph, group: Sequence[int], program: Program, driver: Driver) -> PartitionReport:
+    members = set(group)
+    part = subgraph.extract(operation for operation in subgraph.operations if operation.index in members)
+    macs = sum(count_macs(subgraph, operation) for operation in part.operations)
+    return PartitionReport(
+        list(group), len(program.tasks), macs, *border_bytes(part),
+        npu_us=round(driver.npu_us(program) + conversion_us(part), 1),
+        cpu_us=round(sum(cpu_us(part, operation) for operation in part.operations), 1))
+
+
+def _assumptions(nodes: Sequence[NodeReport]) -> tuple[Assumption, ...]:
+    """In the order of the list of parts."""
+    used = {name: [node.index for node in nodes if name in node.assumed] for name in BY_NAME}
+    parts: list[tuple[Part, list[int]]] = [(BY_NAME[name], indices) for name, indices in used.items() if indices]
+    return tuple(Assumption(part.name, part.words, part.evidence.value, part.source, indices)
+                 for part, indices in parts)
 
 
 def summarise(subgraph: Subgraph, groups: Sequence[Sequence[int]]) -> Summary:
@@ -127,20 +186,16 @@ def _shares(amounts: Mapping[int, int], chosen: Set[int]) -> tuple[int, int, flo
 
 def count_bytes(subgraph: Subgraph, operation: Operation) -> int:
     """Bytes of an operation's inputs, constants and outputs, each tensor once; types without numbers count nothing."""
-    tensors = {t for t in (*operation.inputs, *operation.outputs) if t is not None}
-    return sum(_tensor_bytes(subgraph.tensor(t)) for t in tensors)
-
-
-def _tensor_bytes(tensor: Tensor) -> int:
-    return 0 if tensor.dtype is DType.OTHER else tensor.num_elements * tensor.dtype.numpy.itemsize
+    return tensor_bytes(subgraph, {t for t in (*operation.inputs, *operation.outputs) if t is not None})
 
 
 def estimate(programs: Sequence[Program], soc: str) -> Estimate:
     """Time on a board, from the cycles that the compiler expects of each task."""
-    clock_mhz = soc_by_name(soc).clock_mhz
+    described = soc_by_name(soc)
     cycles = sum(_cycles(program) for program in programs)
     tasks = sum(len(program.tasks) for program in programs)
-    return Estimate(tasks, cycles / (clock_mhz * 1000), tasks * TASK_INTERRUPT_US / 1000, clock_mhz)
+    return Estimate(tasks, cycles / (described.clock_mhz * 1000), tasks * described.interrupt_us / 1000,
+                    described.clock_mhz, described.mainline_clock_mhz)
 
 
 def _cycles(program: Program) -> float:
@@ -173,4 +228,4 @@ def _node(compiled: Compiled, operation: Operation, partition_of: Mapping[int, i
         count_bytes(compiled.subgraph, operation), advice(operation, refusal) if refusal else "",
         cut_hint(compiled.subgraph, operation, partition_of) if partition is None else
         hints(compiled.subgraph, operation, tasks, soc),
-        list(dict.fromkeys(words for task in tasks for words in task["assumed"])))
+        list(dict.fromkeys(name for task in tasks for name in task["assumed"])))

@@ -1,6 +1,7 @@
 """What a report adds to the facts: how to bring an operation onto the NPU, and what costs time on it."""
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +11,15 @@ from cermet.hw.soc import Soc, soc_by_name
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
-TASK_INTERRUPT_US = 34      # between two tasks of a job on mainline: 27 to 41 us were measured
+SHOWN_STEPS = 4
 LITTLE_USE = 0.75           # below this share of the array a hint is given
 
 # By rule: what would have to change in the model (or in how it is used).
 ADVICE: Mapping[str, str] = {
     "activations_are_8_bit": "Quantise it: convert the model with full integer quantisation (a representative data "
                              "set, int8 operations).",
-    "operation_is_known": "Use operations of the support table in its place, or move it to the beginning or the end of "
-                          "the model, where it does not cut the NPU's part in two.",
+    "operation_is_known": "Replace it by operations of the support table, or leave it out of the path of the data: "
+                          "at the beginning or the end of the model it does not cut the NPU's part in two.",
     "shape_is_known": "Convert the model with fixed shapes.",
     "shapes_are_known": "Convert the model with fixed shapes.",
     "value_is_not_kept": "Make the state an input and an output of the model.",
@@ -29,6 +30,10 @@ ADVICE: Mapping[str, str] = {
     "option_groups": "Nothing in the model: the option groups leaves it out.",
     "group_does_work": "Nothing: it moves no data and costs next to nothing where it is.",
     "group_has_min_nodes": "Bring its neighbours onto the NPU too, or lower the option min_partition_nodes.",
+    "partition_pays_off": "Bring its neighbours onto the NPU too. The option prefer=npu runs it there all the same.",
+    "border_is_narrow": "Nothing: less data crosses to the NPU this way. The option prefer=npu runs it there all the "
+                        "same.",
+    "parts_are_proven": "Nothing in the model: the option assume keeps it off.",
     "compiler_fault": "Nothing in the model: this is a fault of the compiler, please report it.",
 }
 
@@ -40,13 +45,13 @@ def advice(operation: Operation, refusal: Refusal) -> str:
     if refusal.rule in ADVICE:
         return ADVICE[refusal.rule]
     words = rule_sentence(operation.kind, refusal.rule)
-    return f"Change it so that this holds: {words[:1].lower() + words[1:]}" if words else ""
+    return f'Change it to fit the rule: "{words}"' if words else ""
 
 
 def hints(subgraph: Subgraph, operation: Operation, tasks: Sequence[Mapping[str, Any]], soc: str) -> list[str]:
     """What costs an operation time on the NPU."""
     found = [*_array_hints(subgraph, operation, soc_by_name(soc)), *_scale_hints(subgraph, operation),
-             *_task_hints(tasks)]
+             *_task_hints(tasks, soc_by_name(soc))]
     return [hint for hint in found if hint]
 
 
@@ -73,11 +78,19 @@ def _scale_hints(subgraph: Subgraph, operation: Operation) -> list[str]:
             "requantised, with one scale for all they would only be copied"] if others else []
 
 
-def _task_hints(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+def _task_hints(tasks: Sequence[Mapping[str, Any]], soc: Soc) -> list[str]:
+    """How many tasks and why: cut to fit the convolution buffer, or passes that depend on each other."""
     if len(tasks) < 2:
         return []
-    return [f"runs as {len(tasks)} tasks, {len(tasks) * TASK_INTERRUPT_US / 1000:.2g} ms of interrupts on a board: "
-            "its operands do not fit the convolution buffer at once, or it takes several passes"]
+    parts = [task["layer"].partition("), ")[2] for task in tasks]
+    is_cut = [bool(re.search(r"rows \d+\.\.|channels \d+\.\.", part)) for part in parts]
+    if all(is_cut):
+        ways = [word for word in ("rows", "channels") if any(f"{word} " in part for part in parts)]
+        why = f"cut along its {' and '.join(ways)} to fit the convolution buffer"
+    else:
+        names = list(dict.fromkeys(re.sub(r"[ ,]*\(?-?\d.*$", "", part) or "the operation" for part in parts))
+        why = f"in steps: {', '.join(names[:SHOWN_STEPS])}{', ...' if len(names) > SHOWN_STEPS else ''}"
+    return [f"takes {len(tasks)} tasks, {len(tasks) * soc.interrupt_us / 1000:.2g} ms of interrupts on a board, {why}"]
 
 
 def _array_hints(subgraph: Subgraph, operation: Operation, soc: Soc) -> list[str]:
@@ -105,5 +118,5 @@ def _idle(what: str, count: int, group: int) -> str:
     whole = -(-count // group) * group
     if count / whole >= LITTLE_USE:
         return ""
-    return (f"uses {count / whole:.0%} of the array, which works on {group} {what} at a time: it has {count}, "
-            f"{whole} would take the same time")
+    return (f"keeps {count / whole:.0%} of the array busy, which takes {group} {what} at a time: with {whole} "
+            f"instead of {count} it would take the same time")

@@ -25,6 +25,7 @@ extern char **environ;
 
 #define MAX_FILE_BYTES 0xffffffffu /* offsets in a plan have 32 bits */
 #define MAX_ARGUMENTS 32
+#define NUM_COMPILE_OPTIONS 7
 #define POLL_MS 20
 
 bool
@@ -287,20 +288,22 @@ option_text(const char *name, const char *value)
 	return asprintf(&text, "%s=%s", name, value) < 0 ? NULL : text;
 }
 
-/* Fill `texts` with the --option values, count them; fewer than five when memory is short. */
+/* Fill `texts` with the --option values, count them; fewer than there are when memory is short. */
 static size_t
-option_texts(const struct cermet_compile_options *options, char *texts[5])
+option_texts(const struct cermet_compile_options *options, char *texts[NUM_COMPILE_OPTIONS])
 {
-	const char *const pairs[5][2] = {
+	const char *const pairs[NUM_COMPILE_OPTIONS][2] = {
 		{"match", options->match},
 		{"allow", options->allow},
 		{"deny", options->deny},
 		{"min_partition_nodes", options->min_partition_nodes},
+		{"assume", options->assume},
+		{"prefer", options->prefer},
 		{"groups", options->groups},
 	};
 	size_t count = 0;
 
-	while (count < 5 && (texts[count] = option_text(pairs[count][0], pairs[count][1])) != NULL)
+	while (count < NUM_COMPILE_OPTIONS && (texts[count] = option_text(pairs[count][0], pairs[count][1])) != NULL)
 		count++;
 	return count;
 }
@@ -313,7 +316,7 @@ run_with_files(const struct cermet_compiler *compiler, const struct cermet_compi
 	const char *arguments[MAX_ARGUMENTS] = {command, "plan", "--blob", blob_path, "--out", plan_path,
 	                                        "--key", key_hex, "--soc", compiler->soc};
 	size_t num_arguments = 10;
-	char *texts[5];
+	char *texts[NUM_COMPILE_OPTIONS];
 	size_t num_texts = option_texts(options, texts);
 	bool is_done = false;
 

@@ -11,6 +11,8 @@ struct cermet_compile_options {
 	const char *allow;
 	const char *deny;
 	const char *min_partition_nodes;
+	const char *assume;
+	const char *prefer;
 	const char *groups;
 };
 

@@ -64,10 +64,10 @@ def break_convolution(monkeypatch: pytest.MonkeyPatch, index: int) -> None:
     """The lowering of one operation multiplies by 3 % too much; the support rules do not notice."""
     right = conv.layer_requantisation
 
-    def wrong(layer, operation, output, match):
+    def wrong(layer, operation, output, match, **keywords):
         if operation.index == index:
             layer = replace(layer, multipliers=layer.multipliers * 1.03)
-        return right(layer, operation, output, match)
+        return right(layer, operation, output, match, **keywords)
     monkeypatch.setattr(conv, "layer_requantisation", wrong)
 
 
@@ -202,7 +202,8 @@ def test_pictures_and_arrays_are_samples(cermet: Cermet, mobilenet: Path, models
 
 
 def test_the_cpu_between_partitions_sees_what_the_npu_made(cermet: Cermet, mobilenet: Path) -> None:
-    (measurement,) = measured(cermet, mobilenet, "--option", "deny=DEPTHWISE_CONV_2D", "--match", "exact")
+    (measurement,) = measured(cermet, mobilenet, "--option", "deny=DEPTHWISE_CONV_2D", "--option", "prefer=npu",
+                              "--match", "exact")
     cpu = [t for t in measurement["tensors"] if t["operations"][0]["operation"] == "DEPTHWISE_CONV_2D"]
     assert {tensor["target"] for tensor in cpu} == {"CPU"} and all(tensor["alone"] is None for tensor in cpu)
     assert any(tensor["chained"]["differing"] > 0 for tensor in cpu)

@@ -22,7 +22,8 @@ def test_compile_writes_an_entry_of_the_models_key(cermet: Cermet, conv_model: P
     result = cermet("compile", conv_model, "-o", tmp_path / "cache")
     assert (result.status, result.err) == (0, "")
     name = f"{key_of(conv_model).hex()}.plan"
-    assert result.out.startswith(f"{name}  {conv_model}: 1 of 2 nodes, 100.00% of the MACs, 1 partition, ")
+    assert result.out.startswith(f"{name}  {conv_model}: 1 of 2 nodes, 100.00% of the MACs, 53.40% of the bytes, "
+                                 "1 partition, ")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [name]
     assert Cache(tmp_path / "cache").load(key_of(conv_model)).partitions[0].nodes == (0,)
 

@@ -14,12 +14,17 @@ SUMMARY = {"nodes": int, "nodes_npu": int, "macs": int, "macs_npu": int, "macs_s
 NODE = {"index": int, "operation": str, "target": str, "partition": (int, type(None)), "rule": str, "reason": str,
         "macs": int, "output_shape": list, "output_dtype": str, "bytes": int, "advice": str, "hints": list,
         "assumed": list}
+PARTITION = {"nodes": list, "tasks": int, "macs": int, "input_bytes": int, "output_bytes": int, "npu_us": float,
+             "cpu_us": float}
+ASSUMPTION = {"name": str, "words": str, "evidence": str, "source": str, "nodes": list}
 TOP = {"model": str, "soc": str, "build_id": str, "subgraph": int, "subgraphs": int, "summary": dict, "nodes": list,
-       "estimate": dict, "faults": list}
+       "partitions": list, "assumptions": list, "estimate": dict, "faults": list}
 
 
 def check_schema(report: dict) -> None:
-    for value, schema in [(report, TOP), (report["summary"], SUMMARY), *((node, NODE) for node in report["nodes"])]:
+    for value, schema in [(report, TOP), (report["summary"], SUMMARY), *((node, NODE) for node in report["nodes"]),
+                          *((part, PARTITION) for part in report["partitions"]),
+                          *((part, ASSUMPTION) for part in report["assumptions"])]:
         assert list(value) == list(schema)
         for name, kind in schema.items():
             assert isinstance(value[name], kind), name
@@ -45,7 +50,13 @@ def test_json_adds_up_for_reference_models(cermet: Cermet, models_dir: Path) -> 
         on_npu = [node for node in nodes if node["target"] == "NPU"]
         assert [node["index"] for node in nodes] == list(range(summary["nodes"]))
         assert (summary["nodes_npu"], summary["macs_npu"]) == (len(on_npu), sum(node["macs"] for node in on_npu))
-        assert {node["partition"] for node in on_npu} == set(range(summary["partitions"]))
+        for number, part in enumerate(report["partitions"]):
+            assert part["nodes"] == [node["index"] for node in on_npu if node["partition"] == number]
+        assert len(report["partitions"]) == summary["partitions"]
+        assert sum(part["macs"] for part in report["partitions"]) == summary["macs_npu"]
+        assert sum(part["tasks"] for part in report["partitions"]) == report["estimate"]["tasks"]
+        for part in report["assumptions"]:
+            assert part["nodes"] == [node["index"] for node in nodes if part["name"] in node["assumed"]] != []
         assert all(bool(node["reason"]) == bool(node["rule"]) == (node["target"] == "CPU") for node in nodes)
         assert report["faults"] == []
 
@@ -53,10 +64,36 @@ def test_json_adds_up_for_reference_models(cermet: Cermet, models_dir: Path) -> 
 def test_table_has_a_line_per_node_and_a_summary(cermet: Cermet, conv_model: Path) -> None:
     lines = cermet("report", conv_model).out.splitlines()
     assert lines[0].split()[:4] == ["node", "operation", "output", "MACs"]
-    assert lines[1].split() == ["0", "CONV_2D", "1x8x8x6", "int8", "13,824", "NPU", "0"]
+    assert lines[1].split() == ["0", "CONV_2D", "1x8x8x6", "int8", "13,824", "880", "NPU", "0"]
     assert "no NPU program for SOFTMAX" in lines[2]
-    assert lines[4] == "to bring more onto the NPU:" and lines[5].endswith("[1]")
-    assert "conv.tflite on rk3588: 1 of 2 nodes, 100.00% of the MACs, 1 partition on the NPU" in lines[6:]
+    assert lines[4].split() == ["partition", "nodes", "tasks", "MACs", "bytes", "in", "bytes", "out", "us", "NPU", "us",
+                                "CPU", "which"]
+    assert lines[5].split()[:6] == ["0", "1", "1", "13,824", "256", "384"]
+    assert lines[7] == "to bring more onto the NPU:" and lines[8].startswith("  - SOFTMAX (1): Replace it by")
+    assert ("conv.tflite on rk3588: 1 of 2 nodes, 100.00% of the MACs, 53.40% of the bytes, 1 partition on the NPU"
+            in lines[9:])
+
+
+def test_lines_are_narrow_and_nothing_is_lower_cased(cermet: Cermet, models_dir: Path) -> None:
+    for model in sorted(models_dir.glob("*.tflite")):
+        lines = cermet("report", model).out.splitlines()
+        end = next(number for number, line in enumerate(lines) if line.startswith(f"{model.name} on rk3588"))
+        assert max(map(len, lines[:end])) <= 120
+        assert not any(word in " ".join(lines) for word in (" mEAN", " fULLY", " there are", "holds: "))
+
+
+def test_numbers_choose_nodes(cermet: Cermet, models_dir: Path) -> None:
+    model = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+
+    def on_npu(*options: str) -> list[int]:
+        arguments = [word for option in ("prefer=npu", *options) for word in ("--option", option)]
+        nodes = json.loads(cermet("report", model, "--json", *arguments).out)["nodes"]
+        return [node["index"] for node in nodes if node["target"] == "NPU"]
+    everything = on_npu()
+    assert on_npu("deny=3,5-7") == [index for index in everything if index not in (3, 5, 6, 7)]
+    assert on_npu("allow=2-4+depthwise_conv_2d", "deny=3") == [
+        index for index in everything if index in {2, 4, *range(1, 27, 2)} - {3}]
+    assert on_npu("deny=0-9999999") == []
 
 
 def test_options_decide_as_in_the_delegate(cermet: Cermet, conv_model: Path) -> None:

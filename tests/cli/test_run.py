@@ -166,7 +166,7 @@ def test_lines_for_people(cermet: Cermet, conv_model: Path) -> None:
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines() if not line.startswith("on "))
     assert lines["device"] == "simulated rk3588, through litert"
     assert lines["output"] == "probabilities: 1x8x8x6 int8"
-    assert "on the NPU   1 of 2 nodes, 100.00% of the MACs, 1 partition" in result.out
+    assert "on the NPU   1 of 2 nodes, 100.00% of the MACs, 53.40% of the bytes, 1 partition" in result.out
 
 
 @pytest.mark.usefixtures("needs_delegate")

@@ -327,7 +327,7 @@ read_blob(struct cermet_bytes *blob)
 static void
 fill_cache(const struct cermet_bytes *blob, const char *groups, uint32_t num_on_cpu, uint32_t output)
 {
-	const struct cermet_compile_options options = {"tflite", "", "", "1", groups};
+	const struct cermet_compile_options options = {"tflite", "", "", "1", "on", "speed", groups};
 	uint8_t key[CERMET_HASH_BYTES];
 	char hex[CERMET_KEY_HEX_BYTES], path[256];
 	struct cermet_bytes plan;
@@ -349,7 +349,7 @@ test_create_names_what_is_wrong(void)
 {
 	static const char *const cases[][3] = {
 		{"devise", "sim", "cermet: option 'devise' is unknown, did you mean device? Known: device, soc, cache_dir, cache, "
-		                  "compiler, log_level, allow, deny, min_partition_nodes, cores, profile, match, timeout_ms, "
+		                  "compiler, log_level, allow, deny, min_partition_nodes, assume, prefer, cores, profile, match, timeout_ms, "
 		                  "fallback"},
 		{"", "x", "option '' is unknown"},
 		{"colour", "red", "option 'colour' is unknown"},
@@ -366,7 +366,16 @@ test_create_names_what_is_wrong(void)
 		{"min_partition_nodes", "-1", "option min_partition_nodes: '-1' must be a whole number, 1.."},
 		{"timeout_ms", "1e3", "option timeout_ms: '1e3' must be a whole number, 1..86400000"},
 		{"timeout_ms", "99999999999999999999", "must be a whole number"},
-		{"deny", "CONV_2D;rm", "option deny: 'CONV_2D;RM' must be operation names like CONV_2D, joined by +"},
+		{"deny", "CONV_2D;rm", "option deny: 'CONV_2D;RM' must be operation names like CONV_2D or numbers like 12-15, "
+		                       "joined by +"},
+		{"deny", "5-4", "option deny: '5-4' must be operation names"},
+		{"deny", "07", "option deny: '07' must be operation names"},
+		{"deny", "-", "option deny: '-' must be operation names"},
+		{"deny", "1-2-3", "option deny: '1-2-3' must be operation names"},
+		{"deny", "12345678", "option deny: '12345678' must be operation names"},
+		{"allow", "ADD+4X", "option allow: '4X' must be operation names"},
+		{"assume", "maybe", "option assume: 'maybe' must be one of on, replayed, off"},
+		{"prefer", "gpu", "option prefer: 'gpu' must be one of speed, npu"},
 		{"allow", "caf\xe9", "option allow: 'CAF?' must be operation names"},
 	};
 

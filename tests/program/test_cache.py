@@ -21,7 +21,7 @@ from cermet.program.cache import (
 from cermet.program.plan import Plan, PlanNode, encode_plan
 from tests.program.test_plan import sample_plan
 
-EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN"}), 3,
+EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN", "12-15"}), 3, "off", "npu",
                               ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
 
 
@@ -36,13 +36,16 @@ def stored(cache: Cache) -> tuple[bytes, Plan, Path]:
 
 
 def test_options_have_one_spelling() -> None:
-    assert options_text(CompileOptions()) == "match=tflite;allow=;deny=;min_partition_nodes=1;groups="
+    assert options_text(CompileOptions()) == "match=tflite;allow=;deny=;min_partition_nodes=1;assume=on;" \
+        "prefer=speed;groups="
     assert options_text(EVERY_OPTION) == (
-        "match=exact;allow=ADD+CONV_2D;deny=MEAN;min_partition_nodes=3;groups=0-5+7-9/6")
+        "match=exact;allow=ADD+CONV_2D;deny=12-15+MEAN;min_partition_nodes=3;assume=off;prefer=npu;"
+        "groups=0-5+7-9/6")
 
 
 def test_key_is_the_hash_that_the_header_describes() -> None:
-    text = b"cermet-key-1\0rk3588\0build\0match=tflite;allow=;deny=;min_partition_nodes=1;groups=\0blob"
+    text = b"cermet-key-1\0rk3588\0build\0match=tflite;allow=;deny=;min_partition_nodes=1;" \
+        b"assume=on;prefer=speed;groups=\0blob"
     assert cache_key(b"blob", "rk3588", CompileOptions(), "build") == hashlib.blake2b(text, digest_size=32).digest()
 
 
@@ -70,10 +73,15 @@ def test_names_may_be_lower_case_and_separated_by_commas() -> None:
 
 
 @pytest.mark.parametrize(("pair", "words"), [
-    ("alow=ADD", "option 'alow=ADD': must be one of match, allow, deny, min_partition_nodes, groups"),
+    ("alow=ADD", "option 'alow=ADD': must be one of match, allow, deny, min_partition_nodes, assume, "
+     "prefer, groups"),
     ("match", "must be one of match"),
     ("match=fast", "option match: 'fast' must be one of tflite, exact"),
-    ("allow=ADD++MEAN", "must be operation names joined by"),
+    ("allow=ADD++MEAN", "option allow: '' must be operation names like CONV_2D or numbers like 12-15, joined by"),
+    *((f"deny={word}", f"option deny: {word!r} must be operation names") for word in (
+        "5-4", "07", "-", "1-2-3", "12345678", "4X", "A-B", "3-", "CONV 2D")),
+    ("assume=maybe", "option assume: 'maybe' must be one of on, replayed, off"),
+    ("prefer=gpu", "option prefer: 'gpu' must be one of speed, npu"),
     ("min_partition_nodes=0", "option min_partition_nodes: '0' must be 1..2147483647"),
     ("min_partition_nodes=x", "'x' must be 1"),
     ("min_partition_nodes=99999999999999999999", "must be 1..2147483647"),
@@ -174,4 +182,4 @@ def test_default_folder_follows_xdg() -> None:
     assert default_directory({"CERMET_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x"}) == Path("/c")
 
 
-KNOWN_KEY = "8fc891d1d1e9cb951e339537f1a0bdc49364f7111261127f3887534813e7bf66"   # by coreutils: b2sum -l 256
+KNOWN_KEY = "4568302a0d454786345f89f2f41de9030855a757d1b12c2c8fe7910999ccdf8c"   # by coreutils: b2sum -l 256

@@ -47,6 +47,9 @@ class FakeDriver:
     def execute(self, subgraph: Subgraph, inputs: object) -> dict[int, np.ndarray]:
         raise NotImplementedError
 
+    def npu_us(self, program: Program) -> float:
+        return 0.0
+
 
 def chain(*names: str) -> bytes:
     """A model of int8 operations, one after another, on 1x4x4x2 tensors."""

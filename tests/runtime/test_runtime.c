@@ -88,18 +88,19 @@ test_hash_of_any_length_and_split(void)
 static void
 test_key_equals_the_compilers(void)
 {
-	const struct cermet_compile_options defaults = {"tflite", "", "", "1", ""};
-	const struct cermet_compile_options others = {"exact", "ADD+CONV_2D", "MEAN", "3", "0-5+7-9/6"};
+	const struct cermet_compile_options defaults = {"tflite", "", "", "1", "on", "speed", ""};
+	const struct cermet_compile_options others = {"exact", "ADD+CONV_2D", "12-15+MEAN", "3", "off", "npu",
+	                                              "0-5+7-9/6"};
 	uint8_t data[] = "blob bytes", key[CERMET_HASH_BYTES];
 	const struct cermet_bytes blob = {data, sizeof(data) - 1};
 	char hex[CERMET_KEY_HEX_BYTES];
 
 	cermet_cache_key("rk3588", "0.1.0+abc", &defaults, &blob, key);
 	cermet_key_hex(key, hex);
-	CHECK(strcmp(hex, "7b7908d2d130d48cb5579a12bd61149ad94c7da1babe8ef7d06afc2afe834832") == 0);
+	CHECK(strcmp(hex, "fc57aca867ed7042fddfc263d9a214cdc75596e81d1f8c2f15b05a4efbfb6c2a") == 0);
 	cermet_cache_key("rk3588", "0.1.0+abc", &others, &blob, key);
 	cermet_key_hex(key, hex);
-	CHECK(strcmp(hex, "3b409bfebef9103d4c428f93f551fba517c05d1abfeb695736740599b8f4eed1") == 0);
+	CHECK(strcmp(hex, "ed4f72c9a421059013e35fa7848a0d3040a96c0c27090ff2afad6ff64027a37e") == 0);
 }
 
 static void
@@ -695,7 +696,7 @@ num_files(const char *path)
 	return count - 2;
 }
 
-static const struct cermet_compile_options default_options = {"tflite", "", "", "1", ""};
+static const struct cermet_compile_options default_options = {"tflite", "", "", "1", "on", "speed", ""};
 static uint8_t blob_data[] = "any blob will do";
 static const struct cermet_bytes blob = {blob_data, sizeof(blob_data)};
 
@@ -878,7 +879,7 @@ test_compiler_gets_what_it_needs_and_nothing_else(void)
 	setenv("CERMET_TEST_KEPT", "yes", 1);
 	CHECK(find(&cache, &hit, &error));
 	CHECK(file_holds("arguments", "--soc rk3588 --option match=tflite --option allow= --option deny= "
-	                              "--option min_partition_nodes=1 --option groups=\n"));
+	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed --option groups=\n"));
 	CHECK(!file_holds("environment", "LD_PRELOAD"));
 	CHECK(file_holds("environment", "CERMET_TEST_KEPT=yes"));
 	CHECK(file_holds("fds", "2\n") && !file_holds("fds", "5\n")); /* 3 or 4: ls reads the folder */

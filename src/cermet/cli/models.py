@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cermet.drivers.base import CompileOptions
 
-COMPILE_OPTIONS = ("match", "allow", "deny", "min_partition_nodes")
+COMPILE_OPTIONS = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer")
 
 
 def add_compile_arguments(parser: argparse.ArgumentParser) -> None:

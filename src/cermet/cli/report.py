@@ -5,20 +5,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cermet.cli.models import add_compile_arguments, compile_options, num_subgraphs, read_model
 
-if TYPE_CHECKING:
-    from cermet.report import Report
-
-SHOWN_NODES = 8
 EPILOG = """
 The JSON form is described in docs/report-json.md.
 
 examples:
   cermet report model.tflite
-  cermet report model.tflite --option deny=ADD
+  cermet report model.tflite --option deny=ADD,12-15
+  cermet report model.tflite --option assume=off
   cermet report model.tflite --json | jq .summary.macs_share
   cermet report model.tflite --html report.html
 """
@@ -53,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "subgraph": arguments.subgraph, "subgraphs": count}
         print(json.dumps(head | report.to_json(), indent=1))
         return 0
-    print("\n".join([*table(report), *remarks(report)]))
+    from cermet.cli.report_text import lines
+    print("\n".join(lines(report)))
     print(f"\n{arguments.model.name} on {arguments.soc}: {report.summary} on the NPU")
     if report.estimate.npu_ms:
         print(f"the NPU's part on a board: {report.estimate}")
@@ -65,37 +62,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"cermet report: {fault}", file=sys.stderr)
     return 0
 
-
-def remarks(report: Report) -> list[str]:
-    """What would have to change, what costs time, what is assumed: each once, with the nodes it is about."""
-    lines = []
-    for title, words_of in (("to bring more onto the NPU", lambda node: [node.advice] if node.advice else []),
-                            ("hints", lambda node: node.hints), ("ASSUMED", lambda node: node.assumed)):
-        nodes: dict[str, list[str]] = {}
-        for node in report.nodes:
-            for words in words_of(node):
-                nodes.setdefault(words, []).append(str(node.index))
-        lines += ["", f"{title}:"] * bool(nodes)
-        lines += [f"  {words} [{shortened(numbers)}]" for words, numbers in nodes.items()]
-    return lines
-
-
-def shortened(numbers: list[str]) -> str:
-    """At most SHOWN_NODES of them."""
-    more = f" and {len(numbers) - SHOWN_NODES} more" if len(numbers) > SHOWN_NODES else ""
-    return " ".join(numbers[:SHOWN_NODES]) + more
-
-
-def table(report: Report) -> list[str]:
-    """One line per node, columns aligned."""
-    rows = [("node", "operation", "output", "MACs", "target", "why not on the NPU")]
-    for node in report.nodes:
-        shape = "x".join(map(str, node.output_shape)) or "scalar"
-        target = node.target if node.partition is None else f"NPU {node.partition}"
-        why = f"{node.reason} [{node.rule}]" if node.rule else ""
-        rows.append((str(node.index), node.operation, f"{shape} {node.output_dtype}",
-                     f"{node.macs:,}" if node.macs else "", target, why))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    right = (0, 3)
-    return ["  ".join([*(row[c].rjust(widths[c]) if c in right else row[c].ljust(widths[c]) for c in range(5)), row[5]])
-            .rstrip() for row in rows]

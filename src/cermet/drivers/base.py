@@ -23,13 +23,25 @@ class Refusal:
     reason: str
 
 
+class Refused(Exception):
+    """What only the lowering could know: operations (by index) that the options keep off the NPU, and why."""
+
+    def __init__(self, refusals: Mapping[int, Refusal]) -> None:
+        super().__init__(", ".join(f"operation {index}: {refusal.reason}" for index, refusal in refusals.items()))
+        self.refusals = refusals
+
+
 @dataclass(frozen=True)
 class CompileOptions:
     """What the user may choose; each is part of the cache key.
 
     match     "exact": round once, like real-valued arithmetic; "tflite": imitate the two roundings of TFLite's kernels
     allow     operation names that may go to the NPU; empty: all. deny: names that may not
+    allow, deny also take operations by their index: 12, or FIRST-LAST
     min_partition_nodes   smaller groups of nodes stay on the CPU
+    assume    parts of the hardware without proof on silicon: "on" uses them all, "replayed" those that a program of the
+              vendor's uses, "off" none
+    prefer    "speed": what is clearly slower on the NPU stays on the CPU; "npu": all that can runs on the NPU
     groups    when not empty: the partitions, as the runtime insists on them, lists of operation indices
     """
 
@@ -37,6 +49,8 @@ class CompileOptions:
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()
     min_partition_nodes: int = 1
+    assume: str = "on"
+    prefer: str = "speed"
     groups: tuple[tuple[int, ...], ...] = ()
 
 
@@ -124,7 +138,13 @@ class Driver(Protocol):
         """None when the operation can run here."""
 
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
-        """Program for a subgraph in which nothing is refused. Raises CompileError (our bug) with pass and operation."""
+        """Program for a subgraph in which nothing is refused.
+
+        Raises CompileError (our bug) with pass and operation, Refused when the options allow no program for some.
+        """
+
+    def npu_us(self, program: Program) -> float:
+        """Microseconds that the program takes on a board as its kernel drives it today, without conversions."""
 
     def execute(self, subgraph: Subgraph, inputs: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """Run a subgraph: tensor number -> array, in and out."""

@@ -20,12 +20,13 @@ from cermet.errors import CermetError
 from cermet.program.plan import MAX_FILE_BYTES, Plan, PlanError, decode_plan
 
 KEY_PREFIX = b"cermet-key-1"
-MATCHES = ("tflite", "exact")
+CHOICES = {"match": ("tflite", "exact"), "assume": ("on", "replayed", "off"), "prefer": ("speed", "npu")}
 MAX_MIN_PARTITION_NODES = 2**31 - 1     # an int in the delegate
 MAX_NODES = 2**20                       # groups only: guards against 0-4000000000
+_RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.plan")
 _LEFTOVER_NAME = re.compile(r"\.[0-9a-f]{64}\.\d+\.tmp")
-_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "groups")
+_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "groups")
 
 
 class CacheError(CermetError):
@@ -42,7 +43,8 @@ class OptionError(CermetError):
 def options_text(options: CompileOptions) -> str:
     """The one spelling of options that goes into the key."""
     return (f"match={options.match};allow={'+'.join(sorted(options.allow))};deny={'+'.join(sorted(options.deny))};"
-            f"min_partition_nodes={options.min_partition_nodes};groups={groups_text(options.groups)}")
+            f"min_partition_nodes={options.min_partition_nodes};assume={options.assume};"
+            f"prefer={options.prefer};groups={groups_text(options.groups)}")
 
 
 def groups_text(groups: Iterable[Iterable[int]]) -> str:
@@ -71,16 +73,21 @@ def parse_options(pairs: Iterable[str]) -> CompileOptions:
     return options
 
 
-def _parse_match(name: str, value: str) -> str:
-    if value not in MATCHES:
-        raise OptionError(f"option {name}: {value!r} must be one of {', '.join(MATCHES)}")
+def _parse_choice(name: str, value: str) -> str:
+    if value not in CHOICES[name]:
+        raise OptionError(f"option {name}: {value!r} must be one of {', '.join(CHOICES[name])}")
     return value
 
 
-def _parse_names(name: str, value: str) -> frozenset[str]:
+def _parse_words(name: str, value: str) -> frozenset[str]:
+    """Operation names; numbers and ranges of numbers."""
     words = [word.strip().upper() for word in re.split(r"[+,]", value)] if value else []
-    if not all(words):
-        raise OptionError(f"option {name}: {value!r} must be operation names joined by '+' or ','")
+    for word in words:
+        is_range = _RANGE.fullmatch(word)
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", word) and not (is_range and int(is_range[1]) <= int(
+                is_range[2] or is_range[1])):
+            raise OptionError(f"option {name}: {word[:80]!r} must be operation names like CONV_2D or numbers like "
+                              "12-15, joined by '+' or ','")
     return frozenset(words)
 
 
@@ -109,8 +116,9 @@ def _parse_group(name: str, text: str) -> tuple[int, ...]:
     return tuple(nodes)
 
 
-_PARSERS: dict[str, Callable[[str, str], Any]] = {"match": _parse_match, "allow": _parse_names, "deny": _parse_names,
-            "min_partition_nodes": _parse_count, "groups": _parse_groups}
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys(CHOICES, _parse_choice), "allow": _parse_words, "deny": _parse_words,
+    "min_partition_nodes": _parse_count, "groups": _parse_groups}
 
 
 # Key

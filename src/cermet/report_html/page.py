@@ -133,18 +133,24 @@ def _graph(subgraph: Subgraph, report: Report) -> tuple[str, bool]:
 
 
 def _partitions(report: Report) -> str:
-    if report.summary.partitions < 2:
+    if not report.partitions:
         return ""
     rows = []
-    for number in range(report.summary.partitions):
+    for number, part in enumerate(report.partitions):
         nodes = [node for node in report.nodes if node.partition == number]
+        cells = [len(nodes), part.tasks, _amount(part.macs), _amount(part.input_bytes), _amount(part.output_bytes),
+                 f"{part.npu_us:,.0f}", f"{part.cpu_us:,.0f}"]
         rows.append(f'<tr><td><i class="dot p{number % NUM_PARTITION_COLOURS}"></i>{number}</td>'
-                    f'<td class="r">{len(nodes)}</td><td>{_links([nodes[0]])} to {_links([nodes[-1]])}</td>'
-                    f'<td class="r">{_amount(sum(node.macs for node in nodes))}</td></tr>')
+                    f'<td>{_links([nodes[0]])} to {_links([nodes[-1]])}</td>'
+                    + "".join(f'<td class="r">{cell}</td>' for cell in cells) + "</tr>")
+    names = ("operations", "tasks", "MACs", "bytes in", "bytes out", "µs NPU", "µs CPU")
+    plural = "s" if len(rows) > 1 else ""
     is_open = " open" if len(rows) <= SHOWN_NODES else ""
-    return ("<section><h2>Partitions</h2><p>What stays on the CPU between two of them costs a conversion and a wait on "
-            f"either side.</p><details{is_open}><summary>{len(rows)} partitions</summary><table><thead><tr>"
-            '<th>partition</th><th class="r">operations</th><th>from, to</th><th class="r">MACs</th></tr></thead>'
+    return ("<section><h2>Partitions</h2><p>Bytes are converted at a partition's border. Times are estimates, "
+            "the NPU's as the mainline kernel drives it and with conversions, the CPU's for the same operations.</p>"
+            f"<details{is_open}><summary>{len(rows)} partition{plural}</summary><table><thead><tr>"
+            "<th>partition</th><th>from, to</th>" + "".join(f'<th class="r">{name}</th>' for name in names)
+            + "</tr></thead>"
             "<tbody>" + "".join(rows) + "</tbody></table></details></section>")
 
 
@@ -154,8 +160,10 @@ def _hints(report: Report) -> str:
 
 
 def _assumed(report: Report) -> str:
-    return _by_words("Assumed", "What the register programs rely on that no source has seen on silicon.",
-                     [(node, words) for node in report.nodes for words in node.assumed])
+    by_index = {node.index: node for node in report.nodes}
+    return _by_words("Assumed", "What the register programs rely on although nobody has shown it on silicon. The "
+                     "option assume=off does without.",
+                     [(by_index[index], str(part)) for part in report.assumptions for index in part.nodes])
 
 
 def _by_words(title: str, lead: str, found: list[tuple[NodeReport, str]]) -> str:
@@ -199,10 +207,11 @@ def _why(node: NodeReport) -> Iterator[str]:
         yield f'<div class="advice">{escape(node.advice)}</div>'
     for hint in node.hints:
         yield f'<div class="hint">{escape(hint)}</div>'
-    for words in node.assumed:
-        yield f'<div class="assumed">assumed: {escape(words)}</div>'
+    for name in node.assumed:
+        yield f'<div class="assumed">assumed: <code>{escape(name)}</code></div>'
 
 
 def _footer() -> str:
     return ("<footer><p>Times are estimates: the compiler's cycles at the full clock, and 34 µs for the interrupt of "
-            "each task (27 to 41 µs were measured). ASSUMED: nothing else uses the memory.</p></footer>")
+            "each task (27 to 41 µs were measured). ASSUMED: nothing else uses the memory; what "
+            "the CPU needs.</p></footer>")

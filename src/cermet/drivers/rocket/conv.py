@@ -34,8 +34,6 @@ from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
 
 INT32_MAX = (1 << 31) - 1
-# What working programs used; anything else that the fields hold is taken for granted.
-SEEN_KERNEL, SEEN_STRIDE, SEEN_DILATION = 7, 3, 4
 
 
 class RangeError(ValueError):
@@ -92,11 +90,12 @@ def _check_range(weights: Weights, folded: np.ndarray) -> None:
         raise RangeError(f"output channel {channel} may reach {worst[channel]}, accumulators hold {INT32_MAX}")
 
 
-def layer_requantisation(layer: Layer, operation: Operation, output: Tensor, match: str) -> Requantisation:
+def layer_requantisation(layer: Layer, operation: Operation, output: Tensor, match: str, *,
+                         avoid_powers: bool = False) -> Requantisation:
     """How accumulators become bytes. Raises ScaleError."""
     bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
     clamp = clamp_of(operation.activation, output)
-    return requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, match)
+    return requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, match, avoid_powers=avoid_powers)
 
 
 def conv_weights(tensor: Tensor) -> Weights:
@@ -136,7 +135,8 @@ def layer_tasks(context: Context, operation: Operation, geometry: Geometry, sour
     fused = context.fused_unaries.get(operation.index)
     if fused is not None:
         return _with_unary(context, operation, geometry, source, target, layer, fused)
-    numbers = layer_requantisation(layer, operation, context.tensor(operation.output), context.options.match)
+    numbers = layer_requantisation(layer, operation, context.tensor(operation.output), context.options.match,
+                                   avoid_powers=context.options.assume != "on")
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     return convolution_programs(context, conv, (operation,))
 
@@ -147,7 +147,8 @@ def _with_unary(context: Context, operation: Operation, geometry: Geometry, sour
     output, clamp = context.tensor(operation.output), fused.clamp
     bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
     if clamp is not None:
-        numbers = requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, context.options.match)
+        numbers = requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, context.options.match,
+                             avoid_powers=context.options.assume != "on")
         conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     else:
         numbers = whole_steps(layer.multipliers, bounds, context.options.match)
@@ -207,12 +208,10 @@ def convolution_programs(context: Context, conv: Convolution, operations: Sequen
     made = plan(context.soc, conv.geometry)
     if made is None:
         raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
-    assumed = (*made.assumed, *_assumptions(conv))
-    return [_program(context, conv, tile, operations, assumed) for tile in made.tiles]
+    return [_program(context, conv, tile, operations) for tile in made.tiles]
 
 
-def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation],
-             assumed: tuple[str, ...]) -> TaskProgram:
+def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation]) -> TaskProgram:
     regcmd = context.regcmd()
     emit_convolution(regcmd, conv, tile)
     words, addresses = regcmd.finish(BlockMask.CONV)
@@ -223,7 +222,7 @@ def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequen
         words, addresses, context.touched(*reads), context.touched(conv.target.address),
         layer_name(operations[0], _part_name(g, tile)), tuple(op.index for op in operations),
         macs=round(g.macs * share), cycles=mac_cycles(g, context.soc, tile.output_rows, tile.channels),
-        assumed=assumed, needs_previous=tile.reuses_weights)
+        needs_previous=tile.reuses_weights)
 
 
 def _part_name(geometry: Geometry, tile: Tile) -> str:
@@ -234,23 +233,3 @@ def _part_name(geometry: Geometry, tile: Tile) -> str:
     if tile.channels < geometry.output_channels:
         parts.append(f"channels {tile.first_channel}..{tile.first_channel + tile.channels - 1}")
     return ", ".join(parts)
-
-
-def _assumptions(conv: Convolution) -> tuple[str, ...]:
-    """What no working program has shown in int8 on this SoC."""
-    g, made = conv.geometry, []
-    for what, size, seen in (("kernel", max(g.kernel.y, g.kernel.x), SEEN_KERNEL),
-                             ("stride", max(g.stride.y, g.stride.x), SEEN_STRIDE),
-                             ("dilation", max(g.dilation.y, g.dilation.x), SEEN_DILATION)):
-        if size > seen:
-            made.append(f"{what} {size}: working programs go up to {seen}")
-    if conv.group_pitch is not None:
-        made.append("groups of output channels written as pixels: SURFACE_ADD below a surface is seen in replayed "
-                    "programs only")
-    if conv.column_pitch is not None:
-        made.append("pixels written apart by a writer with sizes of its own: seen in replayed programs only")
-    if conv.stages.lut is not None:
-        made += conv.stages.lut.assumed
-    if conv.stages.bn.multiplier_from_memory:
-        made.append("BN multiplies by powers of two from memory: seen in replayed programs only")
-    return tuple(made)

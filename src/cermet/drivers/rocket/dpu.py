@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cermet.drivers.rocket.lut import Lut, emit_lut
+from cermet.drivers.rocket.lut import Lut, emit_ranges, emit_tables
 from cermet.drivers.rocket.regcmd import Address, Regcmd
 
 ALGO_MAX, ALGO_MIN, ALGO_ADD, ALGO_MINUS = 0, 1, 2, 4
@@ -114,13 +114,18 @@ class OutputConverter:
 
 @dataclass(frozen=True)
 class Stages:
-    """Everything between the accumulator (or MRDMA) and the output bytes. EW is an operation or a LUT, not both."""
+    """Everything between the accumulator (or MRDMA) and the output bytes.
+
+    ew, lut   EW is an operation or a LUT, not both
+    tables    what the task loads: the LUT that it uses, or one for the tasks behind it
+    """
 
     bs: Stage = BYPASSED
     bn: Stage = BYPASSED
     ew: Elementwise | None = None
     out: OutputConverter = field(default_factory=lambda: OutputConverter(0))
     lut: Lut | None = None
+    tables: Lut | None = None
 
 
 def emit_stages(regcmd: Regcmd, stages: Stages) -> None:
@@ -161,4 +166,6 @@ def emit_rest(regcmd: Regcmd, stages: Stages) -> None:
     """The LUT, and registers that int8 programs keep at 0: a stale value of an earlier job would act."""
     for name in ("OFFSET_PEND", "UNDOCUMENTED_40C4"):
         regcmd.emit(f"DPU.{name}")
-    emit_lut(regcmd, stages.lut)
+    if stages.tables is not None:
+        emit_tables(regcmd, stages.tables)
+    emit_ranges(regcmd, stages.lut)

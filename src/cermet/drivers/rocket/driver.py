@@ -4,11 +4,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from cermet.drivers.base import CompileError, CompileOptions, Program, Refusal
+from cermet.drivers.base import CompileError, CompileOptions, Program, Refusal, Refused
 from cermet.drivers.rocket.assemble import assemble
+from cermet.drivers.rocket.assumed import refusals_of, with_assumed
 from cermet.drivers.rocket.batching import forms, is_batch, lower_batch
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.fused_add import lower_fused_add
@@ -66,14 +68,14 @@ class RocketDriver:
         return fold_dilation
 
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
-        """A program for a subgraph in which nothing is refused. Raises CompileError (our bug)."""
+        """A program for a subgraph in which nothing is refused. Raises CompileError (our bug) and Refused."""
         with _place("passes"):
             subgraph = run_passes(subgraph, (self._fold_dilation(), fold_pad, drop_identities))
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
-            fused = fuse_adds(subgraph)
+            fused = fuse_adds(subgraph, with_clamps=options.assume == "on")
         with _place("pass fuse_unaries"):
-            context.fused_unaries = fuse_unaries(subgraph, options.match)
+            context.fused_unaries = fuse_unaries(subgraph, options.match, with_tables=options.assume == "on")
         with _place("pass find_homes"):
             context.homes = find_homes(subgraph, context.views)
         with _place("pass place_parts"):
@@ -89,8 +91,19 @@ class RocketDriver:
                     tasks += _operation(context, operation)
         with _place("pass reload_weights"):
             tasks = reload_weights(tasks, self.soc.registers)
+        with _place("assumed parts"):
+            tasks = with_assumed(self.soc, tasks)
+            refusals = refusals_of(tasks, options.assume)
+        if refusals:
+            raise Refused(refusals)
         with _place("assemble"):
             return assemble(context, tasks)
+
+    def npu_us(self, program: Program) -> float:
+        """At mainline's clock: an interrupt for each task and the cycles that the compiler expects."""
+        tasks: Any = program.debug["tasks"]
+        cycles = sum(task["cycles"] for task in tasks)
+        return self.soc.submit_us + len(tasks) * self.soc.interrupt_us + cycles / self.soc.mainline_clock_mhz
 
     def execute(self, subgraph: Subgraph, inputs: Mapping[int, np.ndarray],
                 options: CompileOptions | None = None) -> dict[int, np.ndarray]:

@@ -30,8 +30,9 @@ from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
 from cermet.drivers.rocket.flying import FlyingTask, View, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, round_up
 from cermet.drivers.rocket.regcmd import TaskProgram
+from cermet.drivers.rocket.requantise import Clamp
 from cermet.ir.numerics_binary import product_multiplier
-from cermet.ir.operation import Kind, Operation
+from cermet.ir.operation import Activation, Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
 StagesOf = Callable[[Subgraph, Operation, Roles], tuple[Roles, Stages] | None]
@@ -44,11 +45,31 @@ def lower_binary(context: Context, operation: Operation) -> list[TaskProgram]:
         raise CompileError(f"lowering of {operation}: operands that do not fit, a rule should have refused")
     if is_affine(operation, roles):
         return _affine_tasks(context, operation, roles)
+    output = context.feature_map(operation.output)
+    clamp = clamp_of(operation.activation, context.tensor(operation.output))
+    if clamp.is_trivial or context.options.assume == "on":
+        return _stage_tasks(context, operation, roles, output)
+    plain = replace(operation, activation=Activation.NONE)
+    whole = context.scratch_map(f"unclamped {operation}", output)
+    return _stage_tasks(context, plain, roles, whole) + _clamp_tasks(context, operation, whole, output, clamp)
+
+
+def _clamp_tasks(context: Context, operation: Operation, source: FeatureMap, output: FeatureMap,
+                 clamp: Clamp) -> list[TaskProgram]:
+    """Clamps bytes in BS, as working programs for RELU6 do, where EW would have to (assumed.py)."""
+    stages = Stages(bs=Stage(add=-clamp.lowest, relu=True, relux=clamp.highest - clamp.lowest),
+                    out=OutputConverter(clamp.lowest))
+    return [flying_program(context, operation, FlyingTask(
+        cube, stages, _moved(View.of(source), row, surface), _moved(View.of(output), row, surface)), "clamp " + part)
+        for row, surface, cube, part in task_parts(output)]
+
+
+def _stage_tasks(context: Context, operation: Operation, roles: Roles, output: FeatureMap) -> list[TaskProgram]:
+    """Tasks that write the result into a feature map like the output's."""
     found = STAGES[operation.kind](context.subgraph, operation, roles)
     if found is None:
         raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
     roles, stages = found
-    output = context.feature_map(operation.output)
     is_vector = roles.forms[roles.other].is_vector
     spreading: list[TaskProgram] = []
     written: list[FeatureMap | None] = [None, None]

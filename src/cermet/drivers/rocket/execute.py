@@ -21,7 +21,7 @@ FIRST_IOVA = 0x10_0000
 POINTER_BOTH_AUTOMATIC = 0xE
 DPU_INTERRUPTS = 0x300
 TASK_CON = 1 << 14 | 1 << 13 | 1 << 12 | 1
-# What the compiler itself lists as assumed (tiling.py), so that the simulator's warning is no news.
+# What the compiler itself lists as assumed (assumed.py), so that the simulator's warning is no news.
 EXPECTED_DIAGNOSTICS = frozenset({"cna.kernel_group_streamed"})
 
 

@@ -69,17 +69,7 @@ def flying_program(context: Context, operation: Operation, task: FlyingTask, par
     return TaskProgram(
         words=words, addresses=addresses, reads=context.touched(task.source.address, operand),
         writes=context.touched(task.destination.address), layer=layer_name(operation, part),
-        operations=(operation.index, *operation.fused), cycles=task.cube.pixels * task.cube.num_surfaces,
-        assumed=_assumptions(task.stages))
-
-
-def _assumptions(stages: Stages) -> tuple[str, ...]:
-    """What no working program has shown in int8 on this SoC."""
-    clamps = stages.ew is not None and (stages.ew.relu or stages.ew.relux is not None)
-    made = ("EW clamps behind its ALU: register document only",) if clamps else ()
-    if stages.bn.multiplier_from_memory:
-        made = (*made, "BN multiplies by numbers from memory: seen in replayed programs only")
-    return (*made, *stages.lut.assumed) if stages.lut is not None else made
+        operations=(operation.index, *operation.fused), cycles=task.cube.pixels * task.cube.num_surfaces)
 
 
 def emit_flying(regcmd: Regcmd, task: FlyingTask) -> None:

@@ -34,7 +34,7 @@ def looked_up(context: Context, fused: FusedUnary, bs: Stage, numbers: Requantis
     clamp, zero_point = clamp_of(fused.convolution.activation, output), signed_zero_point(output)
     clamped = np.clip(np.arange(-128, 128), clamp.lowest, clamp.highest)
     lut = make_lut(fused.table.outputs[clamped + 128], zero_point, step_bits=0)
-    return Stages(bs, _whole_steps(context, fused, numbers, channels), None, OutputConverter(-ENTRY_OFFSET), lut)
+    return Stages(bs, _whole_steps(context, fused, numbers, channels), None, OutputConverter(-ENTRY_OFFSET), lut, lut)
 
 
 def _whole_steps(context: Context, fused: FusedUnary, numbers: Requantisation, channels: int) -> Stage:

@@ -5,7 +5,8 @@ and nothing is interpolated. Entries hold y + 129, which is 1..256: no entry is 
 programs. OUT_CVT takes the 129 away again.
 
 Each task loads the tables it uses: their contents survive neither a job nor the split of a program into jobs. There is
-one bank of them, so a task may load only while the DPU is idle, as it is when the kernel starts tasks one by one.
+one bank of them, so a task may load only while the DPU is idle, as it is when the kernel starts tasks one by one. With
+assume=replayed and assume=off a task of its own does it, as in working int8 programs, and both stay in one job.
 """
 from __future__ import annotations
 
@@ -21,8 +22,6 @@ LARGEST_INDEX = ENTRIES - 1
 MAX_WIDTH = 8190            # wider cubes came out wrong at their end (numerics document §12)
 # LUT_CFG of every known program: table by the index's sign, ties of the two tables to LO.
 CONFIG = dict(LUT_HYBRID_PRIORITY=1, LUT_OFLOW_PRIORITY=1, LUT_LO_LE_MUX=2)
-LOADED_BY_ITS_USER = "LUT loaded in the task that uses it: seen in fp16 only, working int8 programs have a task for it"
-UNIT_STEP = "LUT with a step of 1: register document only, working programs have 32"
 UNUSED = ("LUT_ACCESS_CFG", "LUT_ACCESS_DATA", "LUT_CFG", "LUT_INFO", "LUT_LE_START", "LUT_LE_END", "LUT_LO_START",
           "LUT_LO_END", "LUT_LE_SLOPE_SCALE", "LUT_LE_SLOPE_SHIFT", "LUT_LO_SLOPE_SCALE", "LUT_LO_SLOPE_SHIFT")
 
@@ -39,11 +38,6 @@ class Lut:
     positive: tuple[int, ...]
     step_bits: int
 
-    @property
-    def assumed(self) -> tuple[str, ...]:
-        """What no working int8 program has shown."""
-        return (LOADED_BY_ITS_USER,) if self.step_bits else (LOADED_BY_ITS_USER, UNIT_STEP)
-
 
 def make_lut(outputs: np.ndarray, zero_point: int, step_bits: int) -> Lut:
     """Tables for index = (x - zero_point) << step_bits, x in -128..127; outside that range x counts as its end.
@@ -55,12 +49,15 @@ def make_lut(outputs: np.ndarray, zero_point: int, step_bits: int) -> Lut:
     return Lut(tuple(entries[:ENTRIES]), tuple(entries[LARGEST_INDEX:]), step_bits)
 
 
-def emit_lut(regcmd: Regcmd, lut: Lut | None) -> None:
-    """Tables and ranges; without a LUT zeros, because a stale value of an earlier job would act."""
-    if lut is not None:
-        for table, entries in ((0, lut.negative), (1, lut.positive)):
-            regcmd.emit("DPU.LUT_ACCESS_CFG", LUT_ACCESS_TYPE=1, LUT_TABLE_ID=table, LUT_ADDR=0)
-            regcmd.emit_repeatedly("DPU.LUT_ACCESS_DATA", "LUT_ACCESS_DATA", entries)
+def emit_tables(regcmd: Regcmd, lut: Lut) -> None:
+    """Load both tables."""
+    for table, entries in ((0, lut.negative), (1, lut.positive)):
+        regcmd.emit("DPU.LUT_ACCESS_CFG", LUT_ACCESS_TYPE=1, LUT_TABLE_ID=table, LUT_ADDR=0)
+        regcmd.emit_repeatedly("DPU.LUT_ACCESS_DATA", "LUT_ACCESS_DATA", entries)
+
+
+def emit_ranges(regcmd: Regcmd, lut: Lut | None) -> None:
+    """Where the tables apply; without a LUT zeros, because a stale value of an earlier job would act."""
     for name in UNUSED:
         regcmd.emit(f"DPU.{name}", **(_ranges(lut).get(name, {}) if lut is not None else {}))
 

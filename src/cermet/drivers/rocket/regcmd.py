@@ -64,8 +64,8 @@ class TaskProgram:
     operations      indices of the subgraph's operations that it belongs to
     macs            multiply-accumulates of the real (unpadded) work
     cycles          estimate of the compute time in NPU cycles, memory left out (SoC document §4.4)
-    assumed         what the task relies on that no source has seen on silicon, in words
-    needs_previous  it reuses weights that the task before left in the CBUF: both go into one job
+    assumed         names of the parts that nobody has shown on silicon (assumed.py); the driver fills it in
+    needs_previous  it reuses weights, or look-up tables, that the task before loaded: both go into one job
     """
 
     words: tuple[int, ...]

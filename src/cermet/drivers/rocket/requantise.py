@@ -22,6 +22,7 @@ rounding does not show.
 """
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ MAX_SHIFT = 63
 # The most that rounding C may move an output, in output steps. The final rounding adds 0.5, BS's at most 0.25
 # (R - base >= 1; with R - base = 0 the final one rounds nothing), and 0.25 + 0.25 + 0.5 <= 1 keeps y within one step.
 MAX_MULTIPLIER_ERROR = 0.24
+MAX_ROUNDED_ONCE_ERROR = 0.49   # with GUARD_BITS between the roundings BS's is 2**-11 at most
 INT32_MAX = (1 << 31) - 1
 HIGHEST_BYTE = 127
 
@@ -86,18 +88,23 @@ def split(multiplier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return fraction, -exponent.astype(np.int64)
 
 
-def requantise(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp,
-               match: str) -> Requantisation:
+def requantise(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp, match: str, *,
+               avoid_powers: bool = False) -> Requantisation:
     """Register values for real multipliers M (one, or one per channel) from accumulator to output steps.
 
-    bounds   largest |t| that can occur, same length as multipliers
+    bounds         largest |t| that can occur, same length as multipliers
+    avoid_powers   rather one shift for all channels, rounding once, where that keeps outputs within one step
     Raises ScaleError when an output could be off by more than one step.
     """
     if len(multipliers) == 1 and (clamp.is_trivial or clamp.lowest == zero_point):
         made = _two_factors(float(multipliers[0]), float(bounds.max()), zero_point, clamp, match)
         if made is not None:
             return made
-    return _two_stages(multipliers, bounds, zero_point, clamp, GUARD_BITS if match == "exact" else 0)
+    made = _two_stages(multipliers, bounds, zero_point, clamp, GUARD_BITS if match == "exact" else 0)
+    if avoid_powers and made.powers is not None:
+        with contextlib.suppress(ScaleError):
+            return _two_stages(multipliers, bounds, zero_point, clamp, GUARD_BITS, alike=True)
+    return made
 
 
 def whole_steps(multipliers: np.ndarray, bounds: np.ndarray, match: str) -> Requantisation:
@@ -152,7 +159,8 @@ def _largest_input(highest: int, scale: int, shift: int) -> int:
 
 
 def _two_stages(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp,
-                guard_bits: int) -> Requantisation:
+                guard_bits: int, *, alike: bool = False) -> Requantisation:
+    """alike: all channels get the shift of the one with the largest multiplier; the others' C has fewer bits."""
     fractions, exponents = split(multipliers)
     live = fractions > 0
     smallest = int(exponents[live].min(initial=0 if not live.any() else MAX_SHIFT))
@@ -160,11 +168,11 @@ def _two_stages(multipliers: np.ndarray, bounds: np.ndarray, zero_point: int, cl
     if base < -MULTIPLIER_BITS:
         raise ScaleError(f"the accumulator's scale is 2**{-smallest} times the output's, "
                          f"must be below 2**{MULTIPLIER_BITS - guard_bits}")
-    common = _common_exponent(exponents[live], base)
+    common = smallest if alike else _common_exponent(exponents[live], base)
     used = np.where(live, np.minimum(exponents, common), common)
     raw = np.rint(np.asarray(multipliers, np.float64) * np.exp2(MULTIPLIER_BITS + used.astype(np.float64)))
     c = np.minimum(raw, (1 << MULTIPLIER_BITS) - 1).astype(np.int16)
-    _check_error(multipliers, bounds, c, used)
+    _check_error(multipliers, bounds, c, used, MAX_ROUNDED_ONCE_ERROR if alike else MAX_MULTIPLIER_ERROR)
     powers = None if np.all(used == common) else (common - used).astype(np.uint8)
     shift = common - base
     low, high, offset = _clamp_values(clamp, zero_point, shift)
@@ -182,17 +190,18 @@ def _common_exponent(exponents: np.ndarray, base: int) -> int:
     return min(largest, smallest + MAX_POWER, MAX_COMMON_SHIFT + base)
 
 
-def _check_error(multipliers: np.ndarray, bounds: np.ndarray, c: np.ndarray, exponents: np.ndarray) -> None:
+def _check_error(multipliers: np.ndarray, bounds: np.ndarray, c: np.ndarray, exponents: np.ndarray,
+                 limit: float) -> None:
     """Outputs beyond 256 steps saturate either way, so an accumulator matters up to 256 / M at most."""
     m = np.asarray(multipliers, np.float64)
     held = c.astype(np.float64) * np.exp2(-(MULTIPLIER_BITS + exponents.astype(np.float64)))
     reach = np.minimum(np.asarray(bounds, np.float64), 256.0 / np.maximum(m, 1e-300))
     error = reach * np.abs(held - m)
     worst = int(error.argmax())
-    if error[worst] > MAX_MULTIPLIER_ERROR:
+    if error[worst] > limit:
         raise ScaleError(f"scales of the output channels span too much: channel {worst} (multiplier {m[worst]:.3g}, "
                          f"the largest is {m.max():.3g}) would be off by {error[worst]:.2f} steps, "
-                         f"{MAX_MULTIPLIER_ERROR} are allowed")
+                         f"{limit} are allowed")
 
 
 def _clamp_values(clamp: Clamp, zero_point: int, shift: int) -> tuple[int, int | None, int]:

@@ -37,11 +37,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """Tiles in order, and what they take for granted that no source has seen."""
+    """Tiles in order."""
 
     tiles: tuple[Tile, ...]
     bytes_read: int
-    assumed: tuple[str, ...] = ()
 
     @property
     def cost(self) -> float:
@@ -97,8 +96,7 @@ def _streamed_plans(soc: Soc, geometry: Geometry, part: int) -> Iterator[Plan]:
     group_bytes = geometry.kernel_bytes * min(soc.kernel_group, geometry.num_kernels)
     banks = max(soc.cbuf.banks - STREAM_DATA_BANKS, ceil_div(group_bytes, soc.cbuf.bank_bytes))
     made = list(_plan(soc, geometry, part, soc.cbuf.banks - banks, is_resident=False))
-    yield from made or _plan(soc, geometry, part, STREAM_DATA_BANKS, is_resident=False,
-                             assumed=("a group of 32 kernels is larger than its CBUF banks and streams in parts",))
+    yield from made or _plan(soc, geometry, part, STREAM_DATA_BANKS, is_resident=False)
 
 
 def _part_counts(total: int) -> list[int]:
@@ -117,8 +115,7 @@ def _depthwise_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
             yield from _plan(soc, geometry, channels, soc.cbuf.banks - banks, is_resident=True)
 
 
-def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: bool,
-          assumed: tuple[str, ...] = ()) -> Iterator[Plan]:
+def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: bool) -> Iterator[Plan]:
     """One plan with `part` output channels at a time and `banks` for data; nothing when a window's rows do not fit."""
     widest = min(part, geometry.input_channels) if geometry.is_depthwise else geometry.input_channels
     # The last channels may take more entries than the others: 48 take more than 64.
@@ -138,7 +135,7 @@ def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: b
             used = banks if len(bands) > 1 else data_banks(soc, geometry.input_width, channels_read, band.input_rows)
             tiles.append(replace(band, first_channel=first, channels=channels, data_banks=used,
                                  weight_banks=soc.cbuf.banks - used, reuses_weights=is_resident and index > 0))
-    yield Plan(tuple(tiles), _bytes_read(geometry, tiles, widest), assumed)
+    yield Plan(tuple(tiles), _bytes_read(geometry, tiles, widest))
 
 
 def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:

@@ -5,15 +5,15 @@ QUANTIZE, mostly) the task does that; else it looks the result up.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cermet.drivers.rocket.context import Context, signed_zero_point
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
-from cermet.drivers.rocket.flying import FlyingTask, View, copy_stages, flying_program, task_parts
+from cermet.drivers.rocket.flying import Cube, FlyingTask, View, copy_stages, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
-from cermet.drivers.rocket.lut import ENTRY_OFFSET, make_lut
+from cermet.drivers.rocket.lut import ENTRY_OFFSET, Lut, make_lut
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp, Requantisation, ScaleError, requantise
 from cermet.ir.numerics_unary import unary_table
@@ -59,6 +59,23 @@ def lower_unary(context: Context, operation: Operation) -> list[TaskProgram]:
         return []           # QUANTIZE that only renames the type
     table = table_of(context.subgraph, operation, context.options.match)
     stages = unary_stages(table, context.subgraph, operation)
+    tasks = _unary_tasks(context, operation, stages)
+    if stages.lut is None or context.options.assume == "on":
+        return tasks
+    apart = _unary_tasks(context, operation, replace(stages, tables=None))
+    return [_upload(context, operation, stages.lut), *(replace(task, needs_previous=True) for task in apart)]
+
+
+def _upload(context: Context, operation: Operation, lut: Lut) -> TaskProgram:
+    """A task that loads the tables and copies one atom, as in working int8 programs (numerics document §12)."""
+    source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
+    target = context.new_buffer(f"tables of {operation}", ATOM_BYTES)
+    copy = FlyingTask(Cube(1, 1, 1), replace(copy_stages(), tables=lut), View(source.address, 1, 1), View(target, 1, 1))
+    return flying_program(context, operation, copy, "tables")
+
+
+def _unary_tasks(context: Context, operation: Operation, stages: Stages) -> list[TaskProgram]:
+    """One task unless a side passes the cube's limit."""
     source, output = context.feature_map(operation.inputs[0]), context.feature_map(operation.output)    # type: ignore
     return [flying_program(context, operation, FlyingTask(cube, stages, task_part(source, output, row, surface),
                                                           task_part(output, output, row, surface)), part)
@@ -80,8 +97,9 @@ def unary_stages(table: Table, subgraph: Subgraph, operation: Operation) -> Stag
 
 def lut_stages(table: Table) -> Stages:
     """BN makes the index, 32 * (x - zero point); nothing is rounded on the way."""
+    lut = make_lut(table.outputs, table.zero_point, STEP_BITS)
     return Stages(bn=Stage(add=-table.zero_point << STEP_BITS, multiplier=1 << STEP_BITS),
-                  out=OutputConverter(-ENTRY_OFFSET), lut=make_lut(table.outputs, table.zero_point, STEP_BITS))
+                  out=OutputConverter(-ENTRY_OFFSET), lut=lut, tables=lut)
 
 
 def _linear_stages(table: Table, source: Tensor, output: Tensor, match: str) -> Stages | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.convolution_task import MIN_OPERAND_SURFACE
 from cermet.drivers.rocket.fused_add_arithmetic import FusedNumbers, fused_numbers
 from cermet.drivers.rocket.views import map_shape
@@ -21,15 +22,16 @@ class FusedAdd:
     numbers: FusedNumbers
 
 
-def fuse_adds(subgraph: Subgraph) -> Mapping[int, FusedAdd]:
+def fuse_adds(subgraph: Subgraph, *, with_clamps: bool = True) -> Mapping[int, FusedAdd]:
     """Index of each ADD that runs behind a convolution -> what runs there.
 
     Needs: the ADD is the only reader of the convolution, both operands have the output's shape, and the numbers
     fit. When both operands are such convolutions the later one takes the ADD, so that the other is in memory by then.
+    Without with_clamps only an ADD that does not clamp is fused: EW would have to (assumed.py).
     """
     fused = {}
     for add in subgraph.operations:
-        if add.kind is Kind.ADD:
+        if add.kind is Kind.ADD and (with_clamps or clamp_of(add.activation, subgraph.tensor(add.output)).is_trivial):
             made = _behind_a_convolution(subgraph, add)
             if made is not None:
                 fused[add.index] = made

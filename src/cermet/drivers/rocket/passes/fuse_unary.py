@@ -32,11 +32,11 @@ class FusedUnary:
     clamp: Clamp | None
 
 
-def fuse_unaries(subgraph: Subgraph, match: str) -> Mapping[int, FusedUnary]:
+def fuse_unaries(subgraph: Subgraph, match: str, *, with_tables: bool = True) -> Mapping[int, FusedUnary]:
     """Index of each convolution with a unary function behind it -> both.
 
     Needs: the function is the only reader of the convolution's output, which the program does not hand out, and the
-    convolution's scales fit two stages.
+    convolution's scales fit two stages. Without with_tables only clamps are fused.
     """
     fused = {}
     for unary in subgraph.operations:
@@ -49,7 +49,7 @@ def fuse_unaries(subgraph: Subgraph, match: str) -> Mapping[int, FusedUnary]:
             continue
         table = table_of(subgraph, unary, match)
         made = FusedUnary(convolution, unary, table, _clamp(subgraph, convolution, table))
-        if _scales_fit(subgraph, made, match):
+        if (with_tables or made.clamp is not None) and _scales_fit(subgraph, made, match):
             fused[convolution.index] = made
     return fused
 

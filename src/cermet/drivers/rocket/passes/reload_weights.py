@@ -16,7 +16,7 @@ def reload_weights(tasks: Sequence[TaskProgram], registers: RegisterMap) -> list
     """The tasks with WEIGHT_REUSE cleared where a DPU-only task, or the end, comes next."""
     made = []
     for task, following in zip(tasks, [*tasks[1:], None], strict=True):
-        if task.needs_previous and (following is None or _is_dpu_only(following)):
+        if task.needs_previous and not _is_dpu_only(task) and (following is None or _is_dpu_only(following)):
             task = replace(task, words=_without_reuse(task.words, registers), needs_previous=False)
         made.append(task)
     return made
