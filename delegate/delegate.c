@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The two symbols that TFLite looks for, and what happens when a delegate is applied to an interpreter. */
 #include "kernel.h"
+#include "summary.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -40,79 +41,17 @@ find_plan(struct cermet_session *session, const char *groups, struct cermet_erro
 	return cermet_session_find_plan(session, &session->graph, &session->capture, groups, &session->plan, error);
 }
 
-static uint32_t
-num_taken(const struct cermet_session *session)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < session->plan.view.header->num_nodes; i++)
-		count += session->plan.view.nodes[i].partition != CERMET_ON_CPU;
-	return count;
-}
-
 /* The nodes that the plan takes, as the runtime numbers them; free it. */
 static struct TfLiteIntArray *
 taken_nodes(const struct cermet_session *session)
 {
-	struct TfLiteIntArray *nodes = cermet_int_array(num_taken(session));
+	struct TfLiteIntArray *nodes = cermet_int_array(cermet_num_taken(session));
 	int count = 0;
 
 	for (uint32_t i = 0; nodes && i < session->graph.num_nodes; i++)
 		if (session->plan.view.nodes[i].partition != CERMET_ON_CPU)
 			nodes->data[count++] = session->graph.nodes[i].index;
 	return nodes;
-}
-
-/* Append to a text that was made long enough. */
-static char *
-append_run(char *at, uint32_t first, uint32_t last, bool is_first_of_group)
-{
-	at += sprintf(at, "%s%u", is_first_of_group ? "" : "+", first);
-	return last > first ? at + sprintf(at, "-%u", last) : at;
-}
-
-/* One group of cermet_plan.h's `groups`: positions of the nodes in execution order, runs joined. */
-static char *
-append_group(char *at, const struct cermet_graph *graph, const bool *is_member)
-{
-	bool is_first = true;
-
-	for (uint32_t i = 0; i < graph->num_nodes; i++) {
-		uint32_t last = i;
-
-		if (!is_member[i])
-			continue;
-		while (last + 1 < graph->num_nodes && is_member[last + 1])
-			last++;
-		at = append_run(at, i, last, is_first);
-		is_first = false;
-		i = last;
-	}
-	return at;
-}
-
-/* The runtime's partitions in the spelling of cermet_plan.h; NULL when memory is short. Free it. */
-static char *
-groups_text(const struct cermet_graph *graph, const struct TfLiteDelegateParams *partitions, int num_partitions)
-{
-	/* A node takes at most a separator and ten digits. */
-	char *text = calloc(graph->num_nodes + 1, 12), *at = text;
-	bool *is_member = calloc(graph->num_nodes + 1, sizeof(*is_member));
-
-	for (int p = 0; text && is_member && p < num_partitions; p++) {
-		memset(is_member, 0, graph->num_nodes * sizeof(*is_member));
-		for (uint32_t i = 0; i < graph->num_nodes; i++)
-			is_member[i] = cermet_contains(partitions[p].nodes_to_replace, graph->nodes[i].index);
-		if (p > 0)
-			*at++ = '/';
-		at = append_group(at, graph, is_member);
-	}
-	if (!is_member) {
-		free(text);
-		text = NULL;
-	}
-	free(is_member);
-	return text;
 }
 
 /* Whether the runtime would form the plan's partitions. If not, *groups gets those that it would form; free it. */
@@ -136,7 +75,7 @@ runtime_agrees(struct TfLiteContext *context, const struct cermet_session *sessi
 		*agrees = cermet_session_find_partition(session, partitions[i].nodes_to_replace) >= 0;
 	if (*agrees)
 		return true;
-	*groups = groups_text(&session->graph, partitions, num_partitions);
+	*groups = cermet_graph_groups_text(&session->graph, partitions, num_partitions);
 	return *groups || cermet_fail(error, "out of memory");
 }
 
@@ -144,7 +83,7 @@ runtime_agrees(struct TfLiteContext *context, const struct cermet_session *sessi
 static bool
 agree_on_groups(struct TfLiteContext *context, struct cermet_session *session, struct cermet_error *error)
 {
-	for (int round = 0; round < MAX_ROUNDS && num_taken(session) > 0; round++) {
+	for (int round = 0; round < MAX_ROUNDS && cermet_num_taken(session) > 0; round++) {
 		bool agrees, is_found;
 		char *groups;
 
@@ -158,29 +97,8 @@ agree_on_groups(struct TfLiteContext *context, struct cermet_session *session, s
 		if (!is_found)
 			return false;
 	}
-	return num_taken(session) == 0 ||
+	return cermet_num_taken(session) == 0 ||
 	       cermet_fail(error, "the compiler does not form the partitions that the runtime asks for");
-}
-
-static void
-log_summary(const struct cermet_session *session, const struct cermet_options *options, int64_t plan_ns)
-{
-	const struct cermet_plan_view *plan = &session->plan.view;
-	const uint32_t count = num_taken(session);
-
-	for (uint32_t i = 0; i < plan->header->num_nodes; i++)
-		if (plan->nodes[i].partition == CERMET_ON_CPU)
-			cermet_log(session->options->log_level, CERMET_LOG_INFO, "node %u on the CPU: %s", i,
-			           plan->strings + plan->nodes[i].reason);
-	/* Wanted by default although nothing is wrong: the only proof that the NPU is used. */
-	if (count == 0)
-		cermet_log(session->options->log_level, CERMET_LOG_WARNING, "0 of %u nodes on the NPU (%s); log_level=info says why",
-		           plan->header->num_nodes, options->soc);
-	else
-		cermet_log(session->options->log_level, CERMET_LOG_WARNING, "%u of %u nodes on the NPU (%s, %s) in %u partition%s, plan "
-		           "%s in %lld ms", count, plan->header->num_nodes, options->soc, session->device.name,
-		           plan->header->num_partitions, plan->header->num_partitions == 1 ? "" : "s",
-		           session->plan.is_from_cache ? "from cache" : "compiled", (long long)(plan_ns / 1000000));
 }
 
 /* Everything that may fail while nothing has been changed yet. */
@@ -197,9 +115,9 @@ make_ready(struct TfLiteContext *context, struct cermet_delegate *delegate, stru
 	    !find_plan(session, options->compile.groups, error) || !agree_on_groups(context, session, error))
 		return false;
 	plan_ns = cermet_now_ns() - start_ns;
-	if (num_taken(session) > 0 && !cermet_device_open(&session->device, options->device, options->soc, error))
+	if (cermet_num_taken(session) > 0 && !cermet_device_open(&session->device, options->device, options->soc, error))
 		return false;
-	log_summary(session, options, plan_ns);
+	cermet_log_summary(session, plan_ns);
 	return true;
 }
 
@@ -227,7 +145,7 @@ apply(struct TfLiteContext *context, struct cermet_delegate *delegate, struct ce
 	struct cermet_error error;
 
 	if (make_ready(context, delegate, session, &error))
-		return num_taken(session) > 0 ? replace_nodes(context, delegate, session) : TFLITE_OK;
+		return cermet_num_taken(session) > 0 ? replace_nodes(context, delegate, session) : TFLITE_OK;
 	if (!delegate->options.falls_back_to_cpu) {
 		context->ReportError(context, "cermet: %s\n", error.text);
 		return TFLITE_ERROR;

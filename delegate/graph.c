@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "graph.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,4 +150,56 @@ cermet_graph_hands_out(const struct cermet_graph *graph, int tensor)
 		if (graph->outputs[i] == tensor)
 			return true;
 	return false;
+}
+
+/* Append to a text that was made long enough. */
+static char *
+append_run(char *at, uint32_t first, uint32_t last, bool is_first_of_group)
+{
+	at += sprintf(at, "%s%u", is_first_of_group ? "" : "+", first);
+	return last > first ? at + sprintf(at, "-%u", last) : at;
+}
+
+/* One group of cermet_plan.h's `groups`: positions of the nodes in execution order, runs joined. */
+static char *
+append_group(char *at, const struct cermet_graph *graph, const bool *is_member)
+{
+	bool is_first = true;
+
+	for (uint32_t i = 0; i < graph->num_nodes; i++) {
+		uint32_t last = i;
+
+		if (!is_member[i])
+			continue;
+		while (last + 1 < graph->num_nodes && is_member[last + 1])
+			last++;
+		at = append_run(at, i, last, is_first);
+		is_first = false;
+		i = last;
+	}
+	return at;
+}
+
+char *
+cermet_graph_groups_text(const struct cermet_graph *graph, const struct TfLiteDelegateParams *partitions,
+                         int num_partitions)
+{
+	/* A node takes at most a separator and ten digits. */
+	char *text = calloc(graph->num_nodes + 1, 12), *at = text;
+	bool *is_member = calloc(graph->num_nodes + 1, sizeof(*is_member));
+
+	for (int p = 0; text && is_member && p < num_partitions; p++) {
+		memset(is_member, 0, graph->num_nodes * sizeof(*is_member));
+		for (uint32_t i = 0; i < graph->num_nodes; i++)
+			is_member[i] = cermet_contains(partitions[p].nodes_to_replace, graph->nodes[i].index);
+		if (p > 0)
+			*at++ = '/';
+		at = append_group(at, graph, is_member);
+	}
+	if (!is_member) {
+		free(text);
+		text = NULL;
+	}
+	free(is_member);
+	return text;
 }

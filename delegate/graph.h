@@ -45,6 +45,11 @@ cermet_graph_reads(const struct cermet_graph *graph, int tensor);
 bool
 cermet_graph_hands_out(const struct cermet_graph *graph, int tensor);
 
+/* The runtime's partitions in the spelling of cermet_plan.h; NULL when memory is short. Free it. */
+char *
+cermet_graph_groups_text(const struct cermet_graph *graph, const struct TfLiteDelegateParams *partitions,
+                         int num_partitions);
+
 /* Whether an array, which may be missing, holds a value. */
 bool
 cermet_contains(const struct TfLiteIntArray *array, int value);

@@ -15,7 +15,7 @@ import tflite
 
 from tests.support import exact
 
-TENSOR_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}
+TENSOR_TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}
 ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, "TANH": 4, "SIGN_BIT": 5}
 PADDINGS = {"SAME": 0, "VALID": 1}
 
@@ -87,34 +87,73 @@ class Model:
 
 def build_model(tensors: Sequence[TensorSpec], operations: Sequence[OperationSpec], inputs: Sequence[int],
                 outputs: Sequence[int], description: str = "generated") -> bytes:
-    """A .tflite file with one subgraph. Buffer 0 is the empty one; each constant has a buffer of its own."""
-    b = flatbuffers.Builder(1024)
-    constants = [np.ascontiguousarray(t.data) for t in tensors if t.data is not None]
-    buffers = [_buffer(b, None)] + [_buffer(b, c) for c in constants]
-    numbers = iter(range(1, len(buffers)))
-    tensor_offsets = [_tensor(b, t, 0 if t.data is None else next(numbers)) for t in tensors]
-    codes = sorted({(op.name, _version(op)) for op in operations})
-    code_offsets = [_operator_code(b, name, version) for name, version in codes]
-    operation_offsets = [_operation(b, op, codes.index((op.name, _version(op)))) for op in operations]
+    """A .tflite file with one subgraph."""
+    return build_graphs([Model(tuple(tensors), tuple(operations), tuple(inputs), tuple(outputs))],
+                        description=description)
 
-    vectors = [_offsets(b, tensor_offsets), _ints(b, inputs), _ints(b, outputs), _offsets(b, operation_offsets)]
-    name = b.CreateString("main")
+
+def build_graphs(graphs: Sequence[Model], signatures: Mapping[str, int] | None = None,
+                 description: str = "generated") -> bytes:
+    """A .tflite file with several subgraphs, the first one named main. Buffer 0 is the empty one; each constant has a
+    buffer of its own. signatures: key -> subgraph; inputs and outputs are named as their tensors."""
+    b = flatbuffers.Builder(1024)
+    buffers = [_buffer(b, None)]
+    codes = sorted({(op.name, _version(op)) for graph in graphs for op in graph.operations})
+    code_offsets = [_operator_code(b, name, version) for name, version in codes]
+    subgraphs = [_subgraph(b, graph, "main" if i == 0 else f"graph{i}", codes, buffers) for i, graph in enumerate(graphs)]
+    keys = [_signature(b, key, number, graphs[number]) for key, number in (signatures or {}).items()]
+    vectors = [_offsets(b, made) for made in (subgraphs, code_offsets, buffers, keys)]
+    text = b.CreateString(description)
+    tflite.ModelStart(b)
+    tflite.ModelAddVersion(b, 3)
+    tflite.ModelAddSubgraphs(b, vectors[0])
+    tflite.ModelAddOperatorCodes(b, vectors[1])
+    tflite.ModelAddBuffers(b, vectors[2])
+    tflite.ModelAddDescription(b, text)
+    if keys:
+        tflite.ModelAddSignatureDefs(b, vectors[3])
+    b.Finish(tflite.ModelEnd(b), file_identifier=b"TFL3")
+    return bytes(b.Output())
+
+
+def _subgraph(b: flatbuffers.Builder, graph: Model, name: str, codes: Sequence[tuple[str, int]],
+              buffers: list[int]) -> int:
+    """Appends the constants' buffers."""
+    tensors = []
+    for tensor in graph.tensors:
+        if tensor.data is not None:
+            buffers.append(_buffer(b, np.ascontiguousarray(tensor.data)))
+        tensors.append(_tensor(b, tensor, 0 if tensor.data is None else len(buffers) - 1))
+    operations = [_operation(b, op, codes.index((op.name, _version(op)))) for op in graph.operations]
+    vectors = [_offsets(b, tensors), _ints(b, graph.inputs), _ints(b, graph.outputs), _offsets(b, operations)]
+    text = b.CreateString(name)
     tflite.SubGraphStart(b)
     tflite.SubGraphAddTensors(b, vectors[0])
     tflite.SubGraphAddInputs(b, vectors[1])
     tflite.SubGraphAddOutputs(b, vectors[2])
     tflite.SubGraphAddOperators(b, vectors[3])
-    tflite.SubGraphAddName(b, name)
-    subgraphs = _offsets(b, [tflite.SubGraphEnd(b)])
-    code_vector, buffer_vector, text = _offsets(b, code_offsets), _offsets(b, buffers), b.CreateString(description)
-    tflite.ModelStart(b)
-    tflite.ModelAddVersion(b, 3)
-    tflite.ModelAddOperatorCodes(b, code_vector)
-    tflite.ModelAddSubgraphs(b, subgraphs)
-    tflite.ModelAddDescription(b, text)
-    tflite.ModelAddBuffers(b, buffer_vector)
-    b.Finish(tflite.ModelEnd(b), file_identifier=b"TFL3")
-    return bytes(b.Output())
+    tflite.SubGraphAddName(b, text)
+    return tflite.SubGraphEnd(b)
+
+
+def _signature(b: flatbuffers.Builder, key: str, number: int, graph: Model) -> int:
+    maps = []
+    for tensors in (graph.inputs, graph.outputs):
+        entries = []
+        for tensor in tensors:
+            name = b.CreateString(graph.tensors[tensor].name)
+            tflite.TensorMapStart(b)
+            tflite.TensorMapAddName(b, name)
+            tflite.TensorMapAddTensorIndex(b, tensor)
+            entries.append(tflite.TensorMapEnd(b))
+        maps.append(_offsets(b, entries))
+    text = b.CreateString(key)
+    tflite.SignatureDefStart(b)
+    tflite.SignatureDefAddInputs(b, maps[0])
+    tflite.SignatureDefAddOutputs(b, maps[1])
+    tflite.SignatureDefAddSignatureKey(b, text)
+    tflite.SignatureDefAddSubgraphIndex(b, number)
+    return tflite.SignatureDefEnd(b)
 
 
 def _version(op: OperationSpec) -> int:
