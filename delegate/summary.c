@@ -52,9 +52,12 @@ log_nothing_taken(const struct cermet_session *session)
 	const struct cermet_plan_view *plan = &session->plan.view;
 	const char *reason = "";
 	const uint32_t count = commonest_reason(plan, &reason);
+	const struct cermet_blob_header *blob = (const void *)session->capture.blob.data;
+	/* A graph without inputs sets variables, before the main one runs: nobody expects it on the NPU. */
+	const enum cermet_log_level level = blob->num_graph_inputs > 0 ? CERMET_LOG_WARNING : CERMET_LOG_INFO;
 
 	if (count > 0)
-		cermet_log(session->options->log_level, CERMET_LOG_WARNING, "0 of %u nodes on the NPU (%s), %u of them because "
+		cermet_log(session->options->log_level, level, "0 of %u nodes on the NPU (%s), %u of them because "
 		           "of %s; log_level=info names all reasons", plan->header->num_nodes, session->options->soc, count,
 		           reason);
 	else

@@ -100,7 +100,8 @@ def build_graphs(graphs: Sequence[Model], signatures: Mapping[str, int] | None =
     buffers = [_buffer(b, None)]
     codes = sorted({(op.name, _version(op)) for graph in graphs for op in graph.operations})
     code_offsets = [_operator_code(b, name, version) for name, version in codes]
-    subgraphs = [_subgraph(b, graph, "main" if i == 0 else f"graph{i}", codes, buffers) for i, graph in enumerate(graphs)]
+    names = ["main", *(f"graph{i}" for i in range(1, len(graphs)))]
+    subgraphs = [_subgraph(b, graph, name, codes, buffers) for graph, name in zip(graphs, names, strict=True)]
     keys = [_signature(b, key, number, graphs[number]) for key, number in (signatures or {}).items()]
     vectors = [_offsets(b, made) for made in (subgraphs, code_offsets, buffers, keys)]
     text = b.CreateString(description)
