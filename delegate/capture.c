@@ -223,6 +223,16 @@ read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
 	case TFLITE_UNPACK:
 		params[0] = ((const struct TfLiteUnpackParams *)source)->axis;
 		return 1;
+	case TFLITE_PACK:
+		params[0] = ((const struct TfLitePackParams *)source)->axis;
+		return 1;
+	case TFLITE_GATHER: {
+		const struct TfLiteGatherParams *p = source;
+
+		params[0] = p->axis;
+		params[1] = p->batch_dims;
+		return 2;
+	}
 	case TFLITE_MIRROR_PAD:
 		params[0] = ((const struct TfLiteMirrorPaddingParams *)source)->mode;
 		return 1;

@@ -83,7 +83,8 @@ struct cermet_blob_operation {
  *   LEAKY_RELU (98)        alpha (float)
  *   GELU (150)             approximate
  *   CONCATENATION (2)      axis, activation
- *   UNPACK (88)            axis
+ *   UNPACK (88), PACK (83) axis
+ *   GATHER (36)            axis, batch_dims
  *   MIRROR_PAD (100)       mode (1 REFLECT, 2 SYMMETRIC)
  *   STRIDED_SLICE (45)     begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask
  *   SPACE_TO_DEPTH (26), DEPTH_TO_SPACE (5)  block_size

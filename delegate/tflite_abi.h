@@ -37,6 +37,8 @@ enum {
 	TFLITE_RESIZE_BILINEAR = 23,
 	TFLITE_SPACE_TO_DEPTH = 26,
 	TFLITE_STRIDED_SLICE = 45,
+	TFLITE_GATHER = 36,
+	TFLITE_PACK = 83,
 	TFLITE_UNPACK = 88,
 	TFLITE_RESIZE_NEAREST_NEIGHBOR = 97,
 	TFLITE_MIRROR_PAD = 100,
@@ -219,6 +221,14 @@ struct TfLiteUnpackParams {
 	int num, axis;
 };
 
+struct TfLitePackParams {
+	int values_count, axis;
+};
+
+struct TfLiteGatherParams {
+	int axis, batch_dims;
+};
+
 struct TfLiteMirrorPaddingParams {
 	int mode;
 };
@@ -345,6 +355,8 @@ CERMET_AT(TransposeConvParams, activation, 12);
 CERMET_AT(BatchMatMulParams, adj_y, 1);
 CERMET_AT(ConcatenationParams, activation, 4);
 CERMET_AT(UnpackParams, axis, 4);
+CERMET_AT(PackParams, axis, 4);
+CERMET_AT(GatherParams, batch_dims, 4);
 CERMET_AT(StridedSliceParams, shrink_axis_mask, 16);
 CERMET_AT(ResizeParams, half_pixel_centers, 1);
 

@@ -13,7 +13,7 @@ from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
 # What moves no data and computes next to nothing: alone it is not worth a job.
-IDLE_KINDS = frozenset({Kind.RESHAPE, Kind.SQUEEZE, Kind.QUANTIZE})
+IDLE_KINDS = frozenset({Kind.RESHAPE, Kind.SQUEEZE, Kind.EXPAND_DIMS, Kind.QUANTIZE})
 # Control flow, and everything that touches a resource: the runtime keeps these in the model's order.
 _RESOURCE_MAKERS = frozenset({"VAR_HANDLE", "HASHTABLE"})
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL_ONCE"})

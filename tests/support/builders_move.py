@@ -12,7 +12,10 @@ from tests.support.model_builder import Model, OperationSpec, TensorSpec
 model_builder.OPTIONS.update({
     "PAD": ("PadOptions", 2), "PADV2": ("PadV2Options", 2), "MIRROR_PAD": ("MirrorPadOptions", 2),
     "CONCATENATION": ("ConcatenationOptions", 2), "SPLIT": ("SplitOptions", 2), "SPLIT_V": ("SplitVOptions", 2),
-    "UNPACK": ("UnpackOptions", 2), "SLICE": ("SliceOptions", 2), "STRIDED_SLICE": ("StridedSliceOptions", 2),
+    "UNPACK": ("UnpackOptions", 2), "PACK": ("PackOptions", 2), "GATHER": ("GatherOptions", 2),
+    "TRANSPOSE": ("TransposeOptions", 2), "REVERSE_V2": ("ReverseV2Options", 2), "TILE": ("TileOptions", 2),
+    "BROADCAST_TO": ("BroadcastToOptions", 2), "EXPAND_DIMS": ("ExpandDimsOptions", 2),
+    "SLICE": ("SliceOptions", 2), "STRIDED_SLICE": ("StridedSliceOptions", 2),
     "SPACE_TO_DEPTH": ("SpaceToDepthOptions", 2), "DEPTH_TO_SPACE": ("DepthToSpaceOptions", 1),
     "SPACE_TO_BATCH_ND": ("SpaceToBatchNDOptions", 2), "BATCH_TO_SPACE_ND": ("BatchToSpaceNDOptions", 2),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 2), "RESIZE_BILINEAR": ("ResizeBilinearOptions", 2),
@@ -117,6 +120,36 @@ def resize(name: str, shape: Sequence[int], size: Sequence[int], mode: str = "",
     out = (shape[0], *size, shape[3])
     return one(f"RESIZE_{name}", activation("input", shape, dtype), [numbers("size", size)], [out],
                {"AlignCorners": mode == "align", "HalfPixelCenters": mode == "half"})
+
+
+def transpose(shape: Sequence[int], order: Sequence[int], *, dtype: str = "int8") -> Model:
+    return one("TRANSPOSE", activation("input", shape, dtype), [numbers("order", order)], [[shape[a] for a in order]])
+
+
+def reverse(shape: Sequence[int], axes: Sequence[int], *, dtype: str = "int8") -> Model:
+    return one("REVERSE_V2", activation("input", shape, dtype), [numbers("axes", axes)], [shape])
+
+
+def tile(shape: Sequence[int], times: Sequence[int], *, dtype: str = "int8") -> Model:
+    out = [n * m for n, m in zip(shape, times, strict=True)]
+    return one("TILE", activation("input", shape, dtype), [numbers("times", times)], [out])
+
+
+def broadcast_to(shape: Sequence[int], new: Sequence[int], *, dtype: str = "int8") -> Model:
+    return one("BROADCAST_TO", activation("input", shape, dtype), [numbers("shape", new)], [new])
+
+
+def gather(shape: Sequence[int], indices: Sequence[object] | int, axis: int, *, dtype: str = "int8") -> Model:
+    table = numbers("indices", indices)     # type: ignore[arg-type]
+    out = (*shape[:axis], *table.shape, *shape[axis + 1:])
+    return one("GATHER", activation("input", shape, dtype), [table], [out], {"Axis": axis})
+
+
+def pack(shape: Sequence[int], count: int, axis: int, *, dtype: str = "int8") -> Model:
+    inputs = [activation(f"input{i}", shape, dtype) for i in range(count)]
+    output = activation("output", [*shape[:axis], count, *shape[axis:]], dtype)
+    op = OperationSpec("PACK", tuple(range(count)), (count,), {"Axis": axis, "ValuesCount": count})
+    return Model((*inputs, output), (op,), tuple(range(count)), (count,))
 
 
 def between(name: str, source: TensorSpec, constants: Sequence[TensorSpec], output_shapes: Sequence[Sequence[int]],

@@ -300,6 +300,10 @@ def _unpack(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Opera
     return replace(op, moving=Moving(axis=p[0]))
 
 
+def _gather(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+    return replace(op, moving=Moving(axis=p[0], batch_dims=p[1]))
+
+
 def _strided_slice(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
     return replace(op, moving=Moving(begin_mask=p[0], end_mask=p[1], ellipsis_mask=p[2], new_axis_mask=p[3],
                                      shrink_mask=p[4]))
@@ -319,6 +323,7 @@ PARAMETERS = {
     Kind.TRANSPOSE_CONV: _transpose_conv, Kind.BATCH_MATMUL: _batch_matmul,
     Kind.LEAKY_RELU: _leaky_relu, Kind.GELU: _gelu,
     Kind.MIRROR_PAD: _mirror_pad, Kind.CONCATENATION: _concatenation, Kind.UNPACK: _unpack,
+    Kind.PACK: _unpack, Kind.GATHER: _gather,
     Kind.STRIDED_SLICE: _strided_slice, Kind.SPACE_TO_DEPTH: _blocks, Kind.DEPTH_TO_SPACE: _blocks,
     Kind.RESIZE_NEAREST: _resize, Kind.RESIZE_BILINEAR: _resize,
 }

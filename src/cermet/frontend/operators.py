@@ -45,7 +45,8 @@ NUM_PARAMS = {Kind.CONV: 6, Kind.DEPTHWISE_CONV: 7, Kind.AVERAGE_POOL: 6, Kind.M
               Kind.TRANSPOSE_CONV: 4, Kind.BATCH_MATMUL: 2,
               Kind.ADD: 1, Kind.SUB: 1, Kind.MUL: 1, Kind.MEAN: 1, Kind.LEAKY_RELU: 1, Kind.GELU: 1,
               Kind.MIRROR_PAD: 1, Kind.CONCATENATION: 2,
-              Kind.UNPACK: 1, Kind.STRIDED_SLICE: 5, Kind.SPACE_TO_DEPTH: 1, Kind.DEPTH_TO_SPACE: 1,
+              Kind.UNPACK: 1, Kind.PACK: 1, Kind.GATHER: 2,
+              Kind.STRIDED_SLICE: 5, Kind.SPACE_TO_DEPTH: 1, Kind.DEPTH_TO_SPACE: 1,
               Kind.RESIZE_NEAREST: 2,
               Kind.RESIZE_BILINEAR: 2}    # cermet_blob.h; all others have none
 

@@ -304,6 +304,8 @@ PARAMS = {
     Kind.MIRROR_PAD: ("MirrorPadOptions", ("Mode",)),
     Kind.CONCATENATION: ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
     Kind.UNPACK: ("UnpackOptions", ("Axis",)),
+    Kind.PACK: ("PackOptions", ("Axis",)),
+    Kind.GATHER: ("GatherOptions", ("Axis", "BatchDims")),
     Kind.STRIDED_SLICE: ("StridedSliceOptions", ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask",
                                                  "ShrinkAxisMask")),
     Kind.SPACE_TO_DEPTH: ("SpaceToDepthOptions", ("BlockSize",)),

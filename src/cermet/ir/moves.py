@@ -7,72 +7,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from cermet.ir.flat import FlatBox, Loop, coalesced, strides
+from cermet.ir.boxes import (
+    MAX_BOXES,
+    Box,
+    Layout,
+    MoveError,
+    Run,
+    axis_of,
+    check_shape,
+    data_inputs,
+    data_of,
+    moving_of,
+    numbers,
+    whole_runs,
+)
+from cermet.ir.moves_reordered import REORDERED
 from cermet.ir.operation import Activation, Kind, Moving, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
-MAX_BOXES = 1 << 12
 MAX_TABLE = 1 << 16
 MAX_PERIOD = 64             # of the index table of a resized axis
 FIRST_VERSION_WITH_OFFSET = 8   # STRIDED_SLICE: `end` may count from `begin`, told by an option that is not captured
-
-
-class MoveError(ValueError):
-    """The operation makes no sense, or is not made of boxes; the text is the reason for the user."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """An arithmetic progression along one axis: source s0, s0 + ss, ... goes to target t0, t0 + ts, ..."""
-
-    source: int
-    target: int
-    count: int
-    source_step: int = 1
-    target_step: int = 1
-
-
-@dataclass(frozen=True)
-class Box:
-    """One Run per axis. The shapes are those of the two tensors, where needed with axes of size 1 put in."""
-
-    source: int
-    target: int
-    source_shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
-    runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Boxes in any order: they do not overlap in the targets. fill: what the rest holds; None: nothing is left over."""
-
-    boxes: tuple[Box, ...]
-    fill: int | None = None
-
-    @property
-    def flat(self) -> tuple[FlatBox, ...]:
-        return tuple(_flat(box) for box in self.boxes)
-
-
-def _flat(box: Box) -> FlatBox:
-    sources, targets = strides(box.source_shape), strides(box.target_shape)
-    each = list(zip(box.runs, sources, targets, strict=True))
-    loops = [Loop(run.count, run.source_step * s, run.target_step * t) for run, s, t in each]
-    return FlatBox(box.source, box.target, sum(run.source * s for run, s, _ in each),
-                   sum(run.target * t for run, _, t in each), coalesced(loops))
-
-
-def data_inputs(operation: Operation) -> tuple[int | None, ...]:
-    """The inputs whose elements are moved; the others say how."""
-    if operation.kind is Kind.CONCATENATION:
-        return operation.inputs
-    return operation.inputs[1:2] if operation.kind is Kind.SPLIT else operation.inputs[:1]
 
 
 def layout(subgraph: Subgraph, operation: Operation) -> Layout:
@@ -112,51 +71,12 @@ def _check_quantisation(subgraph: Subgraph, operation: Operation) -> None:
         raise MoveError("input and output are quantised differently, must be alike")
 
 
-# ---- operands ------------------------------------------------------------------------------------------------------
-
-def _data(subgraph: Subgraph, operation: Operation) -> Tensor:
-    return subgraph.tensor(data_inputs(operation)[0])
-
-
-def _numbers(subgraph: Subgraph, operation: Operation, index: int, count: int | None = None) -> list[int]:
-    """Contents of a constant operand of integers."""
-    number = operation.inputs[index] if index < len(operation.inputs) else None
-    tensor = None if number is None else subgraph.tensor(number)
-    if tensor is None or tensor.data is None or tensor.dtype not in (DType.INT32, DType.INT64):
-        raise MoveError(f"operand {index} must be a constant of integers")
-    values = [int(v) for v in tensor.data.reshape(-1)]
-    if count is not None and len(values) != count:
-        raise MoveError(f"operand {index} has {len(values)} elements, must have {count}")
-    return values
-
-
-def _axis(value: int, rank: int) -> int:
-    if not -rank <= value < rank:
-        raise MoveError(f"axis {value} must be {-rank}..{rank - 1}")
-    return value % rank
-
-
-def _moving(operation: Operation) -> Moving:
-    if operation.moving is None:
-        raise MoveError("its options are unknown")
-    return operation.moving
-
-
-def _check_shape(tensor: Tensor, wanted: Sequence[int]) -> None:
-    if tensor.shape != tuple(wanted):
-        raise MoveError(f"output has shape {tensor.shape}, must be {tuple(wanted)}")
-
-
-def _whole(shape: Sequence[int]) -> list[Run]:
-    return [Run(0, 0, n) for n in shape]
-
-
 # ---- padding -------------------------------------------------------------------------------------------------------
 
 def pad_amounts(subgraph: Subgraph, operation: Operation) -> list[tuple[int, int]]:
     """(before, after) of each axis. Raises MoveError."""
-    data = _data(subgraph, operation)
-    values = _numbers(subgraph, operation, 1, 2 * len(data.shape))
+    data = data_of(subgraph, operation)
+    values = numbers(subgraph, operation, 1, 2 * len(data.shape))
     if min(values, default=0) < 0:
         raise MoveError("a padding is negative")
     return list(zip(values[::2], values[1::2], strict=True))
@@ -177,17 +97,17 @@ def pad_value(subgraph: Subgraph, operation: Operation) -> int:
 
 
 def _pad(subgraph: Subgraph, operation: Operation) -> Layout:
-    data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
+    data, out = data_of(subgraph, operation), subgraph.tensor(operation.output)
     amounts = pad_amounts(subgraph, operation)
-    _check_shape(out, [n + before + after for n, (before, after) in zip(data.shape, amounts, strict=True)])
+    check_shape(out, [n + before + after for n, (before, after) in zip(data.shape, amounts, strict=True)])
     runs = tuple(Run(0, before, n) for n, (before, _) in zip(data.shape, amounts, strict=True))
     box = Box(data.index, out.index, data.shape, out.shape, runs)
     return Layout((box,), pad_value(subgraph, operation))
 
 
 def _mirror_pad(subgraph: Subgraph, operation: Operation) -> Layout:
-    data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
-    skipped = int(_moving(operation).reflect)
+    data, out = data_of(subgraph, operation), subgraph.tensor(operation.output)
+    skipped = int(moving_of(operation).reflect)
     axes = []
     for size, (before, after) in zip(data.shape, pad_amounts(subgraph, operation), strict=True):
         if max(before, after) > size - skipped:
@@ -197,7 +117,7 @@ def _mirror_pad(subgraph: Subgraph, operation: Operation) -> Layout:
         front = [Run(before - 1 - i + skipped, i, 1) for i in range(before)]
         back = [Run(size - 1 - i - skipped, before + size + i, 1) for i in range(after)]
         axes.append([*front, Run(0, before, size), *back])
-    _check_shape(out, [sum(run.count for run in axis) for axis in axes])
+    check_shape(out, [sum(run.count for run in axis) for axis in axes])
     return Layout(_boxes(data, out, axes))
 
 
@@ -212,14 +132,14 @@ def _boxes(data: Tensor, out: Tensor, axes: Sequence[Sequence[Run]]) -> tuple[Bo
 
 def _concatenation(subgraph: Subgraph, operation: Operation) -> Layout:
     out = subgraph.tensor(operation.output)
-    axis = _axis(_moving(operation).axis, len(out.shape))
+    axis = axis_of(moving_of(operation).axis, len(out.shape))
     start, boxes = 0, []
     for number in operation.inputs:
         data = subgraph.tensor(number)
         wanted = (*out.shape[:axis], data.shape[axis] if len(data.shape) > axis else 0, *out.shape[axis + 1:])
         if data.shape != wanted:
             raise MoveError(f"input has shape {data.shape}, must agree with the output's {out.shape}")
-        runs = _whole(data.shape)
+        runs = whole_runs(data.shape)
         runs[axis] = Run(0, start, data.shape[axis])
         start += data.shape[axis]
         boxes.append(Box(data.index, out.index, data.shape, out.shape, tuple(runs)))
@@ -229,16 +149,16 @@ def _concatenation(subgraph: Subgraph, operation: Operation) -> Layout:
 
 
 def _split(subgraph: Subgraph, operation: Operation) -> Layout:
-    data = _data(subgraph, operation)
+    data = data_of(subgraph, operation)
     operand = 0 if operation.kind is Kind.SPLIT else 2
-    (value,) = _numbers(subgraph, operation, operand, 1)
-    axis = _axis(value, len(data.shape))
+    (value,) = numbers(subgraph, operation, operand, 1)
+    axis = axis_of(value, len(data.shape))
     start, boxes = 0, []
     for number in operation.outputs:
         out = subgraph.tensor(number)
         size = out.shape[axis] if len(out.shape) > axis else 0
-        _check_shape(out, (*data.shape[:axis], size, *data.shape[axis + 1:]))
-        runs = _whole(out.shape)
+        check_shape(out, (*data.shape[:axis], size, *data.shape[axis + 1:]))
+        runs = whole_runs(out.shape)
         runs[axis] = Run(start, 0, size)
         start += size
         boxes.append(Box(data.index, number, data.shape, out.shape, tuple(runs)))
@@ -248,38 +168,38 @@ def _split(subgraph: Subgraph, operation: Operation) -> Layout:
 
 
 def _unpack(subgraph: Subgraph, operation: Operation) -> Layout:
-    data = _data(subgraph, operation)
-    axis = _axis(_moving(operation).axis, len(data.shape))
+    data = data_of(subgraph, operation)
+    axis = axis_of(moving_of(operation).axis, len(data.shape))
     if len(operation.outputs) != data.shape[axis]:
         raise MoveError(f"{len(operation.outputs)} outputs, must be {data.shape[axis]}")
     boxes = []
     for position, number in enumerate(operation.outputs):
-        _check_shape(subgraph.tensor(number), (*data.shape[:axis], *data.shape[axis + 1:]))
+        check_shape(subgraph.tensor(number), (*data.shape[:axis], *data.shape[axis + 1:]))
         shape = (*data.shape[:axis], 1, *data.shape[axis + 1:])
-        runs = _whole(shape)
+        runs = whole_runs(shape)
         runs[axis] = Run(position, 0, 1)
         boxes.append(Box(data.index, number, data.shape, shape, tuple(runs)))
     return Layout(tuple(boxes))
 
 
 def _slice(subgraph: Subgraph, operation: Operation) -> Layout:
-    data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
+    data, out = data_of(subgraph, operation), subgraph.tensor(operation.output)
     rank = len(data.shape)
-    begins, sizes = (_numbers(subgraph, operation, i, rank) for i in (1, 2))
+    begins, sizes = (numbers(subgraph, operation, i, rank) for i in (1, 2))
     sizes = [n - b if s == -1 else s for n, b, s in zip(data.shape, begins, sizes, strict=True)]
     if any(b < 0 or s < 1 or b + s > n for n, b, s in zip(data.shape, begins, sizes, strict=True)):
         raise MoveError(f"slice of {sizes} elements from {begins} on is not inside {data.shape}")
-    _check_shape(out, sizes)
+    check_shape(out, sizes)
     runs = tuple(Run(b, 0, s) for b, s in zip(begins, sizes, strict=True))
     return Layout((Box(data.index, out.index, data.shape, out.shape, runs),))
 
 
 def _strided_slice(subgraph: Subgraph, operation: Operation) -> Layout:
-    data, out, options = _data(subgraph, operation), subgraph.tensor(operation.output), _moving(operation)
+    data, out, options = data_of(subgraph, operation), subgraph.tensor(operation.output), moving_of(operation)
     if options.ellipsis_mask or options.new_axis_mask or operation.version >= FIRST_VERSION_WITH_OFFSET:
         raise MoveError("ellipsis, new axes and ends that count from the beginning are not known here")
     rank = len(data.shape)
-    begins, ends, steps = (_numbers(subgraph, operation, i, rank) for i in (1, 2, 3))
+    begins, ends, steps = (numbers(subgraph, operation, i, rank) for i in (1, 2, 3))
     runs, kept = [], []
     for axis, size in enumerate(data.shape):
         bit = 1 << axis
@@ -297,7 +217,7 @@ def _strided_slice(subgraph: Subgraph, operation: Operation) -> Layout:
             raise MoveError(f"nothing is left along axis {axis}")
         runs.append(Run(indices[0], 0, len(indices), steps[axis]))
         kept.append(len(indices))
-    _check_shape(out, kept)
+    check_shape(out, kept)
     return Layout((Box(data.index, out.index, data.shape, tuple(run.count for run in runs), tuple(runs)),))
 
 
@@ -305,7 +225,7 @@ def _strided_slice(subgraph: Subgraph, operation: Operation) -> Layout:
 
 def _blocks(subgraph: Subgraph, operation: Operation) -> Layout:
     """SPACE_TO_DEPTH: pixel (y, x) of each block goes to channels (y * block + x) * C on. DEPTH_TO_SPACE: back."""
-    data, out, block = _data(subgraph, operation), subgraph.tensor(operation.output), _moving(operation).block
+    data, out, block = data_of(subgraph, operation), subgraph.tensor(operation.output), moving_of(operation).block
     if len(data.shape) != 4 or block < 1:
         raise MoveError("must have 4 dimensions and a block size of 1 or more")
     fine, coarse = (data, out) if operation.kind is Kind.SPACE_TO_DEPTH else (out, data)
@@ -332,7 +252,7 @@ def _blocks(subgraph: Subgraph, operation: Operation) -> Layout:
 
 def block_shape(subgraph: Subgraph, operation: Operation) -> list[int]:
     """Sizes of the blocks of SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND. Raises MoveError."""
-    block = _numbers(subgraph, operation, 1)
+    block = numbers(subgraph, operation, 1)
     if not 1 <= len(block) <= 2 or min(block) < 1 or np.prod(block, dtype=np.float64) > MAX_BOXES:
         raise MoveError(f"blocks of {block} must be 1 or more along one or two axes")
     return block
@@ -340,7 +260,7 @@ def block_shape(subgraph: Subgraph, operation: Operation) -> list[int]:
 
 def block_borders(subgraph: Subgraph, operation: Operation) -> list[tuple[int, int]]:
     """Paddings of SPACE_TO_BATCH_ND, crops of BATCH_TO_SPACE_ND: (before, after) of each axis. Raises MoveError."""
-    values = _numbers(subgraph, operation, 2, 2 * len(block_shape(subgraph, operation)))
+    values = numbers(subgraph, operation, 2, 2 * len(block_shape(subgraph, operation)))
     if min(values) < 0:
         raise MoveError("a padding is negative")
     return list(zip(values[::2], values[1::2], strict=True))
@@ -351,7 +271,7 @@ def _batches(subgraph: Subgraph, operation: Operation) -> Layout:
 
     BATCH_TO_SPACE_ND: back, with the border cut off.
     """
-    data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
+    data, out = data_of(subgraph, operation), subgraph.tensor(operation.output)
     block, borders = block_shape(subgraph, operation), block_borders(subgraph, operation)
     is_forward = operation.kind is Kind.SPACE_TO_BATCH
     fine, coarse = (data, out) if is_forward else (out, data)
@@ -385,14 +305,14 @@ def _reversed(run: Run) -> Run:
 
 def resized_sides(subgraph: Subgraph, operation: Operation) -> Iterator[tuple[int, int]]:
     """(input size, output size) of height and width. Raises MoveError."""
-    data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
+    data, out = data_of(subgraph, operation), subgraph.tensor(operation.output)
     if len(data.shape) != 4:
         raise MoveError(f"input has shape {data.shape}, must have 4 dimensions")
-    sizes = _numbers(subgraph, operation, 1, 2)
+    sizes = numbers(subgraph, operation, 1, 2)
     if min(sizes) < 1:
         raise MoveError(f"output of {sizes} must be 1 or more")
-    _check_shape(out, (data.shape[0], *sizes, data.shape[3]))
-    options = _moving(operation)
+    check_shape(out, (data.shape[0], *sizes, data.shape[3]))
+    options = moving_of(operation)
     if options.align_corners and options.half_pixel:
         raise MoveError("align_corners and half_pixel_centers exclude each other")
     return zip(data.shape[1:3], sizes, strict=True)
@@ -423,10 +343,10 @@ def runs_of(indices: Sequence[int]) -> list[Run]:
 
 
 def _nearest(subgraph: Subgraph, operation: Operation) -> Layout:
-    data, out = _data(subgraph, operation), subgraph.tensor(operation.output)
+    data, out = data_of(subgraph, operation), subgraph.tensor(operation.output)
     if max(out.shape) > MAX_TABLE:
         raise MoveError(f"output of {out.shape} is too large for an index table")
-    sides = [runs_of(nearest_indices(size, output_size, _moving(operation)))
+    sides = [runs_of(nearest_indices(size, output_size, moving_of(operation)))
              for size, output_size in resized_sides(subgraph, operation)]
     return Layout(_boxes(data, out, [[Run(0, 0, data.shape[0])], *sides, [Run(0, 0, data.shape[3])]]))
 
@@ -436,4 +356,5 @@ LAYOUTS: dict[Kind, Callable[[Subgraph, Operation], Layout]] = {
     Kind.SPLIT: _split, Kind.SPLIT_V: _split, Kind.UNPACK: _unpack, Kind.SLICE: _slice,
     Kind.STRIDED_SLICE: _strided_slice, Kind.SPACE_TO_DEPTH: _blocks, Kind.DEPTH_TO_SPACE: _blocks,
     Kind.RESIZE_NEAREST: _nearest, Kind.SPACE_TO_BATCH: _batches, Kind.BATCH_TO_SPACE: _batches,
+    **REORDERED,
 }

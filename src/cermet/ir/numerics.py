@@ -300,7 +300,7 @@ def mean_axes(axes: np.ndarray, rank: int) -> tuple[int, ...]:
 # ---- layout --------------------------------------------------------------------------------------------------------
 
 def reshape(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
-    """RESHAPE and SQUEEZE: the same integers in the output tensor's shape; match changes nothing."""
+    """RESHAPE, SQUEEZE and EXPAND_DIMS: the same integers in the output tensor's shape; match changes nothing."""
     _, data = operand(subgraph, values, operation.inputs[0])
     return data.reshape(subgraph.tensor(operation.output).shape)
 
@@ -311,6 +311,6 @@ EVALUATE: dict[Kind, Evaluate] = {
     Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected,
     Kind.TRANSPOSE_CONV: transpose_conv, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
-    Kind.SQUEEZE: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
+    Kind.SQUEEZE: reshape, Kind.EXPAND_DIMS: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
     **dict.fromkeys(UNARY_KINDS, evaluate_unary), Kind.PRELU: prelu,
 }

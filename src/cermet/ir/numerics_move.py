@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 
 from cermet.ir.fixed_point import divide_half_away, scale_exactly
+from cermet.ir.flat import move_elements
 from cermet.ir.moves import layout, nearest_indices, resized_sides
 from cermet.ir.operands import Values, centred, operand, quantisation
 from cermet.ir.operation import Kind, Moving, Operation
@@ -28,6 +29,8 @@ def moved(subgraph: Subgraph, operation: Operation, values: Values, match: str) 
         taken = tuple(slice(r.source, r.source + (r.count - 1) * r.source_step + 1, r.source_step) for r in box.runs)
         put = tuple(slice(r.target, r.target + (r.count - 1) * r.target_step + 1, r.target_step) for r in box.runs)
         results[box.target].reshape(box.target_shape)[put] = data[taken]
+    for loops in made.loops:
+        move_elements(loops, np.ascontiguousarray(operand(subgraph, values, loops.source)[1]), results[loops.target])
     return [results[t] for t in operation.outputs]
 
 

@@ -25,6 +25,7 @@ class Kind(enum.Enum):
     MEAN = "MEAN"
     RESHAPE = "RESHAPE"
     SQUEEZE = "SQUEEZE"
+    EXPAND_DIMS = "EXPAND_DIMS"
     PAD = "PAD"
     PADV2 = "PADV2"
     MIRROR_PAD = "MIRROR_PAD"
@@ -32,6 +33,12 @@ class Kind(enum.Enum):
     SPLIT = "SPLIT"
     SPLIT_V = "SPLIT_V"
     UNPACK = "UNPACK"
+    PACK = "PACK"
+    TRANSPOSE = "TRANSPOSE"
+    REVERSE = "REVERSE_V2"
+    TILE = "TILE"
+    BROADCAST_TO = "BROADCAST_TO"
+    GATHER = "GATHER"
     SLICE = "SLICE"
     STRIDED_SLICE = "STRIDED_SLICE"
     SPACE_TO_DEPTH = "SPACE_TO_DEPTH"
@@ -128,7 +135,8 @@ class Window:
 class Moving:
     """What operations that move elements need beside their operands; unused members keep their defaults.
 
-    axis        CONCATENATION, UNPACK; may count from the end
+    axis        CONCATENATION, UNPACK, PACK, GATHER; may count from the end
+    batch_dims  GATHER
     block       SPACE_TO_DEPTH, DEPTH_TO_SPACE
     align_corners, half_pixel   resizing
     reflect     MIRROR_PAD: the border itself is not repeated
@@ -136,6 +144,7 @@ class Moving:
     """
 
     axis: int = 0
+    batch_dims: int = 0
     block: int = 0
     align_corners: bool = False
     half_pixel: bool = False

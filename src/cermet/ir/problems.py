@@ -20,7 +20,7 @@ NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECT
               Kind.TRANSPOSE_CONV: (4, 4), Kind.ADD: (2, 2),
               Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2), Kind.PRELU: (2, 2),
               Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.MEAN: (2, 2), Kind.RESHAPE: (1, 2),
-              Kind.SQUEEZE: (1, 1)}
+              Kind.SQUEEZE: (1, 1), Kind.EXPAND_DIMS: (1, 2)}
 MAX_WINDOW = 1 << 16        # kernel, stride and dilation: sizes beyond any tensor that fits in memory
 MAX_COMPUTED_ELEMENTS = 1 << 31
 BIAS_SCALE_TOLERANCE = 0.02     # of an output step, TFLite's own limit (kernel_util.cc)
@@ -298,5 +298,6 @@ CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
     Kind.TRANSPOSE_CONV: _transpose_conv, Kind.ADD: _binary,
     Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
     Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
+    Kind.EXPAND_DIMS: _reshape,
     **dict.fromkeys(UNARY_KINDS, _unary), Kind.PRELU: _prelu,
 }

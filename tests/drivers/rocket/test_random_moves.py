@@ -45,6 +45,22 @@ class Graph:
         outputs = tuple(self.activation(shape) for shape in shapes)
         self.operations.append(OperationSpec(name, tuple(inputs), outputs, options))
 
+    def add_if_taken(self, name: str, inputs: Sequence[int], shapes: Sequence[Sequence[int]],
+                     **options: object) -> None:
+        """Adds an operation unless it is too large for a test, or takes too many tasks."""
+        if any(np.prod(shape) > MAX_PIXELS * 64 or shape[-1] > MAX_CHANNELS for shape in shapes):
+            return
+        before = len(self.tensors), len(self.live)
+        self.add(name, inputs, shapes, **options)
+        operation = self.operations[-1]
+        alone = Model(tuple(self.tensors), (operation,), (inputs[0],), operation.outputs)
+        subgraph = read_tflite(alone.data)
+        refused = name != "RESHAPE" and RocketDriver(RK3588).refuse(subgraph, subgraph.operations[0], CompileOptions())
+        if refused:
+            assert "tasks" in refused.reason or "channels" in refused.reason or "weights" in refused.reason
+            self.operations.pop()
+            del self.tensors[before[0]:], self.live[before[1]:]
+
     def model(self) -> Model:
         read = {t for op in self.operations for t in op.inputs}
         outputs = [t for op in self.operations for t in op.outputs if t not in read or self.rng.random() < 0.1]
@@ -123,8 +139,39 @@ def blocks(graph: Graph, source: int) -> None:
         graph.add("SPACE_TO_DEPTH", (source,), [(n, height // 2, width // 2, channels * 4)], BlockSize=2)
 
 
+def reorder(graph: Graph, source: int) -> None:
+    """TRANSPOSE, TILE or REVERSE_V2 of the three inner axes."""
+    shape, axis = graph.tensors[source].shape, int(graph.rng.integers(1, 4))
+    name = str(graph.rng.choice(["TRANSPOSE", "TILE", "REVERSE_V2"]))
+    order = [0, *(int(a) for a in graph.rng.permutation([1, 2, 3]))]
+    times = [1 + int(i == axis and shape[i] <= 20) for i in range(4)]
+    operand, new = {"TRANSPOSE": (order, [shape[a] for a in order]), "REVERSE_V2": ([axis], shape),
+                    "TILE": (times, [n * m for n, m in zip(shape, times, strict=True)])}[name]
+    graph.add_if_taken(name, (source, graph.constant(operand)), [new])
+
+
+def choose(graph: Graph, source: int) -> None:
+    """GATHER of some positions, in any order."""
+    shape, axis = graph.tensors[source].shape, int(graph.rng.integers(1, 4))
+    indices = [int(i) for i in graph.rng.integers(0, shape[axis], graph.rng.integers(1, 7))]
+    graph.add_if_taken("GATHER", (source, graph.constant(indices)), [[*shape[:axis], len(indices), *shape[axis + 1:]]],
+                       Axis=axis)
+
+
+def reshape(graph: Graph, source: int) -> None:
+    """RESHAPE that splits or merges channels."""
+    n, height, width, channels = graph.tensors[source].shape
+    parts = int(graph.rng.choice([2, 3, 4, 6]))
+    if channels % parts == 0:
+        graph.add_if_taken("RESHAPE", (source, graph.constant([n, height, width * parts, channels // parts])),
+                           [(n, height, width * parts, channels // parts)])
+    elif width % parts == 0:
+        graph.add_if_taken("RESHAPE", (source, graph.constant([n, height, width // parts, channels * parts])),
+                           [(n, height, width // parts, channels * parts)])
+
+
 STEPS: tuple[Callable[[Graph, int], None], ...] = (weighted, weighted, pool, pad, join, join, join, split, cut, enlarge,
-                                                   blocks)
+                                                   blocks, reorder, reorder, choose, reshape, reshape)
 
 
 def draw(seed: int) -> Model:

@@ -38,8 +38,6 @@ from cermet.ir.operation import Kind, Operation, Pair
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
 
-# About 2 ms of interrupts (27-41 us each, hw-verified). Where the CPU is faster is ASSUMED.
-MAX_TASKS = 64
 MAX_LINE_ATOMS = 8191       # NOTCH and LINE_NOTCH: 13 bits
 MAX_SIDE = 2047
 MAX_PICK_BYTES = 1 << 20    # weights of a picking convolution
@@ -92,7 +90,7 @@ def plan_moves(subgraph: Subgraph, operation: Operation, shapes: Shapes = AS_THE
 def _plan(subgraph: Subgraph, operation: Operation, boxes: Layout, tensor: int, shapes: Shapes, *,
           has_homes: bool) -> Made:
     try:
-        if has_homes:
+        if has_homes or boxes.loops:
             return _plan_strided(subgraph, boxes, tensor, shapes)
         parts = tuple(placed(piece) for box in boxes.boxes if box.target == tensor for piece in with_few_axes(box, 2))
         for part in parts:
@@ -100,7 +98,7 @@ def _plan(subgraph: Subgraph, operation: Operation, boxes: Layout, tensor: int, 
             _check_layout(subgraph, part)
         return Made(tensor, _way(operation, parts, boxes.fill), parts, boxes.fill)
     except MoveError:
-        if has_homes or boxes.fill is not None:
+        if has_homes or boxes.loops or boxes.fill is not None:
             raise
         return _plan_strided(subgraph, boxes, tensor, shapes)
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from cermet.drivers.rocket.concat import can_requantise
-from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, picking_geometries, plan_moves
+from cermet.drivers.rocket.moving import num_tasks, picking_geometries, plan_moves
 from cermet.drivers.rocket.rules import (
     Query,
     Rule,
@@ -12,6 +12,7 @@ from cermet.drivers.rocket.rules import (
     activations_have_one_type,
     shapes_are_known,
 )
+from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.tiling import plan
 from cermet.ir.moves import MoveError, data_inputs, move_problem
 

@@ -58,6 +58,7 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.MEAN: Entry(MEAN_RULES, lower_mean),
     Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
     Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
+    Kind.EXPAND_DIMS: Entry(VIEW_RULES, lower_view),
     **dict.fromkeys(LAYOUTS, Entry(MOVE_RULES, lower_moves)),
     Kind.RESIZE_BILINEAR: Entry(BILINEAR_RULES, lower_resize_bilinear),
     **dict.fromkeys(UNARY_KINDS, Entry(UNARY_RULES, lower_unary)),

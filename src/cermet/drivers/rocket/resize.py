@@ -25,11 +25,12 @@ from cermet.drivers.rocket.dpu import ALGO_ADD, Elementwise, OutputConverter, St
 from cermet.drivers.rocket.flying import Cube, FlyingTask, View, copy_stages, flying_program, whole_cube
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
-from cermet.drivers.rocket.moving import MAX_KERNEL_BYTES, MAX_TASKS
+from cermet.drivers.rocket.moving import MAX_KERNEL_BYTES
 from cermet.drivers.rocket.pooling import LARGEST_AVERAGE, ORIGIN
 from cermet.drivers.rocket.pooling_arithmetic import Gain, division_gain
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
+from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import MoveError, Run, move_problem, resized_sides

@@ -1,8 +1,8 @@
 """Support rules of RESHAPE and SQUEEZE: they cost nothing where the bytes stay where they are, else some moves."""
 from __future__ import annotations
 
-from cermet.drivers.rocket.moving import MAX_TASKS
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
+from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.views import are_same_bytes, is_view, joined, layouts_of, reshaped
 from cermet.ir.moves import MoveError
 from cermet.ir.operation import Kind

@@ -10,6 +10,8 @@ from cermet.ir.flat import FlatBox, Loop, coalesced
 from cermet.ir.moves import MoveError
 
 MAX_PIECES = 1024
+# About 2 ms of interrupts (27-41 us each, hw-verified). Where the CPU is faster is ASSUMED.
+MAX_TASKS = 64
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,12 @@ def pieces(box: FlatBox, source: MapShape, target: MapShape) -> list[Strided]:
     return [strided(replace(box, source_start=box.source_start + i, target_start=box.target_start + i,
                             loops=(Loop(loops[0].count // period, period, period), Loop(piece, 1, 1))), source, target)
             for i in range(0, period, piece)]
+
+
+def check_tasks(count: int) -> None:
+    """Before they are made, however many they would be."""
+    if count > MAX_TASKS:
+        raise MoveError(f"needs {count} tasks, at most {MAX_TASKS} are worth it")
 
 
 def offsets(steps: Sequence[tuple[int, int]]) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cermet.drivers.rocket.layout import ATOM_BYTES, MAX_CUBE, MAX_SURFACES, Cube, MapShape, ceil_div
-from cermet.drivers.rocket.strided import Spot, Strided
+from cermet.drivers.rocket.strided import Spot, Strided, check_tasks
 from cermet.ir.moves import MoveError
 
 MAX_NOTCH = 8191            # between lines: 13 bits
@@ -34,6 +34,7 @@ def atom_copies(move: Strided) -> list[AtomCopy]:
     loops = _atom_loops(move)
     starts = (_atom(move.source_start, move.source_shape), _atom(move.target_start, move.target_shape))
     columns, rows, surfaces, rest = min(_arrangements(loops), key=lambda a: _num_tasks(*a))
+    check_tasks(_num_tasks(columns, rows, surfaces, rest))
     made = []
     for row, surface in itertools.product(range(0, rows[0], MAX_CUBE), range(0, surfaces[0], MAX_SURFACES)):
         cube = Cube(columns[0], min(MAX_CUBE, rows[0] - row), min(MAX_SURFACES, surfaces[0] - surface))

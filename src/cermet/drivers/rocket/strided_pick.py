@@ -21,7 +21,7 @@ import numpy as np
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, MapShape, ceil_div, round_up
-from cermet.drivers.rocket.strided import Spot, Step, Strided, offsets
+from cermet.drivers.rocket.strided import Spot, Step, Strided, check_tasks, offsets
 from cermet.ir.moves import MoveError
 from cermet.ir.operation import Pair
 
@@ -31,6 +31,7 @@ MAX_KERNEL = 31
 MAX_STRIDE = 7
 MAX_ROWS = 2047                 # of the CNA's input: 11 bits
 MAX_NOTCH = 8191
+MAX_CHANNELS = 16_352
 MAX_WEIGHT_BYTES = 1 << 20      # of one move
 MAX_KERNEL_BYTES = 1 << 19
 MAX_WINDOW_ENTRIES = 6 * 256    # of the CBUF, 128 bytes each: what data has beside streamed weights, but for a bank
@@ -110,6 +111,8 @@ def _pattern(move: Strided) -> Pattern:
     into_channels = [s for s in move.steps if not s.target.pixel]
     lines = tuple(s for s in into_pixels if s.source.pixel)
     groups = tuple(s for s in into_pixels if not s.source.pixel)
+    if prod(s.count for s in into_channels) > MAX_CHANNELS or any(s.count > MAX_CHANNELS for s in groups):
+        raise MoveError(f"more than {MAX_CHANNELS} channels change their places")
     each = zip(*(offsets([(s.count, step) for s, step in zip(into_channels, steps, strict=True)]) for steps in (
         [s.target.channel for s in into_channels], [s.source.pixel for s in into_channels],
         [s.source.channel for s in into_channels])), strict=True)
@@ -127,7 +130,8 @@ def picks(pattern: Pattern) -> list[Pick]:
             options.append((_repeats(pattern, arranged, group), arranged, group))
     if not options:
         raise MoveError("pixels that become channels lie too far apart for a window")
-    _, arranged, group = min(options, key=lambda option: option[0])
+    (tasks, *_), arranged, group = min(options, key=lambda option: option[0])
+    check_tasks(tasks)
     made: list[Pick] = []
     for chunk in _channel_chunks(pattern, group):
         for source, target in _repeated(pattern, arranged, group):
@@ -233,7 +237,10 @@ def _tasks(pattern: Pattern, arranged: Arrangement, group: Step | None, chunk: l
         surface = min(map(min, wanted)) // ATOM_BYTES
         channels = min(round_up(max(map(max, wanted)) + 1, ATOM_BYTES), pattern.source_shape.channels) \
             - surface * ATOM_BYTES
-        weights = np.zeros(((count - 1) * GROUP + len(chunk), *arranged.kernel, channels), np.int8)
+        rows = (count - 1) * GROUP + len(chunk)
+        if rows * prod(arranged.kernel) * channels > MAX_WEIGHT_BYTES:
+            raise MoveError(f"would need more than {MAX_WEIGHT_BYTES} weights")
+        weights = np.zeros((rows, *arranged.kernel, channels), np.int8)
         for i, row in enumerate(wanted):
             for n, (k, channel) in enumerate(zip(chunk, row, strict=True)):
                 y, x = divmod(pattern.table[k].pixel - deltas_from, arranged.line)

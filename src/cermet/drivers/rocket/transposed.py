@@ -28,8 +28,8 @@ from cermet.drivers.rocket.copy import Patch, copy_patch, patch_tasks
 from cermet.drivers.rocket.flying import copy_stages
 from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, mac_cycles
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
-from cermet.drivers.rocket.moving import MAX_TASKS
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
+from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.tiling import BYTES_PER_CYCLE, TASK_CYCLES, plan
 from cermet.drivers.rocket.views import MapShape
 from cermet.drivers.rocket.weights import Weights

@@ -18,7 +18,7 @@ from cermet.ir.operation import Kind, Operation, Pair
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
-VIEW_KINDS = (Kind.RESHAPE, Kind.SQUEEZE)
+VIEW_KINDS = (Kind.RESHAPE, Kind.SQUEEZE, Kind.EXPAND_DIMS)
 
 
 def map_shape(tensor: Tensor) -> MapShape:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cermet.drivers.rocket.moving import MAX_TASKS, num_tasks, plan_moves
+from cermet.drivers.rocket.moving import num_tasks, plan_moves
+from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.views import VIEW_KINDS, Views
 from cermet.ir.moves import MoveError
 from cermet.ir.operation import Kind, Operation
