@@ -38,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
         (private / folder).mkdir(mode=0o700)
         os.environ[variable] = str(private / folder)
     tempfile.tempdir = None     # look at TMPDIR again
+    os.environ["CERMET_SIM_CACHES"] = "1"       # a missing PREP_BO or FINI_BO shows
     # The delegate starts `cermet`, the one of this Python, whatever the shell's PATH says.
     scripts = str(pathlib.Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])

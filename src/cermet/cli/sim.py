@@ -5,13 +5,27 @@ import argparse
 import ctypes
 import os
 import pathlib
+import textwrap
 
 from cermet import paths
 from cermet.errors import CermetError
 from cermet.hw.soc import SOCS, soc_by_name
-from cermet.kmd.behaviour import MAINLINE, NO_QUIRKS, Behaviour, parse_quirks
+from cermet.kmd.behaviour import MAINLINE, NO_QUIRKS, QUIRKS, Behaviour, parse_quirks
+from cermet.kmd.faults import KINDS, parse_faults
 
-EPILOG = """\
+
+def entry(name: str, text: str) -> str:
+    """A line of a list of words, with further lines below its text."""
+    return textwrap.fill(text, 118, initial_indent=f"  {name:<20} ", subsequent_indent=" " * 23)
+
+
+LISTS = "\n".join(
+    ["quirks (mainline-7.2 is all of them):", *(entry(name, text) for name, text in QUIRKS.items()), "",
+     "faults, each with the event that is counted:",
+     *(entry(name, f"{kind.event}: {kind.text}" + ("" if kind.value is None else f" (default: {kind.value})"))
+       for name, kind in KINDS.items())])
+EPILOG = LISTS + """
+
 Programs reach the device through `cermet exec`, the shim or the delegate's option device=sim; they start one by
 themselves when none runs. Set CERMET_SIM_SOCKET for them when --socket is not the default.
 Ctrl-C ends it; its clients see the device go away (ENODEV).
@@ -19,6 +33,8 @@ Ctrl-C ends it; its clients see the device go away (ENODEV).
 examples:
   cermet sim --verbose                      # in one terminal: every call, job and task, and why a job hangs
   cermet exec -- ./my_rocket_test           # in another
+  cermet sim --faults create-fails@3,lost-interrupt@2+
+  CERMET_SIM_FAULTS=hung-core=0 cermet run MODEL.tflite --random 1      # also CERMET_SIM_QUIRKS, CERMET_SIM_CACHES=1
 """
 PATH_BYTES = 108
 MESSAGE_BYTES = 512
@@ -29,9 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", metavar="PATH", help="where to listen (default: where clients look for it)")
     parser.add_argument("--quirks", metavar="NAMES", default=os.environ.get("CERMET_SIM_QUIRKS") or MAINLINE,
                         help=f"bugs of the kernel's driver to reproduce: {MAINLINE} (default; all of them), "
-                        f"{NO_QUIRKS}, or names with commas between, see docs/kernel-lab.md")
+                        f"{NO_QUIRKS}, or names of the list below with commas between")
     parser.add_argument("--caches", action="store_true", default=bool(os.environ.get("CERMET_SIM_CACHES")),
                         help="CPU and NPU see each other's writes only after PREP_BO and FINI_BO")
+    parser.add_argument("--faults", metavar="LIST", default=os.environ.get("CERMET_SIM_FAULTS", ""),
+                        help="what is to go wrong: KIND[@N[+]][=VALUE] with commas between, at the N-th event, with + "
+                        "at all from then on; the kinds are listed below")
     parser.add_argument("--verbose", action="store_true", help="log every call, job and task")
     parser.add_argument("--on-demand", action="store_true", help="end when the last client is gone")
     parser.add_argument("--linger", type=seconds, default=2.0, metavar="SECONDS",
@@ -74,6 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     log.start(verbose=arguments.verbose)
     options = Options(arguments.socket or default_socket(arguments.soc), arguments.on_demand, arguments.linger,
                       arguments.ready_fd)
-    behaviour = Behaviour(parse_quirks(arguments.quirks), arguments.caches)
+    behaviour = Behaviour(parse_quirks(arguments.quirks), arguments.caches, parse_faults(arguments.faults))
     serve(Server(soc_by_name(arguments.soc), Core, options, behaviour=behaviour))
     return 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cermet.errors import CermetError
+from cermet.kmd.faults import Fault
 
 # What Linux 7.2 does that user space runs into and a driver should not do. Without a quirk the driver does what the
 # second half of its line says. Facts: reading of the driver of Linux 7.2.13.
@@ -30,6 +31,7 @@ class Behaviour:
 
     quirks: frozenset[str] = frozenset(QUIRKS)
     has_caches: bool = False
+    faults: tuple[Fault, ...] = ()
 
     def has(self, quirk: str) -> bool:
         assert quirk in QUIRKS, quirk

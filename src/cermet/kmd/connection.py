@@ -113,6 +113,8 @@ class Connection(threading.Thread):
 
     def _mmap(self, request: Request, reply: ReplyEnd) -> None:
         file = self._open_file(request)
+        self.device.faults.any_call()
+        self.device.faults.fail("mmap-fails")
         fd = self._memory_to_map(file, request)
         try:
             reply.done(0, fd=fd)
@@ -145,6 +147,7 @@ class Connection(threading.Thread):
         memory = self._memories.get(request.pid)
         if memory is None:
             memory = self._memories[request.pid] = UserMemory(request.pid)
+        self.device.faults.any_call()
         pending = self.table.begin(file, memory, request.request & 0xFFFF_FFFF, request.argument)
         if pending.blocking is None:
             self._finish(pending, request, reply)

@@ -12,6 +12,8 @@ from cermet.hw.soc import Soc
 from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.bo import PAGE_BYTES, Bo
 from cermet.kmd.errors import DeviceError
+from cermet.kmd.faults import Faults
+from cermet.kmd.faulty_core import FaultyCore
 from cermet.kmd.file import File
 from cermet.kmd.job import NpuCore
 from cermet.kmd.ranges import RangeAllocator
@@ -52,8 +54,12 @@ class Device:
     def __init__(self, soc: Soc, make_core: Callable[[Soc, int], NpuCore], behaviour: Behaviour) -> None:
         self.soc = soc
         self.behaviour = behaviour
+        self.faults = Faults(behaviour.faults)
         self.lock = threading.RLock()
-        self.scheduler = Scheduler(soc, [make_core(soc, index) for index in range(soc.cores)], self.lock)
+        cores: list[NpuCore] = [make_core(soc, index) for index in range(soc.cores)]
+        if behaviour.faults:
+            cores = [FaultyCore(core, self.faults) for core in cores]
+        self.scheduler = Scheduler(soc, cores, self.lock)
         self.files: set[File] = set()
         self.flink_names: dict[int, Bo] = {}
         self._numbers = itertools.count(1)
@@ -66,6 +72,8 @@ class Device:
     # --- files ---
 
     def open(self, pid: int, flags: int) -> File:
+        self.faults.any_call()
+        self.faults.fail("open-fails")
         if flags & os.O_EXCL:
             raise DeviceError(errno.EBUSY, "open: O_EXCL")
         with self.lock:

@@ -83,6 +83,8 @@ def run_task(core: NpuCore, soc: Soc, job: Job, index: int, cancelled: Callable[
     program_task(core, soc, regcmd, count)
     try:
         outcome = core.run(job.space, cancelled)
+        while outcome == TaskOutcome():     # an interrupt without a status bit: not ours, the task goes on
+            outcome = core.run(job.space, cancelled)
     except Exception:
         log.exception("%s: the simulator failed; the job times out", place)
         return 0, "the simulator failed"

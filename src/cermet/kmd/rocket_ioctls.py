@@ -56,6 +56,7 @@ def available_memory_bytes() -> int:
 def create_bo(call: Call, args: Any) -> None:
     size_bytes = args.size
     device = call.file.device
+    device.faults.fail("create-fails")
     check_size(size_bytes, device.behaviour)
     with device.lock:
         device.collect()
@@ -99,6 +100,7 @@ def check_written(bo: Bo, behaviour: Behaviour) -> None:
 
 
 def prep_bo(call: Call, args: Any) -> Blocking | None:
+    call.file.device.faults.fail("prep-fails")
     if args.reserved:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
     with call.file.device.lock:
@@ -118,6 +120,7 @@ def prep_bo(call: Call, args: Any) -> Blocking | None:
 
 
 def fini_bo(call: Call, args: Any) -> None:
+    call.file.device.faults.fail("fini-fails")
     if args.reserved:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
     with call.file.device.lock:
@@ -139,6 +142,7 @@ class Request:
 def submit(call: Call, args: Any) -> None:
     """Queue jobs. What is wrong with a single job is logged and, with the quirk, never returned."""
     count, stride = args.job_count, args.job_struct_size
+    call.file.device.faults.fail("submit-fails")
     if count == 0:
         return
     if stride < JOB.itemsize:
@@ -211,6 +215,8 @@ def read_handles(call: Call, address: int, count: int) -> list[int]:
 
 def check_job(file: File, request: Request) -> None:
     """What only shows when the buffers are locked and the job is made."""
+    if file.device.faults.strike("job-dropped"):
+        raise DeviceError(errno.ENOMEM, "fault on purpose: job-dropped")
     listed = request.in_bos + request.out_bos
     if len(set(listed)) != len(listed):
         raise DeviceError(errno.EALREADY, "a BO is listed twice")
