@@ -12,6 +12,15 @@ from tests.support import builders_conv as b
 
 
 @pytest.mark.parametrize("runtime", ["tflite", "litert"])
+@pytest.mark.parametrize("adjoint", [(False, True), (True, False)])
+def test_batch_matmul(adjoint: tuple, runtime: str, captured) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    data = b.batch_matmul(np.random.default_rng(0), (2, 3), (3, 4), adjoint=adjoint).data
+    assert captured(data, runtime) == to_blob(data)
+    (operation,) = read_blob(to_blob(data)).operations
+    assert operation.adjoint == adjoint
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "litert"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_transpose_conv(bias: bool, runtime: str, captured) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     data = b.transpose_conv(np.random.default_rng(0), (1, 4, 5, 3), 6, (3, 2), stride=(2, 3), padding="VALID",

@@ -1,4 +1,4 @@
-"""TRANSPOSE_CONV: numerics against both TFLite runtimes (match="tflite") and against the oracle, bit for bit."""
+"""TRANSPOSE_CONV and BATCH_MATMUL: numerics against both TFLite runtimes and against the oracle, bit for bit."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from cermet.ir.numerics import evaluate
 from cermet.ir.problems import op_problem
 from tests.ir.test_numerics import QUANTISATIONS, RUNTIMES
 from tests.support import exact, interpreter
-from tests.support.builders_conv import transpose_conv
+from tests.support.builders_conv import batch_matmul, transpose_conv
 from tests.support.model_builder import Model
 
 CASES = [   # input shape, output channels, kernel, stride, padding, extra
@@ -54,6 +54,19 @@ def test_fused_activations(quantisation: str, activation: str) -> None:
     model = _model(CASES[0], quantisation, activation=activation)
     _check(model)
     _check(replace(model, operations=(replace(model.operations[0], version=4),)), ("litert",))
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("adjoint", [(False, False), (False, True), (True, False), (True, True)], ids=str)
+@pytest.mark.parametrize("shape,other", [((5, 20), (20, 7)), ((2, 3, 64), (64, 33)), ((2, 3, 4, 8), (2, 3, 8, 5)),
+                                         ((1, 3, 4, 300), (2, 1, 300, 5))], ids=str)
+def test_batch_matmul(shape: tuple, other: tuple, adjoint: tuple, constant: bool) -> None:
+    model = batch_matmul(np.random.default_rng(len(shape)), shape, other, adjoint=adjoint, constant=constant)
+    subgraph = read_tflite(model.data)
+    if adjoint[0] and len(shape) == len(other) and shape[:-2] != other[:-2]:
+        assert "mixes up its images" in str(op_problem(subgraph, subgraph.operations[0]))
+    else:
+        _check(model)
 
 
 def test_reasons() -> None:

@@ -9,7 +9,7 @@ from tests.support import model_builder as mb
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
 
 mb.OPTIONS.update({"TRANSPOSE_CONV": ("TransposeConvOptions", 3), "SPACE_TO_BATCH_ND": ("SpaceToBatchNDOptions", 2),
-                   "BATCH_TO_SPACE_ND": ("BatchToSpaceNDOptions", 2)})
+                   "BATCH_TO_SPACE_ND": ("BatchToSpaceNDOptions", 2), "BATCH_MATMUL": ("BatchMatMulOptions", 2)})
 
 
 def transpose_conv(rng: np.random.Generator, input_shape: Sequence[int], out_channels: int,
@@ -35,6 +35,22 @@ def transpose_conv(rng: np.random.Generator, input_shape: Sequence[int], out_cha
     inputs = (1, 2, 0, 3) if bias else (1, 2, 0)
     op = OperationSpec("TRANSPOSE_CONV", inputs, (len(tensors) - 1,), options)
     return mb._calibrated(rng, output, Model(tensors, (op,), (0,), op.outputs), None)
+
+
+def batch_matmul(rng: np.random.Generator, shape: Sequence[int], other: Sequence[int], *,
+                 adjoint: tuple[bool, bool] = (False, False), constant: bool = True) -> Model:
+    """BATCH_MATMUL of int8; shapes as the operation sees them after transposing; zero points anywhere."""
+    def given(size: Sequence[int], turned: bool) -> tuple[int, ...]:
+        return (*size[:-2], size[-1], size[-2]) if turned else tuple(size)
+    source = mb._activation_tensor(rng, "first", given(shape, adjoint[0]), "int8", None)
+    second = mb._activation_tensor(rng, "second", given(other, adjoint[1]), "int8", None)
+    if constant:
+        second = mb._weights(rng, second.shape, "int8", 0, per_channel=False, zero_point=int(rng.integers(-9, 10)))
+    out = (*np.broadcast_shapes(tuple(shape[:-2]), tuple(other[:-2])), shape[-2], other[-1])
+    output = TensorSpec("output", out, "int8", (1.0,), (0,))
+    op = OperationSpec("BATCH_MATMUL", (0, 1), (2,), {"AdjX": adjoint[0], "AdjY": adjoint[1]})
+    model = Model((source, second, output), (op,), (0,) if constant else (0, 1), (2,))
+    return mb._calibrated(rng, output, model, None)
 
 
 def dilated(rng: np.random.Generator, shape: Sequence[int], block: tuple[int, int], kernel: tuple[int, int] = (3, 3), *,

@@ -35,4 +35,12 @@ def _before(op: OperationSpec, size: int, kernel: int, stride: int) -> int:
     return max((-(-size // stride) - 1) * stride + kernel - size, 0) // 2 if op.options["Padding"] == 0 else 0
 
 
-REAL = {"TRANSPOSE_CONV": transpose_conv}
+def batch_matmul(model: Model, op: OperationSpec, values: dict[int, np.ndarray]) -> np.ndarray:
+    from tests.support.exact import _centred
+    factors = [_centred(model.tensors[i], values[i]) for i in op.inputs]
+    names = [letters[::-1] if op.options[name] else letters for letters, name in (("mk", "AdjX"), ("kn", "AdjY"))]
+    acc = np.einsum(f"...{names[0]},...{names[1]}->...mn", *factors)
+    return acc * (model.tensors[op.inputs[0]].scale * model.tensors[op.inputs[1]].scale)
+
+
+REAL = {"TRANSPOSE_CONV": transpose_conv, "BATCH_MATMUL": batch_matmul}

@@ -126,7 +126,7 @@ class _Taps:
 def effective_multipliers(source: Tensor, weights: Tensor, out: Tensor, kind: Kind) -> list[float]:
     """s_in * s_w / s_out, one or one per output channel, in the precision that TFLite's kernels use.
 
-    int8 convolutions multiply the scales in float64; uint8 ones and fully connected ones with a single scale in float32
+    int8 convolutions multiply the scales in float64; uint8 ones and matrices with a single scale in float32
     (kernel_util.cc: PopulateConvolutionQuantizationParams, GetQuantizedConvolutionMultipler).
     """
     return scale_ratios(source, quantisation(weights).scales, out, kind)
@@ -136,7 +136,8 @@ def scale_ratios(source: Tensor, weight_scales: Iterable[float], out: Tensor, ki
     """As effective_multipliers, for the weights' scales alone."""
     s_in, s_out = np.float32(quantisation(source).scale), np.float64(quantisation(out).scale)
     scales = [np.float32(s) for s in weight_scales]
-    in_float32 = source.dtype is DType.UINT8 or (kind is Kind.FULLY_CONNECTED and len(scales) == 1)
+    is_matrix = kind in (Kind.FULLY_CONNECTED, Kind.BATCH_MATMUL)
+    in_float32 = source.dtype is DType.UINT8 or (is_matrix and len(scales) == 1)
     if in_float32:
         return [float(np.float64(s_in * s) / s_out) for s in scales]
     return [float(np.float64(s_in) * np.float64(s) / s_out) for s in scales]
@@ -211,6 +212,16 @@ def fully_connected(subgraph: Subgraph, operation: Operation, values: Values, ma
     flat = x.reshape(-1, w.shape[1]).astype(np.float64)     # exact: sums stay far below 2**53
     acc = (flat @ w.T.astype(np.float64)).astype(np.int64) + _bias(subgraph, operation, values)
     return _requantised(subgraph, operation, acc, match)
+
+
+def batch_matmul(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
+    """BATCH_MATMUL of int8: x [.., M, K] times w [.., K, N], either transposed first; leading dimensions broadcast.
+
+    Both per tensor with any zero point. Source: TFLite's kernels/batch_matmul.cc and reference/batch_matmul.h.
+    """
+    factors = [centred(*operand(subgraph, values, t)).astype(np.float64) for t in operation.inputs]
+    x, w = (np.swapaxes(f, -1, -2) if turned else f for f, turned in zip(factors, operation.adjoint, strict=True))
+    return _requantised(subgraph, operation, np.matmul(x, w).astype(np.int64), match)
 
 
 # ---- element-wise --------------------------------------------------------------------------------------------------
@@ -309,7 +320,7 @@ Evaluate = Callable[[Subgraph, Operation, Values, str], np.ndarray]
 
 EVALUATE: dict[Kind, Evaluate] = {
     Kind.CONV: conv, Kind.DEPTHWISE_CONV: depthwise_conv, Kind.FULLY_CONNECTED: fully_connected,
-    Kind.TRANSPOSE_CONV: transpose_conv, Kind.ADD: add,
+    Kind.TRANSPOSE_CONV: transpose_conv, Kind.BATCH_MATMUL: batch_matmul, Kind.ADD: add,
     Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
     Kind.SQUEEZE: reshape, Kind.EXPAND_DIMS: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
     **dict.fromkeys(UNARY_KINDS, evaluate_unary), Kind.PRELU: prelu,

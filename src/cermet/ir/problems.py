@@ -17,7 +17,7 @@ from cermet.ir.tensor import DType, Tensor
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)
 NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECTED: (2, 3),
-              Kind.TRANSPOSE_CONV: (4, 4), Kind.ADD: (2, 2),
+              Kind.TRANSPOSE_CONV: (4, 4), Kind.BATCH_MATMUL: (2, 2), Kind.ADD: (2, 2),
               Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2), Kind.PRELU: (2, 2),
               Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.MEAN: (2, 2), Kind.RESHAPE: (1, 2),
               Kind.SQUEEZE: (1, 1), Kind.EXPAND_DIMS: (1, 2)}
@@ -179,6 +179,28 @@ def _fully_connected(subgraph: Subgraph, operation: Operation) -> str | None:
             or _bias_problem(subgraph, operation, channels))
 
 
+def _batch_matmul(subgraph: Subgraph, operation: Operation) -> str | None:
+    second = operation.inputs[1]
+    if second is None:
+        return "second operand is absent"
+    data, weights, out = (subgraph.tensor(t) for t in (operation.inputs[0], second, operation.output))
+    if data.dtype is not DType.INT8 or weights.dtype is not DType.INT8:
+        return f"operands are {data.dtype.value} and {weights.dtype.value}, must be int8"
+    problem = _data_problem("second operand", weights)
+    if problem is not None or min(len(data.shape), len(weights.shape)) < 2:
+        return problem or "operands must have 2 dimensions or more"
+    first, last = (t.shape[:-2] + t.shape[:-3:-1] if turned else t.shape
+                   for t, turned in zip((data, weights), operation.adjoint, strict=True))
+    try:
+        wanted = (*np.broadcast_shapes(first[:-2], last[:-2]), first[-2], last[-1])
+    except ValueError:
+        wanted = ()
+    if operation.adjoint[0] and first[:-2] != last[:-2] and len(first) == len(last):
+        return "a transposed first operand whose batch is repeated: TFLite's kernel mixes up its images"
+    return None if first[-1] == last[-2] and out.shape == wanted else (
+        f"operands of shapes {data.shape} and {weights.shape} and an output of {out.shape} do not fit")
+
+
 # ---- windows -------------------------------------------------------------------------------------------------------
 
 def _window_problem(subgraph: Subgraph, operation: Operation, channels: int) -> str | None:
@@ -295,7 +317,7 @@ def _prelu(subgraph: Subgraph, operation: Operation) -> str | None:
 
 CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected,
-    Kind.TRANSPOSE_CONV: _transpose_conv, Kind.ADD: _binary,
+    Kind.TRANSPOSE_CONV: _transpose_conv, Kind.BATCH_MATMUL: _batch_matmul, Kind.ADD: _binary,
     Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
     Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
     Kind.EXPAND_DIMS: _reshape,

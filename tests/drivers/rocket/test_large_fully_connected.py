@@ -8,9 +8,10 @@ import pytest
 
 from cermet.drivers.rocket.flattening import flatten
 from cermet.drivers.rocket.views import MapShape
-from tests.drivers.rocket.measure import Measured, measure, num_tasks, summary
+from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
 from tests.drivers.rocket.test_grid import _rng
 from tests.support import interpreter, model_builder
+from tests.support.builders_conv import batch_matmul
 from tests.support.model_builder import Model
 
 # Inputs beyond what one register holds, not divisible by 16 or by the number of rows; outputs beyond one task; rows
@@ -21,6 +22,7 @@ SHAPES = [((1, 16353), 40), ((1, 20000), 33), ((1, 32768), 100), ((4, 32768), 64
 CASES = [{"rows": shape[0], "ic": shape[1], "oc": outputs, "dtype": dtype}
          for shape, outputs in SHAPES for dtype in ("int8", "uint8")]
 measured: list[Measured] = []
+matmuls: list[Measured] = []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(f"{k}{v}" for k, v in case.items()))
@@ -58,6 +60,23 @@ def _against_tflite(model: Model) -> np.ndarray:
     return np.abs(output.astype(int) - reference.astype(int))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("shape,other", [((5, 20), (20, 7)), ((2, 3, 64), (64, 33)), ((2, 3, 4, 8), (1, 1, 8, 40)),
+                                         ((1, 49, 100), (1, 100, 300)), ((3, 20000), (20000, 9))], ids=str)
+def test_batch_matmul_by_a_constant(shape: tuple, other: tuple, turned: bool) -> None:
+    rng = np.random.default_rng(3)
+    matmuls.append(measure(batch_matmul(rng, shape, other, adjoint=(False, turned)), rng))
+    assert matmuls[-1].from_exact.max() <= 1
+
+
+@pytest.mark.parametrize("options,text", [
+    ({"constant": False}, "both operands are computed at run time"), ({"adjoint": (True, False)}, "the columns of the"),
+    ({"other": (2, 8, 5)}, "must be one matrix")], ids=str)
+def test_reasons_of_batch_matmul(options: dict, text: str) -> None:
+    found = refusal(batch_matmul(np.random.default_rng(0), (2, 3, 8), **{"other": (8, 5), **options}))
+    assert found is not None and text in found.reason
+
+
 def test_rows_overlap_where_atoms_are_no_multiple() -> None:
     """1251 atoms in two rows of 626, the second one from atom 625 on."""
     flat = flatten(MapShape(1, 1, 20016), 20016)
@@ -66,4 +85,5 @@ def test_rows_overlap_where_atoms_are_no_multiple() -> None:
 
 def test_differences_are_rare(record_table: Callable[[str, dict[str, object]], None]) -> None:
     record_table("large FULLY_CONNECTED", summary("FULLY_CONNECTED", measured))
+    record_table("large FULLY_CONNECTED", summary("BATCH_MATMUL by a constant", matmuls))
     assert np.mean(np.concatenate([m.from_exact.reshape(-1) for m in measured]) > 0) < 0.03

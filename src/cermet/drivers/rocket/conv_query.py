@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from cermet.drivers.rocket.conv import conv_weights
 from cermet.drivers.rocket.depthwise import depthwise_weights
-from cermet.drivers.rocket.fully_connected import matrix_weights
+from cermet.drivers.rocket.fully_connected import matrix_shape, matrix_weights
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.grouped import Blocks, plan_blocks, spread_groups
 from cermet.drivers.rocket.rules import Query
@@ -18,6 +18,8 @@ def weights_tensor(query: Query) -> Tensor:
 
 def output_channels(query: Query) -> int:
     shape = weights_tensor(query).shape
+    if query.operation.kind is Kind.BATCH_MATMUL:
+        return matrix_shape(query.operation, weights_tensor(query))[0]
     return shape[3] if query.operation.kind is Kind.DEPTHWISE_CONV else shape[0]
 
 
@@ -58,10 +60,10 @@ def blocks(query: Query) -> Blocks | None:
 
 
 def weights(query: Query) -> Weights:
-    """As the lowering has them; of a FULLY_CONNECTED in the model's order."""
+    """As the lowering has them; of a matrix in the model's order."""
     tensor = weights_tensor(query)
-    if query.operation.kind is Kind.FULLY_CONNECTED:
-        return matrix_weights(tensor)
+    if query.operation.kind in (Kind.FULLY_CONNECTED, Kind.BATCH_MATMUL):
+        return matrix_weights(query.operation, tensor)
     stored = (depthwise_weights if query.operation.kind is Kind.DEPTHWISE_CONV else conv_weights)(tensor)
     made = blocks(query)
     return stored if made is None else spread_groups(stored, num_groups(query), made.groups)

@@ -1,7 +1,9 @@
-"""FULLY_CONNECTED: a convolution over its input seen in one of several ways (flattening.py)."""
+"""FULLY_CONNECTED, and BATCH_MATMUL by one constant matrix: convolutions over their input (flattening.py)."""
 from __future__ import annotations
 
 from dataclasses import replace
+
+import numpy as np
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.context import Context
@@ -11,20 +13,32 @@ from cermet.drivers.rocket.layout import ATOM_BYTES
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.views import MapShape
 from cermet.drivers.rocket.weights import Weights, signed_weights
-from cermet.ir.operation import Operation
+from cermet.ir.operation import Kind, Operation
 from cermet.ir.tensor import Tensor
 
 
-def matrix_weights(tensor: Tensor) -> Weights:
+def matrix_shape(operation: Operation, tensor: Tensor) -> tuple[int, int]:
+    """(outputs, inputs) of the weights; of a BATCH_MATMUL they are [inputs, outputs] unless transposed first."""
+    rows, columns = tensor.shape[-2:]
+    return (columns, rows) if _is_turned(operation) else (rows, columns)
+
+
+def _is_turned(operation: Operation) -> bool:
+    return operation.kind is Kind.BATCH_MATMUL and not operation.adjoint[1]
+
+
+def matrix_weights(operation: Operation, tensor: Tensor) -> Weights:
     """[outputs, 1, 1, inputs] of a stored matrix."""
     assert tensor.data is not None
-    return signed_weights(tensor, tensor.data.reshape(tensor.shape[0], 1, 1, tensor.shape[1]))
+    matrix = tensor.data.reshape(tensor.shape[-2:])
+    matrix = np.ascontiguousarray(matrix.T) if _is_turned(operation) else matrix
+    return signed_weights(tensor, matrix[:, None, None, :])
 
 
 def lower_fully_connected(context: Context, operation: Operation) -> list[TaskProgram]:
-    """Tasks of a FULLY_CONNECTED."""
+    """Tasks of a FULLY_CONNECTED or a BATCH_MATMUL."""
     source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
-    weights = matrix_weights(context.tensor(operation.inputs[1]))
+    weights = matrix_weights(operation, context.tensor(operation.inputs[1]))
     outputs, *_, depth = weights.values.shape
     shape = MapShape(source.height, source.width, source.channels)
     flat = flatten(shape, depth)

@@ -21,7 +21,7 @@ from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.resize import BILINEAR_RULES, lower_resize_bilinear
 from cermet.drivers.rocket.rules import Rule
 from cermet.drivers.rocket.rules_conv import CONV_RULES, DEPTHWISE_RULES
-from cermet.drivers.rocket.rules_fully_connected import FULLY_CONNECTED_RULES
+from cermet.drivers.rocket.rules_fully_connected import BATCH_MATMUL_RULES, FULLY_CONNECTED_RULES
 from cermet.drivers.rocket.rules_view import VIEW_RULES
 from cermet.drivers.rocket.transposed import lower_transpose_conv
 from cermet.drivers.rocket.transposed_rules import TRANSPOSE_CONV_RULES
@@ -47,6 +47,7 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.CONV: Entry(CONV_RULES, lower_conv),
     Kind.DEPTHWISE_CONV: Entry(DEPTHWISE_RULES, lower_depthwise),
     Kind.FULLY_CONNECTED: Entry(FULLY_CONNECTED_RULES, lower_fully_connected),
+    Kind.BATCH_MATMUL: Entry(BATCH_MATMUL_RULES, lower_fully_connected),
     Kind.TRANSPOSE_CONV: Entry(TRANSPOSE_CONV_RULES, lower_transpose_conv),
     Kind.ADD: Entry(SUM_RULES, lower_binary),
     Kind.SUB: Entry(SUM_RULES, lower_binary),

@@ -45,7 +45,7 @@ def weights_match_activations(query: Query) -> str | None:
 def weight_quantisation_fits(query: Query) -> str | None:
     """Weights are quantised per tensor or per output channel: scales above 0, zero points inside their type.
 
-    Zero points of int8 weights are 0, but for FULLY_CONNECTED with one scale.
+    Zero points of int8 weights are 0, but for FULLY_CONNECTED and BATCH_MATMUL with one scale.
     """
     weights = ask.weights_tensor(query)
     quantisation = weights.quantisation
@@ -66,8 +66,9 @@ def weight_quantisation_fits(query: Query) -> str | None:
 
 
 def _ignored_zero_point(query: Query, weights: Tensor, quantisation: Quantisation) -> str | None:
-    """TFLite's int8 kernels subtract no zero point from weights; FULLY_CONNECTED with one scale is the exception."""
-    is_subtracted = query.operation.kind is Kind.FULLY_CONNECTED and len(quantisation.scales) == 1
+    """TFLite's int8 kernels subtract no zero point from weights; matrices with one scale are the exception."""
+    is_matrix = query.operation.kind in (Kind.FULLY_CONNECTED, Kind.BATCH_MATMUL)
+    is_subtracted = is_matrix and len(quantisation.scales) == 1
     if weights.dtype is not DType.INT8 or is_subtracted:
         return None
     ignored = [z for z in quantisation.zero_points if z != 0]

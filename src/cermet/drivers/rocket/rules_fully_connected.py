@@ -1,13 +1,15 @@
-"""Support rules of FULLY_CONNECTED."""
+"""Support rules of FULLY_CONNECTED, and of BATCH_MATMUL by a constant matrix."""
 from __future__ import annotations
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.flattening import flatten, vectors_per_task
+from cermet.drivers.rocket.fully_connected import matrix_shape
 from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
 from cermet.drivers.rocket.rules_conv import CONSTANT_RULES, WEIGHT_RULES, numbers_fit
 from cermet.drivers.rocket.views import MapShape, Views, map_shape, window_over
+from cermet.ir.tensor import DType
 
 MAX_VECTORS = 1 << 20       # ours: more than any tensor that fits in memory beside its weights
 
@@ -25,10 +27,10 @@ def flattening_is_possible(query: Query) -> str | None:
 
 def rows_agree(query: Query) -> str | None:
     """The output holds one row per row of the input."""
-    source, weights, output = query.data, ask.weights_tensor(query), query.output
-    rows = source.num_elements // weights.shape[1]
-    if output.num_elements != rows * weights.shape[0] or output.shape[-1] != weights.shape[0]:
-        return f"output has shape {list(output.shape)}, must have {rows} rows of {weights.shape[0]}"
+    output, (outputs, inputs) = query.output, matrix_shape(query.operation, ask.weights_tensor(query))
+    rows = query.data.num_elements // inputs
+    if output.num_elements != rows * outputs or output.shape[-1] != outputs:
+        return f"output has shape {list(output.shape)}, must have {rows} rows of {outputs}"
     return None if rows <= MAX_VECTORS else f"has {rows} rows, at most {MAX_VECTORS} are possible"
 
 
@@ -56,7 +58,7 @@ def _inputs_problem(query: Query, shape: MapShape) -> str | None:
 
 
 def _depth(query: Query) -> int:
-    return ask.weights_tensor(query).shape[1]
+    return matrix_shape(query.operation, ask.weights_tensor(query))[1]
 
 
 def _shape(query: Query) -> MapShape:
@@ -70,6 +72,37 @@ def _shape(query: Query) -> MapShape:
     return shape if window_over(shape, _depth(query)) else map_shape(query.data)
 
 
+def matrix_is_constant(query: Query) -> str | None:
+    """The second operand is a constant int8 matrix with one scale, the same for the whole batch.
+
+    The weights of a convolution come in an order of their own (data layouts §7), and the bias has to make up for the
+    input's zero point times their sum: both would have to be computed at run time.
+    """
+    operation = query.operation
+    if len(operation.inputs) != 2 or operation.inputs[1] is None:
+        return "has not two operands"
+    weights = query.subgraph.tensor(operation.inputs[1])
+    if not weights.is_constant:
+        return "both operands are computed at run time: the NPU multiplies by matrices that it finds in its own order"
+    if weights.dtype is not DType.INT8 or weights.quantisation is None or weights.quantisation.is_per_channel:
+        return f"the second operand is {weights.dtype.value}, must be int8 with one scale"
+    if len(weights.shape) < 2 or min(weights.shape) < 1 or any(n != 1 for n in weights.shape[:-2]):
+        return f"the second operand has shape {list(weights.shape)}, must be one matrix"
+    return None
+
+
+def rows_are_multiplied(query: Query) -> str | None:
+    """The rows of the first operand are multiplied, not its columns, by as many numbers as they have."""
+    if query.operation.adjoint[0]:
+        return "multiplies the columns of the first operand, which would move every byte"
+    source = query.data.shape
+    return None if len(source) > 1 and source[-1] == _depth(query) else (
+        f"rows of {list(source)} must have {_depth(query)} elements")
+
+
 FULLY_CONNECTED_RULES: tuple[Rule, ...] = (
     *CONSTANT_RULES, *ACTIVATION_RULES, *WEIGHT_RULES, weights_are_not_shuffled, flattening_is_possible, rows_agree,
     inputs_fit_the_cbuf, numbers_fit, flattened_input_fits)
+BATCH_MATMUL_RULES: tuple[Rule, ...] = (
+    matrix_is_constant, *ACTIVATION_RULES, *WEIGHT_RULES, rows_are_multiplied, rows_agree, inputs_fit_the_cbuf,
+    numbers_fit)

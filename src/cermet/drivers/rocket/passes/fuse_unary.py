@@ -15,7 +15,8 @@ from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
-HOST_KINDS = frozenset({Kind.CONV, Kind.DEPTHWISE_CONV, Kind.FULLY_CONNECTED, Kind.TRANSPOSE_CONV})
+HOST_KINDS = frozenset({Kind.CONV, Kind.DEPTHWISE_CONV, Kind.FULLY_CONNECTED, Kind.TRANSPOSE_CONV,
+                        Kind.BATCH_MATMUL})
 ANY_ACCUMULATOR = 2.0 ** 31
 
 
