@@ -85,6 +85,15 @@ def test_which_way_is_taken(shape: tuple[int, ...], outputs: int, kernel: tuple[
     assert num_tasks(transpose_conv(np.random.default_rng(0), shape, outputs, kernel, stride=stride)) == tasks
 
 
+def test_phases_rely_on_nothing_unproven() -> None:
+    """What the vendor's programs alone show is the transposed mode; copies and small windows ran on silicon."""
+    subgraph = subgraph_of(transpose_conv(np.random.default_rng(0), (1, 16, 16, 64), 32, (4, 4)))
+    driver = RocketDriver(RK3588)
+    tasks = {assume: len(driver.compile(subgraph, CompileOptions(assume=assume)).tasks)
+             for assume in ("on", "replayed", "off")}
+    assert tasks == {"on": 1, "replayed": 1, "off": 1 + 4}
+
+
 def test_registers_are_those_of_the_vendors_program() -> None:
     """deconv4x4s2: CONV_CON1 0x10000, strides 0x909, PAD_CON0 k - 1 - p on both axes."""
     model = transpose_conv(np.random.default_rng(0), (1, 16, 16, 32), 32, (4, 4))

@@ -163,9 +163,10 @@ def _padded(values: np.ndarray, shapes: Transposition) -> np.ndarray:
 # ---- lowering ------------------------------------------------------------------------------------------------------
 
 def chosen_geometry(soc: Soc, shapes: Transposition, options: CompileOptions) -> Geometry:
-    """Of the way that is taken, whichever is possible and cheaper."""
-    native = native_geometry(soc, shapes)
-    phases = phases_geometry(shapes)
+    """Of the way that is taken, whichever is possible and cheaper; phases where the mode is not to be relied on."""
+    native, phases = native_geometry(soc, shapes), phases_geometry(shapes)
+    if options.assume == "off" and phases_problem(soc, shapes) is None:
+        return phases
     if native is None:
         return phases
     if phases_problem(soc, shapes) is not None:
