@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,34 @@ def test_reference_models_do_without(assume: str, models_dir: Path) -> None:
 def test_the_list_is_in_order() -> None:
     assert len(BY_NAME) == len(PARTS)
     assert all(part.source and part.words for part in PARTS)
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise"])
+@pytest.mark.parametrize("octaves", [3, 6, 20])
+def test_channels_share_one_shift_within_one_step(kind: str, octaves: float) -> None:
+    """Small multipliers lose bits, the smallest their weights; outputs stay within a step, or it is refused."""
+    plain = _conv(40, per_channel=True, output_zero_point=-20) if kind == "conv" else \
+        model_builder.depthwise(_rng(), (1, 9, 9, 40), per_channel=True)
+    model = with_wild_scales(plain, _rng(5), octaves)
+    refused = _compiled(model, "off").refusals
+    assert all(refusal.rule == "parts_are_proven" for refusal in refused.values())
+    assert not refused or octaves > 3
+    if not refused:
+        inputs, output = _results(model, "tflite")
+        assert np.abs(output.astype(int) - exact.run(model, inputs)[-1].quantised.astype(int)).max() <= 1
+
+
+def test_pruned_channels_are_constants() -> None:
+    """As in real models: weights of next to no scale, a bias that is all there is of the result."""
+    model = _conv(32, per_channel=True)
+    source, weights, bias, output = model.tensors
+    scales = tuple(s * (1e-6 if c % 3 == 0 else 1.0) for c, s in enumerate(weights.scales))
+    steps = np.random.default_rng(6).uniform(-100, 100, 32)
+    pruned = np.rint(steps * output.scale / (source.scale * np.array(scales))).clip(-2**30, 2**30).astype(np.int32)
+    data = np.where(np.arange(32) % 3 == 0, pruned, bias.data)
+    constant = replace(bias, data=data.astype(np.int32), scales=tuple(source.scale * s for s in scales))
+    model = replace(model, tensors=(source, replace(weights, scales=scales), constant, output))
+    assert _used(_compiled(model)) == {"bn_multipliers"}
+    assert not _compiled(model, "off").refusals
+    inputs, values = _results(model, "tflite")
+    assert np.abs(values.astype(int) - exact.run(model, inputs)[-1].quantised.astype(int)).max() <= 1

@@ -1,7 +1,7 @@
 """Numbers and operands of a convolution, and its tasks."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from cermet.drivers.rocket.dpu import Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
 from cermet.drivers.rocket.geometry import Geometry, mac_cycles
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
+from cermet.drivers.rocket.one_shift import with_one_shift
 from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
 from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_steps
@@ -52,6 +53,11 @@ class Layer:
     bias: np.ndarray
     bounds: np.ndarray
     multipliers: np.ndarray     # float64, one or one per channel: accumulator to output steps
+
+    @property
+    def shared_bounds(self) -> np.ndarray:
+        """One for each multiplier."""
+        return self.bounds if len(self.multipliers) > 1 else self.bounds.max(keepdims=True)
 
 
 def bias_values(subgraph: Subgraph, operation: Operation) -> np.ndarray | None:
@@ -93,9 +99,8 @@ def _check_range(weights: Weights, folded: np.ndarray) -> None:
 def layer_requantisation(layer: Layer, operation: Operation, output: Tensor, match: str, *,
                          avoid_powers: bool = False) -> Requantisation:
     """How accumulators become bytes. Raises ScaleError."""
-    bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
     clamp = clamp_of(operation.activation, output)
-    return requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, match, avoid_powers=avoid_powers)
+    return requantise(layer.multipliers, layer.shared_bounds, signed_zero_point(output), clamp, match, avoid_powers=avoid_powers)
 
 
 def conv_weights(tensor: Tensor) -> Weights:
@@ -135,23 +140,37 @@ def layer_tasks(context: Context, operation: Operation, geometry: Geometry, sour
     fused = context.fused_unaries.get(operation.index)
     if fused is not None:
         return _with_unary(context, operation, geometry, source, target, layer, fused)
-    numbers = layer_requantisation(layer, operation, context.tensor(operation.output), context.options.match,
-                                   avoid_powers=context.options.assume != "on")
+    output, match = context.tensor(operation.output), context.options.match
+    layer, numbers = _proven(context, layer, source.zero_point, lambda held, avoid: layer_requantisation(
+        held, operation, output, match, avoid_powers=avoid))
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     return convolution_programs(context, conv, (operation,))
+
+
+def _proven(context: Context, layer: Layer, zero_point: int,
+            requantised: Callable[[Layer, bool], Requantisation]) -> tuple[Layer, Requantisation]:
+    """The layer and its register values; unless assume=on without BN's powers of two, where that can be.
+
+    requantised   the register values of a layer; whether to avoid the powers
+    """
+    numbers = requantised(layer, False)
+    if numbers.powers is None or context.options.assume == "on":
+        return layer, numbers
+    shared = with_one_shift(layer, zero_point)
+    return (layer, numbers) if shared is None else (shared, requantised(shared, True))
 
 
 def _with_unary(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, target: FeatureMap,
                 layer: Layer, fused: FusedUnary) -> list[TaskProgram]:
     """Tasks that write the output of the function behind the convolution; the convolution's own never exists."""
     output, clamp = context.tensor(operation.output), fused.clamp
-    bounds = layer.bounds if len(layer.multipliers) > 1 else layer.bounds.max(keepdims=True)
     if clamp is not None:
-        numbers = requantise(layer.multipliers, bounds, signed_zero_point(output), clamp, context.options.match,
-                             avoid_powers=context.options.assume != "on")
+        layer, numbers = _proven(context, layer, source.zero_point, lambda held, avoid: requantise(
+            held.multipliers, held.shared_bounds, signed_zero_point(output), clamp, context.options.match,
+            avoid_powers=avoid))
         conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     else:
-        numbers = whole_steps(layer.multipliers, bounds, context.options.match)
+        numbers = whole_steps(layer.multipliers, layer.shared_bounds, context.options.match)
         placed = place_layer(context, operation, geometry, layer, numbers.multipliers, numbers.bs_shift)
         weights, bs, zero_point = placed
         stages = looked_up(context, fused, bs, numbers, geometry.aligned_output_channels(context.soc))
