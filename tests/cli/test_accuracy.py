@@ -112,8 +112,8 @@ def test_operations_that_run_as_one_are_one_line(cermet: Cermet, residual: Path)
 @pytest.mark.parametrize("name", ["kws_ref_model", "miniresnetv2_1stacks_64x50_tl_int8", "vww_96_int8"])
 def test_proven_parts_alone_are_as_right(cermet: Cermet, models_dir: Path, name: str) -> None:
     """assume=off takes other ways for scales that differ between channels, tables and clamps."""
-    (exact,) = measured(cermet, models_dir / f"{name}.tflite", "--against", "exact", "--option", "assume=off", "--option",
-                        "prefer=npu")
+    (exact,) = measured(cermet, models_dir / f"{name}.tflite", "--against", "exact", "--option", "assume=off",
+                        "--option", "prefer=npu")
     alone = [(tensor["alone"], len(tensor["operations"])) for tensor in exact["tensors"] if tensor["alone"]]
     assert len(alone) >= 9
     assert all(error["beyond"] == 0 and (error["max"] <= 1 or count > 1) for error, count in alone)

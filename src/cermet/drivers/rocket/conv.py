@@ -100,7 +100,8 @@ def layer_requantisation(layer: Layer, operation: Operation, output: Tensor, mat
                          avoid_powers: bool = False) -> Requantisation:
     """How accumulators become bytes. Raises ScaleError."""
     clamp = clamp_of(operation.activation, output)
-    return requantise(layer.multipliers, layer.shared_bounds, signed_zero_point(output), clamp, match, avoid_powers=avoid_powers)
+    return requantise(layer.multipliers, layer.shared_bounds, signed_zero_point(output), clamp, match,
+                      avoid_powers=avoid_powers)
 
 
 def conv_weights(tensor: Tensor) -> Weights:

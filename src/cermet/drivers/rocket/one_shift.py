@@ -1,12 +1,12 @@
 """A convolution whose channels share BS's shift and OUT_CVT's, without BN's powers of two (assumed.py).
 
-All channels then count in the unit of the largest multiplier, so that small multipliers M have few bits: C is M rounded.
+All channels then count in the unit of the largest multiplier, so small multipliers M have few bits: C is M rounded.
 Each channel gets the best of three:
 
     kept       M is rounded, no more                          error: |accumulator| * |C - M|
-    moved      the bias is moved by M / C, so that rounding   error: |sum of products| * |C - M|, half a unit of the bias
+    moved      the bias is moved by M / C, so that rounding   error: |sum of products| * |C - M|, half a bias unit
                M only acts on the products
-    dropped    weights of zero, and the constant result as    error: |sum of products| * M, half a unit of the bias
+    dropped    weights of zero, and the constant result as    error: |sum of products| * M, half a bias unit
                bias: for pruned channels (M around 1e-8)
 """
 from __future__ import annotations
