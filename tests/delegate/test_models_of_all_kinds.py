@@ -31,7 +31,7 @@ def module(request) -> Any:
 
 def make(module, model: bytes, *, delegated: bool = True, **options: object) -> Any:
     library = str(paths.library("libcermet_delegate.so"))
-    delegates = [module.load_delegate(library, {"device": "sim", **options})] if delegated else []
+    delegates = [module.load_delegate(library, {"device": "sim", "prefer": "npu", **options})] if delegated else []
     made = module.Interpreter(model_content=model, experimental_delegates=delegates,
                               experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF)
     made.allocate_tensors()

@@ -37,7 +37,7 @@ def model() -> Model:
 
 def make(module, model: bytes, **options: object) -> Any:
     """An interpreter, not allocated. device=None: without the delegate."""
-    given = {"device": "sim", "log_level": "info", **options}
+    given = {"device": "sim", "log_level": "info", "prefer": "npu", **options}
     delegates = [module.load_delegate(str(paths.library("libcermet_delegate.so")), given)] if given["device"] else []
     return module.Interpreter(model_content=model, experimental_delegates=delegates,
                               experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF)
@@ -86,7 +86,8 @@ def test_plan_compiled_ahead_of_time_is_found(module, model, tmp_path):
     folder.mkdir(mode=0o700)
     for number, one in enumerate((model, wanted)):
         (tmp_path / f"{number}.tflite").write_bytes(one.data)
-        assert main(["compile", str(tmp_path / f"{number}.tflite"), "-o", str(folder)]) == 0
+        file = str(tmp_path / f"{number}.tflite")
+        assert main(["compile", file, "-o", str(folder), "--option", "prefer=npu"]) == 0
     made = make(module, model.data, cache="required", cache_dir=folder)
     reference = resized(make(module, model.data, device=None), (2, 9, 8, 5))
     assert np.abs(resized(made, (2, 9, 8, 5)).astype(int) - reference).max() <= 1
