@@ -170,3 +170,28 @@ def between(name: str, source: TensorSpec, constants: Sequence[TensorSpec], outp
 def reshape(shape: Sequence[int], new: Sequence[int], *, dtype: str = "int8") -> Model:
     """RESHAPE that must change the layout."""
     return between("RESHAPE", activation("input", shape, dtype), [numbers("shape", new)], [new])
+
+
+def heads(shapes: Sequence[Sequence[int]], kept: int, *, dtype: str = "int8",
+          quantisations: Sequence[tuple[float, int]] = ()) -> Model:
+    """A detector's end: of each input LEAKY_RELU, then RESHAPE to pixels of `kept` channels, then all of them joined.
+
+    quantisations: (scale, zero point) of every input, then of the output; none: all alike.
+    """
+    given = list(quantisations) or [(SCALE, None)] * (len(shapes) + 1)  # type: ignore[list-item]
+    tensors: list[TensorSpec] = []
+    operations: list[OperationSpec] = []
+    parts, pixels = [], 0
+    for i, (shape, (scale, point)) in enumerate(zip(shapes, given, strict=False)):
+        count = int(np.prod(shape)) // kept
+        first = len(tensors)
+        source = activation(f"input{i}", shape, dtype, point, scale)
+        tensors += [source, replace(source, name=f"inner{i}"), numbers(f"shape{i}", (1, count, kept)),
+                    replace(source, name=f"part{i}", shape=(1, count, kept))]
+        operations += [OperationSpec("LEAKY_RELU", (first,), (first + 1,), {"Alpha": 0.875}),
+                       OperationSpec("RESHAPE", (first + 1, first + 2), (first + 3,), {})]
+        parts.append(first + 3)
+        pixels += count
+    tensors.append(activation("output", (1, pixels, kept), dtype, given[-1][1], given[-1][0]))
+    operations.append(OperationSpec("CONCATENATION", tuple(parts), (len(tensors) - 1,), {"Axis": 1}))
+    return Model(tuple(tensors), tuple(operations), tuple(range(0, len(tensors) - 1, 4)), (len(tensors) - 1,))

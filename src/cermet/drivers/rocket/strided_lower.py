@@ -12,7 +12,7 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.strided_copy import AtomCopy
 from cermet.drivers.rocket.strided_pick import Pick
-from cermet.drivers.rocket.strided_plan import GATHERED, StridedPlan
+from cermet.drivers.rocket.strided_plan import StridedPlan
 from cermet.ir.operation import Operation
 
 
@@ -21,14 +21,14 @@ def lower_strided(context: Context, operation: Operation, plan: StridedPlan, map
     """map_of: where a tensor lies. stages_of: what happens to a source's bytes on the way, once."""
     target = plan.tasks[-1].target
     maps: dict[int, FeatureMap] = {}
-    if plan.gathered is not None:
-        maps[GATHERED] = context.scratch_map(f"gathered {target}", map_of(target), plan.gathered)
+    for number, shape in plan.gathered.items():
+        maps[number] = context.scratch_map(f"gathered {target} {number}", map_of(target), shape)
     made: list[TaskProgram] = []
     for number, task in enumerate(plan.tasks):
         for tensor in (task.source, task.target):
             if tensor not in maps:
                 maps[tensor] = map_of(tensor)
-        stages = copy_stages() if task.source == GATHERED else stages_of(task.source)
+        stages = copy_stages() if task.source in plan.gathered else stages_of(task.source)
         name = f"tensor {target}" + (f", part {number}" if len(plan.tasks) > 1 else "")
         lower = _copy if isinstance(task, AtomCopy) else _pick
         made += lower(context, operation, task, maps[task.source], maps[task.target], stages, name)  # type: ignore

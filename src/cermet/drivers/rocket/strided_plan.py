@@ -1,29 +1,46 @@
 """Which tasks make a tensor out of flat boxes: copies of atoms where they do, picking convolutions elsewhere."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cermet.drivers.rocket.layout import ATOM_BYTES, MapShape, round_up
 from cermet.drivers.rocket.strided import Spot, Step, Strided, pieces
 from cermet.drivers.rocket.strided_copy import AtomCopy, atom_copies
 from cermet.drivers.rocket.strided_pick import Pick, patterns, picks
-from cermet.ir.flat import FlatBox
+from cermet.ir.flat import FlatBox, Loop, coalesced
 from cermet.ir.moves import MoveError
 
 GATHERED = -1               # in place of a tensor: the map into which sources were copied side by side
+STACKED = -2                # and below: maps into which sources were copied one below the other
+
+ShapeOf = Callable[[int], MapShape]
 
 
 @dataclass(frozen=True)
 class StridedPlan:
-    """gathered: shape of the map that the first tasks fill, None when there is none."""
+    """gathered: the maps of our own that the first tasks fill, with numbers below 0 in place of tensors."""
 
     tasks: tuple[AtomCopy | Pick, ...]
-    gathered: MapShape | None = None
+    gathered: Mapping[int, MapShape] = field(default_factory=dict)
 
 
-def plan_strided(boxes: Sequence[FlatBox], shape_of: Callable[[int], MapShape]) -> StridedPlan:
-    """Of the boxes of one target. Raises MoveError."""
+def plan_strided(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
+    """Of the boxes of one target, the way with fewer tasks. Raises MoveError."""
+    stacks = [stack for stack in stacks_of(boxes, shape_of) if len(stack) > 1]
+    ways = [lambda: _one_by_one(boxes, shape_of), *([lambda: _stacked(boxes, stacks, shape_of)] if stacks else [])]
+    plans, problem = [], MoveError("nothing is moved")
+    for way in ways:
+        try:
+            plans.append(way())
+        except MoveError as error:
+            problem = error
+    if not plans:
+        raise problem
+    return min(plans, key=lambda plan: len(plan.tasks))
+
+
+def _one_by_one(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
     moves = [piece for box in boxes for piece in pieces(box, shape_of(box.source), shape_of(box.target))]
     try:
         return StridedPlan(tuple(_tasks(moves)))
@@ -31,7 +48,44 @@ def plan_strided(boxes: Sequence[FlatBox], shape_of: Callable[[int], MapShape]) 
         if len({move.source for move in moves}) == 1:
             raise
     copies, moves = _gathered(moves)
-    return StridedPlan((*copies, *_tasks(moves)), moves[0].source_shape)
+    return StridedPlan((*copies, *_tasks(moves)), {GATHERED: moves[0].source_shape})
+
+
+def _stacked(boxes: Sequence[FlatBox], stacks: Sequence[Sequence[FlatBox]], shape_of: ShapeOf) -> StridedPlan:
+    """Sources that follow each other in the target with as many channels each are moved together."""
+    copies: list[AtomCopy] = []
+    rest, maps = list(boxes), {}
+    for number, stack in zip(range(STACKED, STACKED - len(stacks), -1), stacks, strict=True):
+        shapes = [shape_of(box.source) for box in stack]
+        maps[number] = MapShape(sum(shape.pixels for shape in shapes), 1, shapes[0].channels)
+        pixel = 0
+        for box, shape in zip(stack, shapes, strict=True):
+            copies += atom_copies(Strided(box.source, number, shape, maps[number], Spot(0, 0), Spot(pixel, 0), (
+                Step(shape.pixels, Spot(1, 0), Spot(1, 0)), Step(shape.channels, Spot(0, 1), Spot(0, 1)))))
+            pixel += shape.pixels
+            rest.remove(box)
+        count = maps[number].pixels * maps[number].channels
+        rest.append(FlatBox(number, stack[0].target, 0, stack[0].target_start, (Loop(count, 1, 1),)))
+    plan = _one_by_one(rest, lambda tensor: maps.get(tensor) or shape_of(tensor))
+    return StridedPlan((*copies, *plan.tasks), {**maps, **plan.gathered})
+
+
+def stacks_of(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> list[list[FlatBox]]:
+    """Boxes of whole sources with as many channels, none of them the target's, that follow each other in the target."""
+    made: list[list[FlatBox]] = []
+    end, channels = -1, 0
+    for box in sorted(boxes, key=lambda box: box.target_start):
+        shape = shape_of(box.source)
+        count = shape.pixels * shape.channels
+        if box.source_start or coalesced(box.loops) != coalesced((Loop(count, 1, 1),)) or \
+                shape.channels == shape_of(box.target).channels:
+            continue
+        if made and (end, channels) == (box.target_start, shape.channels):
+            made[-1].append(box)
+        else:
+            made.append([box])
+        end, channels = box.target_start + count, shape.channels
+    return made
 
 
 def _tasks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
