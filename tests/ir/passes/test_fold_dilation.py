@@ -110,6 +110,8 @@ def test_three_operations_that_fold_are_claimed_together_or_judged_alone() -> No
     subgraph = read_tflite(dilated(np.random.default_rng(0), (1, 33, 33, 16), (12, 12)).data)
     together = compile_subgraph(subgraph, RocketDriver(RK3588), CompileOptions())
     assert together.groups == ((0, 1, 2),) and len(together.programs[0].tasks) == 1 and not together.faults
+    unproven = compile_subgraph(subgraph, RocketDriver(RK3588), CompileOptions(assume="off"))
+    assert not unproven.faults and {0, 1, 2} == set(unproven.refusals) and "dilation" in unproven.refusals[1].reason
     apart = compile_subgraph(subgraph, RocketDriver(RK3588), CompileOptions(deny=frozenset({"BATCH_TO_SPACE_ND"})))
     assert not apart.faults and {0, 2} <= set(apart.refusals)
     assert "copies" in apart.refusals[0].reason or "pieces" in apart.refusals[0].reason \

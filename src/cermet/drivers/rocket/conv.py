@@ -29,7 +29,7 @@ from cermet.drivers.rocket.weights import (
     pack_powers,
     signed_weights,
 )
-from cermet.ir.numerics import scale_ratios
+from cermet.ir.numerics_conv import scale_ratios
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
@@ -240,7 +240,7 @@ def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequen
     reads: list[Address | None] = [conv.source.address, conv.addend.source.address if conv.addend else None]
     return TaskProgram(
         words, addresses, context.touched(*reads), context.touched(conv.target.address),
-        layer_name(operations[0], _part_name(g, tile)), tuple(op.index for op in operations),
+        layer_name(operations[0], _part_name(g, tile)), tuple(i for op in operations for i in (op.index, *op.fused)),
         macs=round(g.macs * share), cycles=mac_cycles(g, context.soc, tile.output_rows, tile.channels),
         needs_previous=tile.reuses_weights)
 

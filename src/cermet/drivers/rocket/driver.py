@@ -61,6 +61,14 @@ class RocketDriver:
     def _keeps_rules(self, subgraph: Subgraph, operation: Operation) -> bool:
         return first_refusal(OPERATIONS[operation.kind].rules, Query(self.soc, subgraph, operation)) is None
 
+    def _check_halves(self, subgraph: Subgraph) -> None:
+        """Raises Refused for what was claimed as a part of a dilation whose convolution the options have kept out."""
+        halves = [op for op in subgraph.operations if op.kind in (Kind.SPACE_TO_BATCH, Kind.BATCH_TO_SPACE)]
+        broken = {op.index: first_refusal(OPERATIONS[op.kind].rules, Query(self.soc, subgraph, op)) for op in halves}
+        refusals = {index: Refusal(*found) for index, found in broken.items() if found is not None}
+        if refusals:
+            raise Refused(refusals)
+
     def _fold_dilation(self) -> Pass:
         """The pass, for convolutions that run here afterwards."""
         def fold_dilation(subgraph: Subgraph) -> Subgraph:
@@ -71,6 +79,7 @@ class RocketDriver:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug) and Refused."""
         with _place("passes"):
             subgraph = run_passes(subgraph, (self._fold_dilation(), fold_pad, drop_identities))
+        self._check_halves(subgraph)
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
             fused = fuse_adds(subgraph, with_clamps=options.assume == "on")

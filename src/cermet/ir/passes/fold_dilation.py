@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from cermet.ir.moves import block_borders, block_shape, move_problem
+from cermet.ir.moves import move_problem
+from cermet.ir.moves_batch import block_borders, block_shape
 from cermet.ir.operation import Kind, Operation, Padding, Pair, Window
 from cermet.ir.passes.fold_pad import WINDOWED, sees_pixels
 from cermet.ir.subgraph import Subgraph

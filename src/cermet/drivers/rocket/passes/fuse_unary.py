@@ -10,7 +10,7 @@ from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import signed_zero_point
 from cermet.drivers.rocket.requantise import Clamp, ScaleError, requantise, whole_steps
 from cermet.drivers.rocket.unary import Table, table_of
-from cermet.ir.numerics import effective_multipliers
+from cermet.ir.numerics_conv import effective_multipliers
 from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
