@@ -73,6 +73,13 @@ def concatenation(shapes: Sequence[Sequence[int]], axis: int, *, dtype: str = "i
     return Model((*inputs, output), (op,), tuple(range(count)), (count,))
 
 
+def with_constants(model: Model, constant: Sequence[int], rng: np.random.Generator) -> Model:
+    """Some inputs of the only operation as constants."""
+    tensors = [replace(t, data=rng.integers(*{"int8": (-128, 128), "uint8": (0, 256)}[t.dtype], t.shape, t.dtype))
+               if i in constant else t for i, t in enumerate(model.tensors)]
+    return replace(model, tensors=tuple(tensors), inputs=tuple(i for i in model.inputs if i not in constant))
+
+
 def split(shape: Sequence[int], axis: int, sizes: Sequence[int], *, dtype: str = "int8",
           version: str = "SPLIT") -> Model:
     """SPLIT (equal sizes) or SPLIT_V."""

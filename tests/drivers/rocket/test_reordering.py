@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from cermet.drivers.base import CompileOptions
@@ -67,6 +68,22 @@ def test_broadcast_to(shape: tuple, new: tuple) -> None:
 @pytest.mark.parametrize("channels", [5, 32])
 def test_gather(channels: int, indices: list, axis: int) -> None:
     check(b.gather((1, 6, 5, channels), indices, axis))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [(16, 32), (5, 7, 20), (40, 3)], ids=str)
+@pytest.mark.parametrize("axis", [1, 3])
+def test_constants_are_joined(channels: tuple, axis: int, dtype: str) -> None:
+    shapes = [(1, 3 if axis == 3 else c % 9 + 1, 4, c if axis == 3 else 21) for c in channels]
+    for constant in ([0], [len(channels) - 1]):
+        check(b.with_constants(b.concatenation(shapes, axis, dtype=dtype), constant, np.random.default_rng(1)))
+    check(b.with_constants(b.pack(shapes[0], 3, axis, dtype=dtype), [1], np.random.default_rng(1)))
+
+
+def test_constants_are_requantised() -> None:
+    pairs = [(0.0313, 7), (0.0447, 120), (0.0519, 99)]     # no quotient with ties among 256 values
+    model = b.concatenation([(1, 5, 4, 21), (1, 3, 4, 21)], 1, dtype="uint8", quantisations=pairs)
+    check(b.with_constants(model, [0], np.random.default_rng(1)))
 
 
 def test_what_is_refused() -> None:

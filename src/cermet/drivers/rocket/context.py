@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cermet.drivers.base import CompileError, CompileOptions
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, Buffer, Regcmd
@@ -28,6 +30,15 @@ def signed_zero_point(tensor: Tensor) -> int:
         raise CompileError(f"tensor {tensor.index}: has no quantisation")
     point = tensor.quantisation.zero_point
     return point - 128 if tensor.dtype is DType.UINT8 else point
+
+
+def stored_bytes(pixels: np.ndarray, dtype: DType) -> bytes:
+    """Constants [pixels, channels] in the NPU's layout, signed, channels behind the last one 0."""
+    flip = UINT8_FLIP if dtype is DType.UINT8 else 0
+    surfaces = ceil_div(pixels.shape[1], ATOM_BYTES)
+    padded = np.zeros((len(pixels), surfaces * ATOM_BYTES), np.uint8)
+    padded[:, :pixels.shape[1]] = pixels.astype(dtype.numpy).view(np.uint8) ^ np.uint8(flip)
+    return padded.reshape(-1, surfaces, ATOM_BYTES).transpose(1, 0, 2).tobytes()
 
 
 @dataclass
@@ -74,6 +85,12 @@ class Context:
 
     def _new_map(self, root: int) -> FeatureMap:
         shape = self.views.shape(self.subgraph, root)
+        data = self.tensor(root).data
+        if data is not None:
+            pixels = data.reshape(shape.pixels, shape.channels)
+            address = self.constant(f"tensor {root}", stored_bytes(pixels, self.tensor(root).dtype))
+            return FeatureMap(address, shape.height, shape.width, shape.channels, 0, 1.0,
+                              ceil_div(shape.channels, ATOM_BYTES))
         if root in self.parts:
             part = self.parts[root]
             host = self.feature_map(part.host)

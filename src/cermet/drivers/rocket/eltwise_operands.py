@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cermet.drivers.rocket.context import UINT8_FLIP, Context
+from cermet.drivers.rocket.context import Context, stored_bytes
 from cermet.drivers.rocket.copy import pick, selection
 from cermet.drivers.rocket.flying import View
-from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.layout import FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import Run
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
-from cermet.ir.tensor import DType, Tensor
+from cermet.ir.tensor import Tensor
 
 
 class Form(enum.Enum):
@@ -137,8 +137,4 @@ def _constant_bytes(operand: Tensor, output: Tensor, *, as_vector: bool) -> byte
         pixels = channel_values(operand, output)[None, :]
     else:
         pixels = np.broadcast_to(operand.data, output.shape).reshape(-1, output.shape[-1] if output.shape else 1)
-    flip = UINT8_FLIP if operand.dtype is DType.UINT8 else 0
-    surfaces = ceil_div(pixels.shape[1], ATOM_BYTES)
-    padded = np.zeros((len(pixels), surfaces * ATOM_BYTES), np.uint8)
-    padded[:, :pixels.shape[1]] = pixels.astype(operand.dtype.numpy).view(np.uint8) ^ np.uint8(flip)
-    return padded.reshape(-1, surfaces, ATOM_BYTES).transpose(1, 0, 2).tobytes()
+    return stored_bytes(pixels, operand.dtype)

@@ -14,20 +14,21 @@ from cermet.drivers.rocket.rules import (
 )
 from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.tiling import plan
-from cermet.ir.moves import MoveError, data_inputs, move_problem
+from cermet.ir.moves import MoveError, data_inputs
+from cermet.ir.problems import op_problem
 
 
 def moved_data_is_computed(query: Query) -> str | None:
-    """What is moved is there and no constant."""
-    for number in data_inputs(query.operation):
-        if number is None or query.subgraph.tensor(number).is_constant:
-            return "one of its inputs is absent or a constant"
-    return None
+    """What is moved is there, and not all of it is constant."""
+    moved = data_inputs(query.operation)
+    if not moved or any(number is None for number in moved):
+        return "one of its inputs is absent"
+    return "its inputs are constants" if all(query.subgraph.tensor(t).is_constant for t in moved) else None
 
 
 def move_makes_sense(query: Query) -> str | None:
     """Operands are constants that fit the shapes; only a uint8 CONCATENATION requantises."""
-    return move_problem(query.subgraph, query.operation)
+    return op_problem(query.subgraph, query.operation)
 
 
 def scales_can_be_converted(query: Query) -> str | None:
