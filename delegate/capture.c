@@ -211,6 +211,9 @@ read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
 		params[0] = ((const struct TfLiteGeluParams *)source)->approximate;
 		return 1;
 	case TFLITE_MEAN:
+	case TFLITE_SUM:
+	case TFLITE_REDUCE_MAX:
+	case TFLITE_REDUCE_MIN:
 		params[0] = ((const struct TfLiteReducerParams *)source)->keep_dims;
 		return 1;
 	case TFLITE_CONCATENATION: {

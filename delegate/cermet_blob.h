@@ -79,7 +79,7 @@ struct cermet_blob_operation {
  *   ADD (0), MUL (18), SUB (41)  activation
  *   TRANSPOSE_CONV (67)    padding, stride_w, stride_h, activation
  *   BATCH_MATMUL (126)     adj_x, adj_y
- *   MEAN (40)              keep_dims
+ *   MEAN (40), SUM (74), REDUCE_MAX (82), REDUCE_MIN (89)  keep_dims
  *   LEAKY_RELU (98)        alpha (float)
  *   GELU (150)             approximate
  *   CONCATENATION (2)      axis, activation

@@ -17,6 +17,7 @@ from cermet.frontend.tflite_file import read_file, read_tflite, to_blob
 from tests.conftest import BUNDLED_MODELS, SHARED_MODELS
 from tests.support import interpreter, model_builder
 from tests.support.builders_binary import Operand, binary
+from tests.support.builders_reduce import reduce
 from tests.support.builders_unary import Ends, unary
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
 
@@ -86,6 +87,7 @@ def generated() -> dict[str, Model]:
         "approximate": unary("GELU", ENDS, (1, 4), {"Approximate": True}),
         "requantised": unary("QUANTIZE", replace(ENDS, out_dtype="uint8", out_zero_point=9), (1, 4)),
         "keep_dims": model_builder.mean(rng, (1, 3, 3, 4), keep_dims=True),
+        **{name: reduce(rng, name, (1, 3, 4), (1,), keep_dims=True) for name in ("SUM", "REDUCE_MAX", "REDUCE_MIN")},
         **{f"{name}_activation": binary(rng, name, Operand((1, 2, 2, 4)), Operand((1, 2, 2, 4)), output=(0.05, 3),
                                         activation="RELU_N1_TO_1") for name in ("ADD", "SUB", "MUL", "MAXIMUM")},
         "pool": model_builder.pool(rng, (1, 9, 9, 3), "MAX", (3, 2), stride=(1, 2), activation="RELU6")}

@@ -12,7 +12,7 @@ import pytest
 from cermet.frontend.tflite_file import read_tflite
 from cermet.ir.numerics import evaluate
 from cermet.ir.problems import op_problem
-from tests.support import exact, interpreter, model_builder
+from tests.support import builders_reduce, exact, interpreter, model_builder
 from tests.support.model_builder import Model
 
 Build = Callable[[np.random.Generator], Model]
@@ -74,6 +74,9 @@ def plain_cases(dtype: str) -> Iterator[tuple[str, Build]]:
         for keep, same in itertools.product((False, True), repeat=2):
             yield f"mean-{shape}-{axes}-{dtype}-keep_{keep}-same_{same}", partial(
                 model_builder.mean, input_shape=shape, axes=axes, dtype=dtype, keep_dims=keep, same_quantisation=same)
+            for name in ("REDUCE_MAX", "REDUCE_MIN", *(("SUM",) if dtype == "uint8" else ())):
+                yield f"{name}-{shape}-{axes}-{dtype}-keep_{keep}-{same}", partial(
+                    builders_reduce.reduce, name=name, shape=shape, axes=axes, dtype=dtype, keep_dims=keep)
     yield f"fully_connected-weight_zero-{dtype}", partial(
         model_builder.fully_connected, input_shape=(2, 64), out_channels=16, dtype=dtype, weight_zero_point=7)
     yield f"fully_connected-keep_dims-{dtype}", partial(

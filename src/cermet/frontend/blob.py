@@ -11,6 +11,7 @@ from cermet.frontend.blob_layout import BlobLayout, aligned, blob_layout
 from cermet.frontend.errors import FrontendError
 from cermet.frontend.operators import KINDS, NUM_PARAMS, operator_name
 from cermet.ir.operation import Activation, Kind, Moving, Operation, Padding, Pair, Window
+from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Quantisation, Tensor
 from cermet.ir.verify import VerifyError, verify
@@ -283,7 +284,7 @@ def _gelu(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operati
     return replace(op, approximate=bool(p[0]))
 
 
-def _mean(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
+def _reduction(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Operation:
     return replace(op, keep_dims=bool(p[0]))
 
 
@@ -319,7 +320,8 @@ def _resize(op: Operation, p: Sequence[int], tensors: Sequence[Tensor]) -> Opera
 
 PARAMETERS = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _depthwise, Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool,
-    Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary, Kind.SUB: _binary, Kind.MUL: _binary, Kind.MEAN: _mean,
+    Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary, Kind.SUB: _binary, Kind.MUL: _binary,
+    **dict.fromkeys(REDUCTIONS, _reduction),
     Kind.TRANSPOSE_CONV: _transpose_conv, Kind.BATCH_MATMUL: _batch_matmul,
     Kind.LEAKY_RELU: _leaky_relu, Kind.GELU: _gelu,
     Kind.MIRROR_PAD: _mirror_pad, Kind.CONCATENATION: _concatenation, Kind.UNPACK: _unpack,

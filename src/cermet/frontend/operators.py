@@ -5,6 +5,7 @@ Source: enum BuiltinOperator of TFLite's schema.fbs; a test compares the list wi
 from __future__ import annotations
 
 from cermet.ir.operation import Kind
+from cermet.ir.reductions import REDUCTIONS
 
 BUILTIN_NAMES = tuple("""
     ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP
@@ -43,7 +44,8 @@ KINDS = {BUILTIN_NAMES.index(kind.value): kind for kind in Kind if kind is not K
 
 NUM_PARAMS = {Kind.CONV: 6, Kind.DEPTHWISE_CONV: 7, Kind.AVERAGE_POOL: 6, Kind.MAX_POOL: 6, Kind.FULLY_CONNECTED: 3,
               Kind.TRANSPOSE_CONV: 4, Kind.BATCH_MATMUL: 2,
-              Kind.ADD: 1, Kind.SUB: 1, Kind.MUL: 1, Kind.MEAN: 1, Kind.LEAKY_RELU: 1, Kind.GELU: 1,
+              Kind.ADD: 1, Kind.SUB: 1, Kind.MUL: 1, **dict.fromkeys(REDUCTIONS, 1),
+              Kind.LEAKY_RELU: 1, Kind.GELU: 1,
               Kind.MIRROR_PAD: 1, Kind.CONCATENATION: 2,
               Kind.UNPACK: 1, Kind.PACK: 1, Kind.GATHER: 2,
               Kind.STRIDED_SLICE: 5, Kind.SPACE_TO_DEPTH: 1, Kind.DEPTH_TO_SPACE: 1,

@@ -18,6 +18,7 @@ from cermet.frontend.blob_layout import aligned, blob_layout
 from cermet.frontend.errors import FrontendError
 from cermet.frontend.operators import CUSTOM, KINDS
 from cermet.ir.operation import Kind
+from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
 
 MAX_FILE_BYTES = 1 << 31        # a flatbuffer's offsets end there
@@ -298,7 +299,7 @@ PARAMS = {
     Kind.ADD: ("AddOptions", ("FusedActivationFunction",)),
     Kind.SUB: ("SubOptions", ("FusedActivationFunction",)),
     Kind.MUL: ("MulOptions", ("FusedActivationFunction",)),
-    Kind.MEAN: ("ReducerOptions", ("KeepDims",)),
+    **dict.fromkeys(REDUCTIONS, ("ReducerOptions", ("KeepDims",))),
     Kind.LEAKY_RELU: ("LeakyReluOptions", ("Alpha",)),
     Kind.GELU: ("GeluOptions", ("Approximate",)),
     Kind.MIRROR_PAD: ("MirrorPadOptions", ("Mode",)),

@@ -29,13 +29,14 @@ from cermet.ir.numerics_binary import BINARY
 from cermet.ir.numerics_conv import WEIGHTED
 from cermet.ir.numerics_move import moved, resize_bilinear
 from cermet.ir.numerics_prelu import prelu
+from cermet.ir.numerics_reduce import REDUCE
 from cermet.ir.numerics_unary import UNARY_KINDS, evaluate_unary
 from cermet.ir.operands import Values, centred, finish, operand, quantisation
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.taps import Taps
 
-__all__ = ["EVALUATE", "activation_range", "add", "average_pool", "evaluate", "evaluate_all", "max_pool", "mean",
+__all__ = ["EVALUATE", "activation_range", "add", "average_pool", "evaluate", "evaluate_all", "max_pool",
            "multiply_by_quantised_multiplier", "quantize_multiplier", "reshape", "rounding_right_shift"]
 
 ADD_LEFT_SHIFT = 20             # bits that TFLite's ADD gains before it scales its operands
@@ -83,7 +84,7 @@ def _scaled(values: np.ndarray, real: float) -> np.ndarray:
     return multiply_by_quantised_multiplier(values, *quantize_multiplier(real))
 
 
-# ---- pooling and reduction -----------------------------------------------------------------------------------------
+# ---- pooling -----------------------------------------------------------------------------------------------------
 
 def average_pool(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
     """AVERAGE_POOL_2D: the mean of the taps inside the plane; input and output share their quantisation.
@@ -117,31 +118,6 @@ def max_pool(subgraph: Subgraph, operation: Operation, values: Values, match: st
     return np.clip(largest, low, high).astype(out.dtype.numpy).reshape(out.shape)
 
 
-def mean(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
-    """MEAN over the axes of the second operand: y = clamp(round(sum(x - zx) / n * sx / sy) + zy).
-
-    TFLite divides the 31-bit multiplier by n (truncating) after shifting it left as far as n has bits.
-    Source: TFLite's reference/reduce.h, QuantizedMeanOrSum.
-    """
-    source, data = operand(subgraph, values, operation.inputs[0])
-    out = subgraph.tensor(operation.output)
-    axes = mean_axes(operand(subgraph, values, operation.inputs[1])[1], len(source.shape))
-    total = np.sum(centred(source, data), axis=axes, dtype=np.int64).reshape(out.shape)
-    count = int(np.prod([source.shape[a] for a in axes], dtype=np.int64))
-    if match == "exact":
-        factor = Fraction(quantisation(source).scale) / Fraction(quantisation(out).scale) / count
-        return finish(operation, out, scale_exactly([(total.reshape(-1), [factor])]))
-    q31, shift = quantize_multiplier(quantisation(source).scale / quantisation(out).scale)
-    gained = min(count.bit_length() - 1, 32, 31 + shift)
-    return finish(operation, out, multiply_by_quantised_multiplier(wrap_int32(total), (q31 << gained) // count,
-                                                                    shift - gained))
-
-
-def mean_axes(axes: np.ndarray, rank: int) -> tuple[int, ...]:
-    """Reduced axes, ascending, each once, counted from the front."""
-    return tuple(sorted({int(a) % rank for a in axes.reshape(-1)}))
-
-
 # ---- layout --------------------------------------------------------------------------------------------------------
 
 def reshape(subgraph: Subgraph, operation: Operation, values: Values, match: str) -> np.ndarray:
@@ -154,7 +130,7 @@ Evaluate = Callable[[Subgraph, Operation, Values, str], np.ndarray]
 
 EVALUATE: dict[Kind, Evaluate] = {
     **WEIGHTED, Kind.ADD: add,
-    Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.MEAN: mean, Kind.RESHAPE: reshape,
-    Kind.SQUEEZE: reshape, Kind.EXPAND_DIMS: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY,
+    Kind.AVERAGE_POOL: average_pool, Kind.MAX_POOL: max_pool, Kind.RESHAPE: reshape,
+    Kind.SQUEEZE: reshape, Kind.EXPAND_DIMS: reshape, Kind.RESIZE_BILINEAR: resize_bilinear, **BINARY, **REDUCE,
     **dict.fromkeys(UNARY_KINDS, evaluate_unary), Kind.PRELU: prelu,
 }

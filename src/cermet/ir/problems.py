@@ -12,6 +12,7 @@ import numpy as np
 from cermet.ir.moves import LAYOUTS, data_inputs, move_problem
 from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Activation, Kind, Operation, Padding, Window
+from cermet.ir.reductions import REDUCTIONS, reduction_problem
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
@@ -19,8 +20,8 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECTED: (2, 3),
               Kind.TRANSPOSE_CONV: (4, 4), Kind.BATCH_MATMUL: (2, 2), Kind.ADD: (2, 2),
               Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2), Kind.PRELU: (2, 2),
-              Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.MEAN: (2, 2), Kind.RESHAPE: (1, 2),
-              Kind.SQUEEZE: (1, 1), Kind.EXPAND_DIMS: (1, 2)}
+              Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.RESHAPE: (1, 2),
+              Kind.SQUEEZE: (1, 1), Kind.EXPAND_DIMS: (1, 2), **dict.fromkeys(REDUCTIONS, (2, 2))}
 MAX_WINDOW = 1 << 16        # kernel, stride and dilation: sizes beyond any tensor that fits in memory
 MAX_COMPUTED_ELEMENTS = 1 << 31
 BIAS_SCALE_TOLERANCE = 0.02     # of an output step, TFLite's own limit (kernel_util.cc)
@@ -273,19 +274,6 @@ def _extreme(subgraph: Subgraph, operation: Operation) -> str | None:
     return problem
 
 
-def _mean(subgraph: Subgraph, operation: Operation) -> str | None:
-    data, out = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
-    axes = None if operation.inputs[1] is None else subgraph.tensor(operation.inputs[1])
-    if axes is None or axes.data is None or axes.dtype is not DType.INT32:
-        return "axes must be a constant of int32"
-    rank = len(data.shape)
-    if axes.num_elements == 0 or any(not -rank <= a < rank for a in axes.data.reshape(-1).tolist()):
-        return f"axes {axes.data.reshape(-1).tolist()}, must be {-rank}..{rank - 1}"
-    reduced = {a % rank for a in axes.data.reshape(-1).tolist()}
-    kept = tuple(1 if i in reduced else n for i, n in enumerate(data.shape) if operation.keep_dims or i not in reduced)
-    return None if out.shape == kept else f"output has shape {out.shape}, must be {kept}"
-
-
 def _reshape(subgraph: Subgraph, operation: Operation) -> str | None:
     data, out = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
     if data.num_elements != out.num_elements:
@@ -319,7 +307,7 @@ CHECKS: dict[Kind, Callable[[Subgraph, Operation], str | None]] = {
     Kind.CONV: _conv, Kind.DEPTHWISE_CONV: _conv, Kind.FULLY_CONNECTED: _fully_connected,
     Kind.TRANSPOSE_CONV: _transpose_conv, Kind.BATCH_MATMUL: _batch_matmul, Kind.ADD: _binary,
     Kind.SUB: _binary, Kind.MUL: _binary, Kind.MAXIMUM: _extreme, Kind.MINIMUM: _extreme,
-    Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.MEAN: _mean, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
-    Kind.EXPAND_DIMS: _reshape,
+    Kind.AVERAGE_POOL: _pool, Kind.MAX_POOL: _pool, Kind.RESHAPE: _reshape, Kind.SQUEEZE: _reshape,
+    Kind.EXPAND_DIMS: _reshape, **dict.fromkeys(REDUCTIONS, reduction_problem),
     **dict.fromkeys(UNARY_KINDS, _unary), Kind.PRELU: _prelu,
 }

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from cermet.drivers.base import CompileOptions, Program
+from cermet.drivers.rocket.adding import rectangle
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.max_pooling import pairs_see_every_pixel, shifts
-from cermet.drivers.rocket.pooling import global_shape, regions
-from cermet.drivers.rocket.pooling_arithmetic import division_gain, mean_gain, scaling_gain
+from cermet.drivers.rocket.pooling import regions
+from cermet.drivers.rocket.pooling_arithmetic import Scaling, division_gain, scaling_gain, sum_gain
 from cermet.hw.soc import RK3588
 from cermet.ir.fixed_point import multiply_by_quantised_multiplier, quantize_multiplier
 from cermet.ir.operation import Padding, Pair, Window
@@ -182,7 +183,7 @@ def test_means(case: Case) -> None:
 @pytest.mark.parametrize("pixels", [1, 2, 16, 49, 64, 961])
 def test_means_imitate_both_roundings_of_tflite(ratio: float, pixels: int) -> None:
     """All sums of a plane's bytes: registers against TFLite's multiplier, integers only."""
-    made = mean_gain(ratio, pixels, "tflite")
+    made = sum_gain(Scaling(ratio, pixels, divides=True), "tflite")
     assert made is not None
     sums = np.arange(-pixels * 255, pixels * 255 + 1, dtype=np.int64)
     q31, shift = quantize_multiplier(ratio)
@@ -277,7 +278,9 @@ def _average(plane: tuple[int, int], kernel: int, stride: int = 1, padding: str 
 
 
 def test_reasons_of_refused_pools() -> None:
-    assert _reason(_average((40, 40), 32)) == "average_kernel_fits: window is 32x32, each side must be 1..31"
+    assert _reason(_average((40, 40), 32)) == (
+        "average_has_few_divisors: window is 32x32 with 81 outputs: at most 25 above 31 a side")
+    assert _reason(_average((256, 256), 256)) == "average_kernel_fits: window has 65536 taps, which are too many"
     assert _reason(_average((40, 40), 3, 8)) == "average_stride_fits: stride is 8x8, must be 1..7 each"
     assert _reason(_average((40, 40), 3, 8, kind="MAX")) == "max_stride_fits: stride is 8x8, must be 1..7 each"
     assert _reason(_average((14, 14), 13, padding="SAME")) == (
@@ -292,24 +295,37 @@ def test_reasons_of_refused_pools() -> None:
     assert _reason(batch) == "batch_is_one: batch is 65, must be 1..64 images that are computed one by one"
 
 
-def test_reasons_of_refused_means() -> None:
-    rng = _rng(2)
-    assert _reason(model_builder.mean(rng, (1, 4, 4, 8), (3,))) == (
-        "mean_is_over_the_plane: goes over axes [3], must be 1 and 2")
-    assert _reason(model_builder.mean(rng, (1, 37, 41, 8))) == (
-        "plane_fits_one_window: plane is 37x41: not the pixels of a rectangle with sides 1..31")
-    assert _reason(model_builder.mean(rng, (4, 4, 8), (0, 1))) == (
-        "mean_is_over_the_plane: its input has 3 dimensions, must have 4")
-    assert _reason(model_builder.mean(rng, (2, 4, 4, 8), (0, 1))).startswith("batch_is_one: batch is 2, must be 1..64")
-
-
 def test_windows_larger_than_31_over_the_whole_plane() -> None:
     """The pixels of a plane are those of another rectangle with sides up to 31, if there is one."""
-    assert global_shape(64, 8) is None      # 512 = 32 * 16
-    shape = global_shape(49, 1)
+    assert rectangle(64 * 67) is None and rectangle(37) is None
+    shape = rectangle(49)
     assert shape is not None and shape.y * shape.x == 49 and max(shape.y, shape.x) <= 31
     rng = _rng(3)
     model = model_builder.pool(rng, (1, 48, 10, 33), "AVERAGE", (48, 10), stride=(1, 1))
+    assert measure(model, rng).from_tflite.max() == 0
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize(("plane", "kernel", "channels", "activation"), [
+    ((33, 33), (33, 33), 160, "NONE"), ((37, 41), (37, 41), 17, "NONE"), ((56, 56), (56, 56), 40, "RELU"),
+    ((64, 64), (64, 64), 16, "RELU6"), ((112, 112), (112, 112), 33, "NONE"), ((240, 240), (240, 240), 3, "NONE"),
+    ((1, 37), (1, 37), 64, "RELU_N1_TO_1"), ((40, 50), (33, 35), 20, "NONE"), ((40, 50), (33, 50), 20, "NONE")])
+def test_averages_of_larger_windows(plane: tuple[int, int], kernel: tuple[int, int], channels: int, activation: str,
+                                    dtype: str) -> None:
+    rng = _rng((plane, kernel, dtype))
+    model = model_builder.pool(rng, (1, *plane, channels), "AVERAGE", kernel, stride=(99, 99), padding="VALID",
+                               activation=activation, dtype=dtype)
+    result = measure(model, rng)
+    measured["AVERAGE"].append(result)
+    assert result.from_tflite.max() == 0
+    assert result.from_exact.max() <= 1
+    assert num_tasks(model) <= 20
+
+
+def test_a_larger_window_at_the_border() -> None:
+    """SAME: four outputs with a number of taps each."""
+    rng = _rng("border")
+    model = model_builder.pool(rng, (1, 60, 60, 20), "AVERAGE", (50, 50), stride=(30, 30), padding="SAME")
     assert measure(model, rng).from_tflite.max() == 0
 
 

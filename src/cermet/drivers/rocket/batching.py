@@ -29,7 +29,7 @@ BINARY = frozenset({Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM})
 MOVES = frozenset({Kind.PAD, Kind.PADV2, Kind.MIRROR_PAD, Kind.CONCATENATION, Kind.SPLIT, Kind.SPLIT_V, Kind.UNPACK,
                    Kind.STRIDED_SLICE, Kind.SPACE_TO_DEPTH, Kind.DEPTH_TO_SPACE, Kind.RESIZE_NEAREST})
 BY_IMAGE = BINARY | MOVES | {Kind.CONV, Kind.DEPTHWISE_CONV, Kind.TRANSPOSE_CONV, Kind.AVERAGE_POOL, Kind.MAX_POOL,
-                             Kind.MEAN, Kind.RESIZE_BILINEAR}
+                             Kind.RESIZE_BILINEAR}
 # Lowerings that take surfaces at any distance; the others get copies of an image.
 ANY_PITCH = BY_IMAGE - {Kind.MAX_POOL}
 # What may read a single pixel as one value per channel, whose surfaces follow each other.

@@ -13,10 +13,12 @@ from cermet.drivers.rocket.grouped import lower_conv
 from cermet.drivers.rocket.max_pooling import lower_max_pool
 from cermet.drivers.rocket.moving import lower_moves
 from cermet.drivers.rocket.moving_rules import MOVE_RULES
-from cermet.drivers.rocket.pooling import lower_average_pool, lower_mean
-from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES, MEAN_RULES
+from cermet.drivers.rocket.pooling import lower_average_pool
+from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES
 from cermet.drivers.rocket.prelu import lower_prelu
 from cermet.drivers.rocket.prelu_rules import PRELU_RULES
+from cermet.drivers.rocket.reduction import lower_reduction
+from cermet.drivers.rocket.reduction_rules import ADDING_RULES, EXTREME_RULES
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.resize import BILINEAR_RULES, lower_resize_bilinear
 from cermet.drivers.rocket.rules import Rule
@@ -31,6 +33,7 @@ from cermet.drivers.rocket.view import lower_view
 from cermet.ir.moves import LAYOUTS
 from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation
+from cermet.ir.reductions import EXTREMES
 
 Lowering = Callable[[Context, Operation], list[TaskProgram]]
 
@@ -56,7 +59,9 @@ OPERATIONS: Mapping[Kind, Entry] = {
     Kind.MINIMUM: Entry(COMPARE_RULES, lower_binary),
     Kind.AVERAGE_POOL: Entry(AVERAGE_POOL_RULES, lower_average_pool),
     Kind.MAX_POOL: Entry(MAX_POOL_RULES, lower_max_pool),
-    Kind.MEAN: Entry(MEAN_RULES, lower_mean),
+    Kind.MEAN: Entry(ADDING_RULES, lower_reduction),
+    Kind.SUM: Entry(ADDING_RULES, lower_reduction),
+    **dict.fromkeys(EXTREMES, Entry(EXTREME_RULES, lower_reduction)),
     Kind.RESHAPE: Entry(VIEW_RULES, lower_view),
     Kind.SQUEEZE: Entry(VIEW_RULES, lower_view),
     Kind.EXPAND_DIMS: Entry(VIEW_RULES, lower_view),

@@ -15,6 +15,7 @@ from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
 from cermet.ir.flat import FlatBox, Loop
 from cermet.ir.moves import MoveError
 from cermet.ir.operation import Kind, Operation, Pair
+from cermet.ir.reductions import REDUCTIONS, reduced_axes, reduction
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
@@ -31,6 +32,18 @@ def map_shape(tensor: Tensor) -> MapShape:
     if len(shape) == 4:
         return MapShape(shape[0] * shape[1], shape[2], shape[3])
     return MapShape(prod(shape[:-1]), 1, shape[-1])
+
+
+def stored_shape(subgraph: Subgraph, tensor: int) -> MapShape:
+    """The feature map that the writer of a tensor makes: its shape's, unless a reduction drops the channels."""
+    producer = subgraph.producer(tensor)
+    if producer is None or producer.kind not in REDUCTIONS:
+        return map_shape(subgraph.tensor(tensor))
+    axes = reduced_axes(subgraph, producer)
+    made = None if axes is None else reduction(subgraph.tensor(producer.inputs[0]).shape, axes)
+    if made is None or not made.over_channels or producer.keep_dims:
+        return map_shape(subgraph.tensor(tensor))
+    return MapShape(made.output_pixels, 1, 1)
 
 
 def is_flexible(operation: Operation, tensor: int) -> bool:
@@ -88,7 +101,7 @@ class Views:
 
     def shape(self, subgraph: Subgraph, tensor: int) -> MapShape:
         """The feature map of a tensor, in its own rows and columns where those describe the same pixels."""
-        own = map_shape(subgraph.tensor(tensor))
+        own = stored_shape(subgraph, tensor)
         layout = self.layouts.get(tensor, own)
         return own if are_same_bytes(own, layout) else layout
 
@@ -110,13 +123,13 @@ def layouts_of(subgraph: Subgraph, members: Sequence[int]) -> dict[int, MapShape
     Where operations do not agree, what they compute with has its own shape, and so has everything else that the
     operations behind could not take otherwise.
     """
-    fixed = [map_shape(subgraph.tensor(t)) for t in members if _is_fixed(subgraph, t)]
+    fixed = [stored_shape(subgraph, t) for t in members if _is_fixed(subgraph, t)]
     common = fixed[0] if fixed else map_shape(subgraph.tensor(members[0]))
     if all(are_same_bytes(common, shape) for shape in fixed) and \
             all(_can_flatten(subgraph, t, common) for t in members):
         return dict.fromkeys(members, common)
     views = [op for op in subgraph.operations if is_view(subgraph, op) and op.output in members]
-    made = {t: map_shape(subgraph.tensor(t)) for t in members}
+    made = {t: stored_shape(subgraph, t) for t in members}
     for view in views:
         made[view.output] = _behind(subgraph, view, made[view.inputs[0]])    # type: ignore[index]
     return made
