@@ -76,8 +76,10 @@ def report(seed: int, recipe: Recipe, failure: Failure) -> str:
 
 
 def add(outcome: Outcome) -> None:
-    counts.update(networks=1, operations=outcome.operations, on_npu=outcome.on_npu, partitions=outcome.partitions,
-                  tasks=outcome.tasks, elements=outcome.chained[0], unlike=outcome.chained[1])
+    counts.update(networks=1, partitions=outcome.partitions, tasks=outcome.tasks, elements=outcome.chained[0],
+                  unlike=outcome.chained[1])
+    if outcome.assume == "on":
+        counts.update(operations=outcome.operations, on_npu=outcome.on_npu)
     for name, tally in outcome.alone.items():
         alone.setdefault(name if name.count(" and ") < 2 else "three or more as one", Tally()).add(tally)
 
@@ -93,7 +95,7 @@ def test_kinds_and_shares(record_table: Callable[[str, dict[str, object]], None]
             "off by 1": f"{tally.ones / tally.elements:.4%}", "largest": tally.largest})
         assert " and " in name or "three" in name or tally.largest <= 1
     record_table("random networks", {
-        "networks": counts["networks"], "operations": counts["operations"],
+        "networks": counts["networks"], "operations, assume=on": counts["operations"],
         "on the NPU": f"{counts['on_npu'] / counts['operations']:.2%}", "partitions": counts["partitions"],
         "tasks": counts["tasks"],
         "outputs' elements equal, chained": f"{1 - counts['unlike'] / counts['elements']:.3%}"})

@@ -32,7 +32,7 @@ def found(kind: str, networks: int = 120) -> Recipe:
 
 def shrunken(recipe: Recipe) -> Recipe:
     """Small, fails as before, also when read from its text."""
-    small = from_text(to_text(shrink(recipe, seconds=30)))
+    small = from_text(to_text(shrink(recipe, seconds=20)))
     before, after = failure_of(recipe), failure_of(small)
     assert before is not None and after is not None and before.kind == after.kind
     return small

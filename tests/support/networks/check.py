@@ -68,8 +68,10 @@ class Outcome:
     partitions: int
     tasks: int
     refused: list[tuple[str, str]]
+    assume: str
     alone: dict[str, Tally] = field(default_factory=dict)
     chained: tuple[int, int, int] = (0, 0, 0)
+    values: dict[str, np.ndarray] = field(default_factory=dict)     # the network's inputs and outputs, by name
 
 
 def soc_with(entries_per_bank: int) -> Soc:
@@ -77,10 +79,11 @@ def soc_with(entries_per_bank: int) -> Soc:
     return replace(RK3588, cbuf=replace(RK3588.cbuf, entries_per_bank=entries_per_bank))
 
 
-def check(model: Model, seed: int = 0, match: str = "tflite", entries_per_bank: int = 256) -> Outcome:
+def check(model: Model, seed: int = 0, match: str = "tflite", entries_per_bank: int = 256,
+          assume: str = "on") -> Outcome:
     """Raises Failure when something crashes or an operation is farther off than it may be; Invalid for nonsense."""
     driver = RocketDriver(soc_with(entries_per_bank))
-    subgraph, options = read_tflite(model.data), CompileOptions(match=match, min_partition_nodes=1)
+    subgraph, options = read_tflite(model.data), CompileOptions(match=match, assume=assume, prefer="npu")
     for operation in subgraph.operations:
         if (problem := op_problem(subgraph, operation)) is not None:
             raise Invalid(f"{operation}: {problem}")
@@ -91,9 +94,10 @@ def check(model: Model, seed: int = 0, match: str = "tflite", entries_per_bank: 
     inputs = dict(zip(subgraph.inputs, model_inputs(subgraph, rng), strict=True))
     outcome = Outcome(sum(len(group) for group in compiled.groups), len(subgraph.operations), len(compiled.groups),
                       sum(len(program.tasks) for program in compiled.programs),
-                      [(subgraph.operations[i].name, r.rule) for i, r in compiled.refusals.items()])
+                      [(subgraph.operations[i].name, r.rule) for i, r in compiled.refusals.items()], assume)
     values = _exposed(driver, compiled, options, inputs, outcome)
     _compare_as_it_is(driver, compiled, inputs, values)
+    outcome.values = {subgraph.tensor(t).name: values[t] for t in (*subgraph.inputs, *subgraph.outputs)}
     outcome.chained = _chained(subgraph, inputs, values, match)
     return outcome
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.networks.drawers import CHANNELS, DRAWERS
-from tests.support.networks.drawing import Drawing
+from tests.support.networks.drawers import DRAWERS
+from tests.support.networks.drawing import CHANNELS, Drawing
 from tests.support.networks.network import Invalid
 from tests.support.networks.recipe import Recipe
 
@@ -35,4 +35,4 @@ def draw(seed: int, lowest: int = 5, highest: int = 40) -> Recipe:
     outputs = [value for value, tensor in enumerate(d.net.values) if value in unread
                or tensor not in d.net.inputs and d.chance(0.1)]
     return Recipe(tuple(d.net.steps), tuple(outputs), d.net.per_channel, d.choice(["tflite", "tflite", "exact"]), seed,
-                  d.choice([256, 256, 64, 16, 8]))
+                  d.choice([256, 256, 64, 16, 8]), "off" if d.chance(0.15) else "on")

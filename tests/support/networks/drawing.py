@@ -8,6 +8,8 @@ import numpy as np
 
 from tests.support.networks.network import Invalid, Network
 
+CHANNELS = (1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100)
+MAX_ELEMENTS = 6000
 MAX_LOG_RATIO = 4       # of scales: TFLite's sums wrap around at ratios that no converter writes
 ACTIVATIONS = ("NONE", "NONE", "NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 
@@ -21,6 +23,9 @@ class Drawing:
         self.net = Network(per_channel=bool(self.rng.integers(2)))
 
     def choice(self, options: Sequence[Any]) -> Any:
+        """Raises Invalid when there are none."""
+        if not options:
+            raise Invalid("nothing to choose from")
         return options[int(self.rng.integers(len(options)))]
 
     def number(self, low: int, high: int) -> int:
@@ -81,3 +86,6 @@ class Drawing:
         if other.dtype == tensor.dtype and abs(np.log(other.scale / tensor.scale)) < MAX_LOG_RATIO:
             oddities.append({"scale": other.scale, "zero": other.zero_point})
         return self.net.one(name, *sources, **(parameters | self.choice(oddities)))
+
+
+Drawer = Callable[[Drawing], object]

@@ -19,16 +19,16 @@ def activated(real: np.ndarray, activation: str) -> np.ndarray:
 
 
 def _weights(net: Network, source: int, shape: Sequence[int], axis: int, seed: int, *,
-             per_channel: bool) -> tuple[int, np.ndarray]:
+             per_channel: bool, gain: float = 1.0) -> tuple[int, np.ndarray]:
     """Tensor number and real values; uint8 around any zero point, the extremes too."""
     if int(np.prod(shape)) > 1 << 20:
         raise Invalid(f"weights {shape}")
     rng, dtype = np.random.default_rng(seed), net.tensors[source].dtype
-    zero = 0 if dtype == "int8" else int(rng.choice([0, 255, 77, 120, 128, 140]))
+    zero = 0 if dtype == "int8" else int(rng.choice(net.weight_zero_points))
     low = -127 if dtype == "int8" else 0
     data = np.clip(np.rint(rng.normal(zero, WEIGHT_SPREAD, shape)), low, np.iinfo(dtype).max).astype(dtype)
     count = shape[axis] if per_channel and net.per_channel and dtype == "int8" else 1
-    scales = np.exp(rng.uniform(np.log(0.002), np.log(0.02), count)).astype(np.float32)
+    scales = (gain * np.exp(rng.uniform(np.log(0.002), np.log(0.02), count))).astype(np.float32)
     form = [1] * len(shape)
     form[axis] = count
     real = (data.astype(np.float32) - zero) * scales.reshape(form)
@@ -52,13 +52,13 @@ def _window_options(stride: Sequence[int], dilation: Sequence[int], padding: str
 @layer
 def conv(net: Network, source: int, *, outputs: int, kernel: Sequence[int] = (1, 1), stride: Sequence[int] = (1, 1),
          dilation: Sequence[int] = (1, 1), padding: str = "SAME", activation: str = "NONE", groups: int = 1,
-         seed: int = 0, scale: float | None = None, zero: int | None = None) -> None:
+         gain: float = 1.0, seed: int = 0, scale: float | None = None, zero: int | None = None) -> None:
     """CONV_2D."""
     x = net.reals[source]
     if x.shape[3] % groups or outputs % groups:
         raise Invalid(f"{groups} groups")
     depth = x.shape[3] // groups
-    weights, w = _weights(net, source, (outputs, *kernel, depth), 0, seed, per_channel=True)
+    weights, w = _weights(net, source, (outputs, *kernel, depth), 0, seed, per_channel=True, gain=gain)
     bias, b = _bias(net, source, weights, outputs, w[0].size, seed)
     options = _window_options(stride, dilation, padding, activation)
     taps = windows(OperationSpec("CONV_2D", (), (), options), x, kernel, 0.0)
@@ -71,12 +71,12 @@ def conv(net: Network, source: int, *, outputs: int, kernel: Sequence[int] = (1,
 
 @layer
 def transpose_conv(net: Network, source: int, *, outputs: int, kernel: Sequence[int] = (2, 2),
-                   stride: Sequence[int] = (2, 2), padding: str = "SAME", activation: str = "NONE", seed: int = 0,
-                   scale: float | None = None, zero: int | None = None) -> None:
+                   stride: Sequence[int] = (2, 2), padding: str = "SAME", activation: str = "NONE", gain: float = 1.0,
+                   seed: int = 0, scale: float | None = None, zero: int | None = None) -> None:
     """TRANSPOSE_CONV to the size that the input fills."""
     x = net.reals[source]
     n, height, width, channels = x.shape
-    weights, w = _weights(net, source, (outputs, *kernel, channels), 0, seed, per_channel=True)
+    weights, w = _weights(net, source, (outputs, *kernel, channels), 0, seed, per_channel=True, gain=gain)
     bias, b = _bias(net, source, weights, outputs, w[0].size // (stride[0] * stride[1]), seed)
     spread = np.zeros((n, height * stride[0], width * stride[1], channels), np.float32)
     spread[:, ::stride[0], ::stride[1]] = x
@@ -94,11 +94,12 @@ def transpose_conv(net: Network, source: int, *, outputs: int, kernel: Sequence[
 @layer
 def depthwise(net: Network, source: int, *, multiplier: int = 1, kernel: Sequence[int] = (3, 3),
               stride: Sequence[int] = (1, 1), dilation: Sequence[int] = (1, 1), padding: str = "SAME",
-              activation: str = "NONE", seed: int = 0, scale: float | None = None, zero: int | None = None) -> None:
+              activation: str = "NONE", gain: float = 1.0, seed: int = 0, scale: float | None = None,
+              zero: int | None = None) -> None:
     """DEPTHWISE_CONV_2D."""
     x = np.repeat(net.reals[source], multiplier, axis=3)
     channels = x.shape[3]
-    weights, w = _weights(net, source, (1, *kernel, channels), 3, seed, per_channel=True)
+    weights, w = _weights(net, source, (1, *kernel, channels), 3, seed, per_channel=True, gain=gain)
     bias, b = _bias(net, source, weights, channels, w[0, :, :, 0].size, seed)
     options = _window_options(stride, dilation, padding, activation)
     taps = windows(OperationSpec("DEPTHWISE_CONV_2D", (), (), options), x, kernel, 0.0)
@@ -109,12 +110,12 @@ def depthwise(net: Network, source: int, *, multiplier: int = 1, kernel: Sequenc
 
 @layer
 def fully_connected(net: Network, source: int, *, outputs: int, flatten: bool = False, bias: bool = True,
-                    activation: str = "NONE", seed: int = 0, scale: float | None = None,
+                    activation: str = "NONE", gain: float = 1.0, seed: int = 0, scale: float | None = None,
                     zero: int | None = None) -> None:
     """FULLY_CONNECTED over the channels, or over the whole map."""
     x = net.reals[source]
     x = x.reshape(1, -1) if flatten else x.reshape(-1, x.shape[-1])
-    weights, w = _weights(net, source, (outputs, x.shape[1]), 0, seed, per_channel=False)
+    weights, w = _weights(net, source, (outputs, x.shape[1]), 0, seed, per_channel=False, gain=gain)
     number, b = _bias(net, source, weights, outputs, x.shape[1], seed) if bias else (-1, np.zeros(1))
     net.emit("FULLY_CONNECTED", (source, weights, number), [activated(x @ w.T + b, activation)], scale=scale,
              zero=zero, FusedActivationFunction=ACTIVATIONS[activation])

@@ -44,10 +44,12 @@ class Network:
     """Values are the activations in the order in which layers made them; each is a tensor of the model.
 
     per_channel   weights of int8 layers whose kernels know it
+    weight_zero_points   of uint8 weights, one of them for each layer
     """
 
-    def __init__(self, *, per_channel: bool = True) -> None:
-        self.per_channel = per_channel
+    def __init__(self, *, per_channel: bool = True,
+                 weight_zero_points: Sequence[int] = (0, 255, 77, 120, 128, 140)) -> None:
+        self.per_channel, self.weight_zero_points = per_channel, weight_zero_points
         self.tensors: list[TensorSpec] = []
         self.operations: list[OperationSpec] = []
         self.inputs: list[int] = []
