@@ -12,6 +12,7 @@ from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
 SHOWN_STEPS = 4
+NAMELESS_STEPS = frozenset({"part", "tensor", "phase", "itself"})
 LITTLE_USE = 0.75           # below this share of the array a hint is given
 
 # By rule: what would have to change in the model (or in how it is used).
@@ -37,9 +38,21 @@ ADVICE: Mapping[str, str] = {
     "compiler_fault": "Nothing in the model: this is a fault of the compiler, please report it.",
 }
 
+FLOAT_ENDS = ("Inputs and outputs of a model can be integers (inference_input_type and inference_output_type of the "
+              "converter); inside, keep floating point off the path of the data.")
+STATE = "Make the state an input and an output of the model; kept in variables it stays with the CPU."
+# What no NPU program exists for, by operation.
+ADVICE_BY_NAME: Mapping[str, str] = {
+    "QUANTIZE": FLOAT_ENDS, "DEQUANTIZE": FLOAT_ENDS,
+    **dict.fromkeys(("CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), STATE),
+    "CUSTOM:TFLite_Detection_PostProcess": "Nothing: sorting boxes is the CPU's work, at the end of the model.",
+}
+
 
 def advice(operation: Operation, refusal: Refusal) -> str:
     """What would have to change for the operation to run on the NPU; falls back on the rule itself."""
+    if refusal.rule in ("operation_is_known", "activations_are_8_bit") and operation.name in ADVICE_BY_NAME:
+        return ADVICE_BY_NAME[operation.name]
     if refusal.rule == "activations_are_8_bit" and "float" not in refusal.reason:
         return "Integers of other widths (indices, counters) stay on the CPU; keep them out of the path of the data."
     if refusal.rule in ADVICE:
@@ -88,8 +101,10 @@ def _task_hints(tasks: Sequence[Mapping[str, Any]], soc: Soc) -> list[str]:
         ways = [word for word in ("rows", "channels") if any(f"{word} " in part for part in parts)]
         why = f"cut along its {' and '.join(ways)} to fit the convolution buffer"
     else:
-        names = list(dict.fromkeys(re.sub(r"[ ,]*\(?-?\d.*$", "", part) or "the operation" for part in parts))
+        names = list(dict.fromkeys(re.sub(r"[ ,]*\(?-?\d.*$", "", part) or "itself" for part in parts))
         why = f"in steps: {', '.join(names[:SHOWN_STEPS])}{', ...' if len(names) > SHOWN_STEPS else ''}"
+        if set(names) <= NAMELESS_STEPS:
+            why = "one or more for each part that it moves"
     return [f"takes {len(tasks)} tasks, {len(tasks) * soc.interrupt_us / 1000:.2g} ms of interrupts on a board, {why}"]
 
 
@@ -118,5 +133,4 @@ def _idle(what: str, count: int, group: int) -> str:
     whole = -(-count // group) * group
     if count / whole >= LITTLE_USE:
         return ""
-    return (f"keeps {count / whole:.0%} of the array busy, which takes {group} {what} at a time: with {whole} "
-            f"instead of {count} it would take the same time")
+    return f"{count / whole:.0%} of the array is busy: {count} {what}, {whole} take the same time"

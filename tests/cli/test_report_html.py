@@ -110,9 +110,9 @@ def test_page_says_what_would_change_it(written, conv_model: Path) -> None:
 
 
 def test_idle_channels_are_hinted_at(cermet: Cermet, tmp_path: Path) -> None:
-    expected = {(64, 32): [], (48, 96): [], (32, 8): ["32 output channels at a time: with 32 instead of 8"],
-                (33, 40): ["32 input channels at a time: with 64 instead of 33",
-                           "32 output channels at a time: with 64 instead of 40"]}
+    expected = {(64, 32): [], (48, 96): [], (32, 8): ["8 output channels, 32 take"],
+                (33, 40): ["33 input channels, 64 take",
+                           "40 output channels, 64 take"]}
     for (channels, outputs), words in expected.items():
         path = tmp_path / "model.tflite"
         path.write_bytes(conv2d(np.random.default_rng(1), (1, 6, 6, channels), outputs).data)

@@ -10,7 +10,7 @@ import pytest
 
 from cermet import paths
 from cermet.compiler import CompileRequestError, compile_blob, compile_subgraph, driver_for
-from cermet.drivers.base import CompileOptions, Program, Refusal
+from cermet.drivers.base import CompileOptions, Program, Refusal, Refused
 from cermet.frontend.tflite_file import read_tflite, to_blob
 from cermet.ir.dynamic import dynamic_tensors
 from cermet.ir.operation import Operation
@@ -21,13 +21,17 @@ from tests.program.test_plan import program
 from tests.support import model_builder
 from tests.support.model_builder import OperationSpec, TensorSpec, build_model
 
+UNPROVEN = Refusal("parts_are_proven", "needs more")
+
 
 class FakeDriver:
     """Takes all but SOFTMAX; compile fails for groups with an operation in `faulty`."""
 
     name = "fake"
 
-    def __init__(self, faulty: set[int] | None = None, faulty_rules: set[int] | None = None) -> None:
+    def __init__(self, faulty: set[int] | None = None, faulty_rules: set[int] | None = None,
+                 unproven: set[int] | None = None) -> None:
+        self.unproven = unproven or set()
         self.faulty = faulty or set()
         self.faulty_rules = faulty_rules or set()
         self.compiled: list[tuple[int, ...]] = []
@@ -42,6 +46,9 @@ class FakeDriver:
         self.compiled.append(group)
         if self.faulty.intersection(group):
             raise ZeroDivisionError("stride\nis 0")
+        refused = {index: UNPROVEN for index in self.unproven.intersection(group)}
+        if refused:
+            raise Refused(refused)
         return program()
 
     def execute(self, subgraph: Subgraph, inputs: object) -> dict[int, np.ndarray]:
@@ -126,6 +133,18 @@ def test_impossible_groups_are_an_error(groups: tuple[tuple[int, ...], ...], wor
 def test_given_groups_survive_a_fault_in_another() -> None:
     made = compiled(FakeDriver(faulty={0}), "ADD", "ADD", "ADD", groups=((0,), (2,)))
     assert made.groups == ((2,),)
+
+
+def test_what_the_lowering_refuses_is_left_out_and_the_rest_grouped_anew() -> None:
+    driver = FakeDriver(unproven={1})
+    made = compiled(driver, "ADD", "ADD", "ADD", prefer="npu")
+    assert made.groups == ((0,), (2,)) and made.refusals == {1: UNPROVEN} and made.faults == ()
+    assert driver.compiled == [(0, 1, 2), (0,), (2,)]
+
+
+def test_a_given_group_is_refused_whole() -> None:
+    made = compiled(FakeDriver(unproven={1}), "ADD", "ADD", "ADD", groups=((0, 1), (2,)))
+    assert made.groups == ((2,),) and made.refusals == {0: UNPROVEN, 1: UNPROVEN}
 
 
 def test_unknown_soc_names_the_known_ones() -> None:

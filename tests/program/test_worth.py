@@ -1,18 +1,20 @@
 """What is left to the CPU although the NPU could do it."""
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cermet.compiler import Compiled, compile_subgraph
 from cermet.cost import CLEAR_LOSS, border_bytes, cpu_us
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.driver import RocketDriver
-from cermet.frontend.tflite_file import load
+from cermet.frontend.tflite_file import load, read_tflite
 from cermet.hw.soc import RK3588
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 from cermet.worth import slow_groups, wide_borders
+from tests.support import builders_move, model_builder
 
 DRIVER = RocketDriver(RK3588)
 
@@ -66,10 +68,23 @@ def test_a_models_own_inputs_and_outputs_are_no_border_to_the_cpu() -> None:
 # Whole models
 
 
-def compiled(subgraph: Subgraph, **options: str) -> Compiled:
+def compiled(subgraph: Subgraph, **options: object) -> Compiled:
     made = compile_subgraph(subgraph, DRIVER, CompileOptions(**options))      # type: ignore[arg-type]
     assert made.faults == ()
     return made
+
+
+def test_a_resizing_before_the_cpu_is_left_to_it() -> None:
+    rng = np.random.default_rng(3)
+    subgraph = read_tflite(model_builder.chain(
+        model_builder.conv2d(rng, (1, 8, 8, 16), 32, output_zero_point=-7),
+        lambda t: builders_move.resize("NEAREST_NEIGHBOR", t.shape, (16, 16)),
+        lambda t: model_builder.pool(rng, t.shape, "MAX", (2, 2), zero_point=t.zero_point)).data)
+    assert compiled(subgraph).groups == ((0, 1, 2),)
+    made = compiled(subgraph, deny=frozenset({"2"}))
+    assert made.groups == ((0,),)
+    assert made.refusals[1].rule == "border_is_narrow"
+    assert compiled(subgraph, deny=frozenset({"2"}), prefer="npu").groups == ((0, 1),)
 
 
 def test_movenets_crumbs_are_left_to_the_cpu(shared_dir) -> None:      # type: ignore[no-untyped-def]

@@ -5,8 +5,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cermet.cli.models import add_compile_arguments, compile_options, num_subgraphs, read_model
+from cermet.errors import CermetError
+
+if TYPE_CHECKING:
+    from cermet.drivers.base import CompileOptions
 
 EPILOG = """
 The JSON form is described in docs/report-json.md.
@@ -38,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     options, driver = compile_options(arguments.option), driver_for(arguments.soc)
     model = read_model(arguments.model)
     subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
+    check_numbers(options, len(subgraph.operations))
     report = make_report(compile_subgraph(subgraph, driver, options), arguments.soc)
     count = num_subgraphs(model)
     if arguments.html:
@@ -62,3 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"cermet report: {fault}", file=sys.stderr)
     return 0
 
+
+def check_numbers(options: CompileOptions, count: int) -> None:
+    """Numbers in allow and deny that this subgraph does not have; the delegate, which sees several, ignores them."""
+    for name, words in (("allow", options.allow), ("deny", options.deny)):
+        for word in sorted(words):
+            if word[0].isdigit() and int(word.split("-")[-1]) >= count:
+                raise CermetError(f"option {name}: {word} must be below {count}, the number of operations")

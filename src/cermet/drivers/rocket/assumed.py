@@ -24,7 +24,7 @@ SILICON_STRIDE = 2
 class Evidence(enum.Enum):
     """What speaks for a part; the value is how reports put it."""
 
-    REPLAYED = "a program of the vendor's does it and was replayed, nobody saw it on silicon in int8"
+    REPLAYED = "replayed from a program of the vendor's, not seen on silicon in int8"
     DOCUMENTED = "the register document alone"
     INFERRED = "inferred from parts that work"
 
@@ -219,6 +219,6 @@ def refusals_of(tasks: Sequence[TaskProgram], assume: str) -> dict[int, Refusal]
         parts = [BY_NAME[name] for name in task.assumed if BY_NAME[name].evidence not in accepted]
         if parts:
             found.setdefault(task.operations[0], Refusal(
-                "parts_are_proven", f"would need {parts[0].words}: {parts[0].evidence.value} "
-                f"({parts[0].source}); option assume={assume} does not take it"))
+                "parts_are_proven", f"needs {parts[0].words}, which assume={assume} does not take: "
+                f"{parts[0].evidence.value} ({parts[0].source})"))
     return found
