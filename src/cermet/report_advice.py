@@ -133,4 +133,5 @@ def _idle(what: str, count: int, group: int) -> str:
     whole = -(-count // group) * group
     if count / whole >= LITTLE_USE:
         return ""
+    what = what if count > 1 else what.removesuffix("s")
     return f"{count / whole:.0%} of the array is busy: {count} {what}, {whole} take the same time"
