@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from cermet.ir.operation import Kind, Operation
 from cermet.ir.passes import Pass, run_passes
 from cermet.ir.passes.fold_dilation import dilations, fold_dilations
 from cermet.ir.passes.fold_pad import fold_pad
+from cermet.ir.passes.sink_transpose import sink_transposes, sunk_transposes
+from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
 
 
@@ -54,16 +57,18 @@ class RocketDriver:
         return None if broken is None else Refusal(*broken)
 
     def _is_folded(self, subgraph: Subgraph, operation: Operation) -> bool:
-        """Whether the operation vanishes in a dilated convolution, or becomes one, that runs here."""
-        return any(self._keeps_rules(folded, conv) for conv, folded in dilations(subgraph)
-                   if operation.index in (conv.index, *conv.fused))
+        """Whether the operation vanishes in one that runs here, or becomes it: a dilation, or a mean of other axes."""
+        made = chain((((conv,), folded) for conv, folded in dilations(subgraph)), sunk_transposes(subgraph))
+        return any(all(self._keeps_rules(folded, op) for op in changed) for changed, folded in made
+                   if any(operation.index in (op.index, *op.fused) for op in changed))
 
     def _keeps_rules(self, subgraph: Subgraph, operation: Operation) -> bool:
         return first_refusal(OPERATIONS[operation.kind].rules, Query(self.soc, subgraph, operation)) is None
 
     def _check_halves(self, subgraph: Subgraph) -> None:
-        """Raises Refused for what was claimed as a part of a dilation whose convolution the options have kept out."""
-        halves = [op for op in subgraph.operations if op.kind in (Kind.SPACE_TO_BATCH, Kind.BATCH_TO_SPACE)]
+        """Raises Refused for what was claimed as a part of a fold whose other part the options have kept out."""
+        halves = [op for op in subgraph.operations
+                  if op.kind in (Kind.SPACE_TO_BATCH, Kind.BATCH_TO_SPACE, *REDUCTIONS)]
         broken = {op.index: first_refusal(OPERATIONS[op.kind].rules, Query(self.soc, subgraph, op)) for op in halves}
         refusals = {index: Refusal(*found) for index, found in broken.items() if found is not None}
         if refusals:
@@ -75,10 +80,16 @@ class RocketDriver:
             return fold_dilations(subgraph, self._keeps_rules)
         return fold_dilation
 
+    def _sink_transpose(self) -> Pass:
+        """The pass, for operations that run here afterwards."""
+        def sink_transpose(subgraph: Subgraph) -> Subgraph:
+            return sink_transposes(subgraph, self._keeps_rules)
+        return sink_transpose
+
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug) and Refused."""
         with _place("passes"):
-            subgraph = run_passes(subgraph, (self._fold_dilation(), fold_pad, drop_identities))
+            subgraph = run_passes(subgraph, (self._fold_dilation(), self._sink_transpose(), fold_pad, drop_identities))
         self._check_halves(subgraph)
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
