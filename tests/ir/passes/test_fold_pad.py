@@ -78,3 +78,36 @@ def test_a_pad_that_others_read_stays() -> None:
 def test_a_folded_pad_costs_no_task() -> None:
     model = padded_conv((3, 3, 3, 3), kernel=(7, 7), padding="VALID", shape=(1, 30, 30, 16))
     assert len(RocketDriver(RK3588).compile(read_tflite(model.data), CompileOptions()).tasks) == 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("window,stride,padding", [((3, 3), (2, 2), "VALID"), ((2, 2), (2, 2), "SAME"),
+                                                  ((5, 3), (1, 1), "VALID")], ids=str)
+@pytest.mark.parametrize("amounts", [*AMOUNTS, (3, 3, 3, 3)], ids=str)
+def test_a_border_of_the_lowest_number_is_folded_into_a_maximum(amounts: tuple, window: tuple, stride: tuple,
+                                                                padding: str, dtype: str) -> None:
+    model = padded_maximum(amounts, {"int8": -128, "uint8": 0}[dtype], window, stride, padding, dtype)
+    before, inputs = read_tflite(model.data), model.random_inputs(np.random.default_rng(1))
+    after = run_passes(before, (fold_pad,))
+    assert [op.kind for op in after.operations] == [Kind.MAX_POOL]
+    named = dict(zip(before.inputs, inputs, strict=True))
+    expected = interpreter.run(model.data, inputs)[0]
+    (soft,) = SoftDriver().execute(after, named).values()
+    (npu,) = RocketDriver(RK3588).execute(before, named).values()
+    np.testing.assert_array_equal(soft, expected)
+    np.testing.assert_array_equal(npu, expected)
+
+
+def test_a_border_that_could_win_stays() -> None:
+    before = read_tflite(padded_maximum((1, 1, 1, 1), -127, (3, 3), (2, 2), "VALID", "int8").data)
+    assert run_passes(before, (fold_pad,)) is before
+
+
+def padded_maximum(amounts: tuple[int, ...], value: int, window: tuple, stride: tuple, padding: str,
+                   dtype: str) -> Model:
+    """PADV2 with a value, then MAX_POOL_2D."""
+    top, bottom, left, right = amounts
+    pad = builders_move.pad((1, 9, 8, 20), [(0, 0), (top, bottom), (left, right), (0, 0)], dtype=dtype, value=value)
+    return model_builder.chain(pad, lambda made: model_builder.pool(
+        np.random.default_rng(0), made.shape, "MAX", window, stride=stride, padding=padding, dtype=dtype,
+        zero_point=made.zero_point))

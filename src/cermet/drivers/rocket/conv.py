@@ -13,7 +13,7 @@ from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
 from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
-from cermet.drivers.rocket.geometry import Geometry, mac_cycles
+from cermet.drivers.rocket.geometry import Geometry, mac_cycles, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.one_shift import with_one_shift
 from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
@@ -224,11 +224,15 @@ def _bn(context: Context, operation: Operation, channels: int, numbers: Requanti
 
 
 def convolution_programs(context: Context, conv: Convolution, operations: Sequence[Operation]) -> list[TaskProgram]:
-    """One task per tile."""
+    """One task per tile, behind those that lay out padding in memory where there is too much of it for registers."""
+    before: list[TaskProgram] = []
+    if with_large_pads_in_memory(conv.geometry) != conv.geometry:
+        from cermet.drivers.rocket.padding import lay_out_padding  # copies are made of convolutions as well
+        conv, before = lay_out_padding(context, operations[0], conv)
     made = plan(context.soc, conv.geometry)
     if made is None:
         raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
-    return [_program(context, conv, tile, operations) for tile in made.tiles]
+    return before + [_program(context, conv, tile, operations) for tile in made.tiles]
 
 
 def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation]) -> TaskProgram:

@@ -1,13 +1,14 @@
 """Shapes of a convolution, as the CNA sees them."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Pair, Window
 
 NOT_SPREAD = Pair(1, 1)
+MAX_PAD = 15                # above and on the left: 4 bits, 16 acts as 0 (hw-verified)
 MAX_KERNEL_BYTES = 524_287  # of one kernel: 19 bits, trm
 
 
@@ -90,6 +91,14 @@ class Geometry:
     def macs(self) -> int:
         per_output = self.taps * (1 if self.is_depthwise else self.input_channels)
         return self.output_height * self.output_width * self.output_channels * per_output
+
+
+def with_large_pads_in_memory(geometry: Geometry) -> Geometry:
+    """The same convolution over a map that holds the padding which registers do not: above, on the left."""
+    top = geometry.pad_top if geometry.pad_top > MAX_PAD else 0
+    left = geometry.pad_left if geometry.pad_left > MAX_PAD else 0
+    return replace(geometry, input_height=geometry.input_height + top, input_width=geometry.input_width + left,
+                   pad_top=geometry.pad_top - top, pad_left=geometry.pad_left - left)
 
 
 def mac_cycles(geometry: Geometry, soc: Soc, output_rows: int, output_channels: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import conv_weights, convolution_tasks, lower_direct
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, mac_cycles
+from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, mac_cycles, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.tiling import BYTES_PER_CYCLE, TASK_CYCLES, Plan, plan
@@ -55,7 +55,7 @@ def _choices(soc: Soc, whole: Geometry, groups: int) -> Iterator[Blocks]:
 
 def _cost(soc: Soc, blocks: Blocks) -> float | None:
     """Cycles: the round trips of the tasks, and what takes longer, reading or multiplying."""
-    made: Plan | None = plan(soc, blocks.geometry)
+    made: Plan | None = plan(soc, with_large_pads_in_memory(blocks.geometry))
     if made is None:
         return None
     multiplying = sum(mac_cycles(blocks.geometry, soc, tile.output_rows, tile.channels) for tile in made.tiles)

@@ -5,7 +5,7 @@ from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.conv import RangeError, bias_values, layer_requantisation, make_layer
 from cermet.drivers.rocket.convolution_task import MAX_GRAINS, grains
 from cermet.drivers.rocket.flattening import MAX_INPUT_CHANNELS, MAX_KERNEL
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES
+from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, with_large_pads_in_memory
 from cermet.drivers.rocket.requantise import ScaleError
 from cermet.drivers.rocket.rules import IMAGE_RULES, MAX_SIDE, QUANTISED, Query, Rule
 from cermet.drivers.rocket.tiling import plan
@@ -14,7 +14,6 @@ from cermet.ir.tensor import DType, Quantisation, Tensor
 
 MAX_STRIDE = 7              # 3 bits, trm; 1..3 hw-verified
 MAX_DILATION = 32           # 5 bits hold d - 1, trm; 2 hw-verified, 4 replayed
-MAX_PAD = 15                # 4 bits, 16 acts as 0: hw-verified
 MAX_PIXELS = (1 << 22) - 1  # output pixels of one task: 22 bits, trm
 MAX_SPREAD_BYTES = 8 << 20  # ours: a depthwise convolution as a direct one stores mostly zero points
 
@@ -128,11 +127,11 @@ def dilation_fits(query: Query) -> str | None:
         f"dilation is {dilation.y}x{dilation.x}, must be 1..{MAX_DILATION}"
 
 
-def pads_fit(query: Query) -> str | None:
-    """Padding above and on the left is at most 15 pixels."""
-    geometry = ask.geometry(query)
-    pad = max(geometry.pad_top, geometry.pad_left)
-    return None if pad <= MAX_PAD else f"padding is {pad} pixels at the top or left, at most {MAX_PAD} are possible"
+def padded_map_fits(query: Query) -> str | None:
+    """With padding of more than 15 pixels above or on the left, which is laid out in memory, sides are at most 2047."""
+    geometry = with_large_pads_in_memory(ask.geometry(query))
+    return None if max(geometry.input_height, geometry.input_width) <= MAX_SIDE else (
+        f"with its padding the input is {geometry.input_height}x{geometry.input_width}, must be 1..{MAX_SIDE}")
 
 
 def channels_fit(query: Query) -> str | None:
@@ -158,7 +157,7 @@ def spread_weights_are_small(query: Query) -> str | None:
 
 def window_rows_fit_the_cbuf(query: Query) -> str | None:
     """The input rows of one window fit the convolution buffer, and the prefetch counter (1022 rows)."""
-    geometry = ask.geometry(query)
+    geometry = with_large_pads_in_memory(ask.geometry(query))
     if grains(geometry) > MAX_GRAINS:
         return f"the window spans {geometry.kernel_height_extent} rows, the prefetch counter holds {MAX_GRAINS}"
     if geometry.output_width > MAX_SIDE or geometry.output_width * geometry.output_height > MAX_PIXELS:
@@ -184,7 +183,7 @@ def numbers_fit(query: Query) -> str | None:
 # First what must be constant, so that it does not count as an activation.
 CONSTANT_RULES: tuple[Rule, ...] = (weights_are_constant, bias_fits)
 WEIGHT_RULES: tuple[Rule, ...] = (weights_match_activations, weight_quantisation_fits)
-_SIZES: tuple[Rule, ...] = (kernel_fits, stride_fits, dilation_fits, pads_fit, channels_fit, kernel_bytes_fit,
+_SIZES: tuple[Rule, ...] = (kernel_fits, stride_fits, dilation_fits, padded_map_fits, channels_fit, kernel_bytes_fit,
                             spread_weights_are_small, window_rows_fit_the_cbuf, numbers_fit)
 CONV_RULES: tuple[Rule, ...] = (*CONSTANT_RULES, *IMAGE_RULES, *WEIGHT_RULES, shapes_agree, *_SIZES)
 DEPTHWISE_RULES = CONV_RULES

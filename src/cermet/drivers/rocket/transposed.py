@@ -26,7 +26,7 @@ from cermet.drivers.rocket.conv import (
 from cermet.drivers.rocket.convolution_task import MAX_GRAINS, grains
 from cermet.drivers.rocket.copy import Patch, copy_patch, patch_tasks
 from cermet.drivers.rocket.flying import copy_stages
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, mac_cycles
+from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, MAX_PAD, Geometry, mac_cycles
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.strided import MAX_TASKS
@@ -40,7 +40,6 @@ from cermet.ir.subgraph import Subgraph
 from cermet.ir.transposed import Axis, axes_of
 
 SPREADS = (1, 2, 4, 8)      # the only values of the stride fields that act (recipes §12)
-MAX_PAD = 15
 MAX_PAD_AT_2 = 11           # 12..15 are wrong at stride 2 (Q-D2)
 NATIVE_SHARE = 2            # the mode takes about half of the time of a convolution over the spread image: hw-verified
 
