@@ -204,6 +204,9 @@ read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
 	case TFLITE_MUL:
 		params[0] = ((const struct TfLiteMulParams *)source)->activation;
 		return 1;
+	case TFLITE_DIV:
+		params[0] = ((const struct TfLiteDivParams *)source)->activation;
+		return 1;
 	case TFLITE_LEAKY_RELU:
 		memcpy(&params[0], &((const struct TfLiteLeakyReluParams *)source)->alpha, sizeof(params[0]));
 		return 1;

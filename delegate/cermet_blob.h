@@ -76,10 +76,10 @@ struct cermet_blob_operation {
  *   DEPTHWISE_CONV_2D (4)  padding, stride_w, stride_h, depth_multiplier, activation, dilation_w, dilation_h
  *   AVERAGE_POOL_2D (1), MAX_POOL_2D (17)  padding, stride_w, stride_h, filter_w, filter_h, activation
  *   FULLY_CONNECTED (9)    activation, weights_format, keep_num_dims
- *   ADD (0), MUL (18), SUB (41)  activation
  *   TRANSPOSE_CONV (67)    padding, stride_w, stride_h, activation
  *   BATCH_MATMUL (126)     adj_x, adj_y
  *   MEAN (40), SUM (74), REDUCE_MAX (82), REDUCE_MIN (89)  keep_dims
+ *   ADD (0), MUL (18), SUB (41), DIV (42)  activation
  *   LEAKY_RELU (98)        alpha (float)
  *   GELU (150)             approximate
  *   CONCATENATION (2)      axis, activation

@@ -30,6 +30,7 @@ enum {
 	TFLITE_SUM = 74,
 	TFLITE_REDUCE_MAX = 82,
 	TFLITE_REDUCE_MIN = 89,
+	TFLITE_DIV = 42,
 	TFLITE_DELEGATE = 51,
 	TFLITE_TRANSPOSE_CONV = 67,
 	TFLITE_LEAKY_RELU = 98,
@@ -201,6 +202,10 @@ struct TfLiteSubParams {
 };
 
 struct TfLiteMulParams {
+	int activation;
+};
+
+struct TfLiteDivParams {
 	int activation;
 };
 

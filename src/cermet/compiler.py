@@ -21,7 +21,7 @@ from cermet.program.cache import cache_key
 from cermet.program.plan import Plan, PlanNode, PlanPartition, encode_plan
 from cermet.worth import better_on_cpu
 
-KNOWN_OPERATIONS = tuple(sorted(kind.value for kind in Kind if kind is not Kind.OTHER))
+KNOWN_OPERATIONS = tuple(sorted(kind.value for kind in Kind if kind.is_operator))
 
 
 class CompileRequestError(CermetError):

@@ -20,6 +20,7 @@ from tests.support.builders_binary import Operand, binary
 from tests.support.builders_reduce import reduce
 from tests.support.builders_unary import Ends, unary
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
+from tests.support.sketch import Sketch
 
 MODELS = sorted((SHARED_MODELS if SHARED_MODELS.is_dir() else BUNDLED_MODELS).glob("*.tflite"))
 COMPILER = """#!/bin/sh
@@ -63,6 +64,12 @@ def test_reference_models(path: Path, runtime: str, captured) -> None:  # type: 
 ENDS = Ends("int8", 0.05, 3, "int8", 0.04, -7)
 
 
+def quotient() -> Model:
+    made = Sketch()
+    real = made.real("DEQUANTIZE", made.input(), version=2)
+    return made.model(made.real("DIV", real, real, activation="RELU6"))
+
+
 def generated() -> dict[str, Model]:
     """Details that the reference models do not have."""
     rng = np.random.default_rng(17)
@@ -86,6 +93,7 @@ def generated() -> dict[str, Model]:
         "slope": unary("LEAKY_RELU", ENDS, (1, 4), {"Alpha": 0.1}), "no_slope": unary("LEAKY_RELU", ENDS, (1, 4), {}),
         "approximate": unary("GELU", ENDS, (1, 4), {"Approximate": True}),
         "requantised": unary("QUANTIZE", replace(ENDS, out_dtype="uint8", out_zero_point=9), (1, 4)),
+        "quotient": quotient(),
         "keep_dims": model_builder.mean(rng, (1, 3, 3, 4), keep_dims=True),
         **{name: reduce(rng, name, (1, 3, 4), (1,), keep_dims=True) for name in ("SUM", "REDUCE_MAX", "REDUCE_MIN")},
         **{f"{name}_activation": binary(rng, name, Operand((1, 2, 2, 4)), Operand((1, 2, 2, 4)), output=(0.05, 3),

@@ -323,6 +323,7 @@ PARAMETERS = {
     Kind.FULLY_CONNECTED: _fully_connected, Kind.ADD: _binary, Kind.SUB: _binary, Kind.MUL: _binary,
     **dict.fromkeys(REDUCTIONS, _reduction),
     Kind.TRANSPOSE_CONV: _transpose_conv, Kind.BATCH_MATMUL: _batch_matmul,
+    Kind.DIV: _binary,
     Kind.LEAKY_RELU: _leaky_relu, Kind.GELU: _gelu,
     Kind.MIRROR_PAD: _mirror_pad, Kind.CONCATENATION: _concatenation, Kind.UNPACK: _unpack,
     Kind.PACK: _unpack, Kind.GATHER: _gather,

@@ -40,11 +40,11 @@ BUILTIN_NAMES = tuple("""
 CUSTOM = 32
 DELEGATE = 51
 
-KINDS = {BUILTIN_NAMES.index(kind.value): kind for kind in Kind if kind is not Kind.OTHER}
+KINDS = {BUILTIN_NAMES.index(kind.value): kind for kind in Kind if kind.is_operator}
 
 NUM_PARAMS = {Kind.CONV: 6, Kind.DEPTHWISE_CONV: 7, Kind.AVERAGE_POOL: 6, Kind.MAX_POOL: 6, Kind.FULLY_CONNECTED: 3,
               Kind.TRANSPOSE_CONV: 4, Kind.BATCH_MATMUL: 2,
-              Kind.ADD: 1, Kind.SUB: 1, Kind.MUL: 1, **dict.fromkeys(REDUCTIONS, 1),
+              Kind.ADD: 1, Kind.SUB: 1, Kind.MUL: 1, Kind.DIV: 1, **dict.fromkeys(REDUCTIONS, 1),
               Kind.LEAKY_RELU: 1, Kind.GELU: 1,
               Kind.MIRROR_PAD: 1, Kind.CONCATENATION: 2,
               Kind.UNPACK: 1, Kind.PACK: 1, Kind.GATHER: 2,

@@ -300,6 +300,7 @@ PARAMS = {
     Kind.SUB: ("SubOptions", ("FusedActivationFunction",)),
     Kind.MUL: ("MulOptions", ("FusedActivationFunction",)),
     **dict.fromkeys(REDUCTIONS, ("ReducerOptions", ("KeepDims",))),
+    Kind.DIV: ("DivOptions", ("FusedActivationFunction",)),
     Kind.LEAKY_RELU: ("LeakyReluOptions", ("Alpha",)),
     Kind.GELU: ("GeluOptions", ("Approximate",)),
     Kind.MIRROR_PAD: ("MirrorPadOptions", ("Mode",)),

@@ -27,6 +27,7 @@ from cermet.ir.fixed_point import (
 from cermet.ir.moves import LAYOUTS
 from cermet.ir.numerics_binary import BINARY
 from cermet.ir.numerics_conv import WEIGHTED
+from cermet.ir.numerics_float import evaluate_float, is_float
 from cermet.ir.numerics_move import moved, resize_bilinear
 from cermet.ir.numerics_prelu import prelu
 from cermet.ir.numerics_reduce import REDUCE
@@ -46,6 +47,8 @@ def evaluate(subgraph: Subgraph, operation: Operation, values: Values, match: st
     """The operation's only output. KeyError for a kind that has no numerics here."""
     if match not in ("tflite", "exact"):
         raise ValueError(f"match: {match}, must be tflite or exact")
+    if is_float(subgraph, operation):
+        return evaluate_float(subgraph, operation, values)
     if operation.kind in LAYOUTS:
         (only,) = moved(subgraph, operation, values, match)
         return only

@@ -86,6 +86,8 @@ class Function:
 
 def unary_table(source: Tensor, out: Tensor, operation: Operation, match: str = "tflite") -> np.ndarray:
     """int64[256]: the output value for every input value, ascending from the lowest of the input's dtype."""
+    if operation.kind is Kind.TABLE:
+        return np.array(operation.table, np.int64)
     ends, function = Ends.of(source, out), FUNCTIONS[operation.kind]
     return function.tflite(ends, operation) if match == "tflite" else _exact_table(ends, operation, function)
 
@@ -275,4 +277,4 @@ FUNCTIONS: Mapping[Kind, Function] = {
     Kind.EXP: Function(_from_float32(_float64(np.exp)), _real_exp),
     Kind.LOG: Function(_log, lambda operation, x: math.log(x) if x > 0 else -math.inf),
 }
-UNARY_KINDS = frozenset(FUNCTIONS)
+UNARY_KINDS = frozenset({*FUNCTIONS, Kind.TABLE})

@@ -63,7 +63,25 @@ class Kind(enum.Enum):
     EXP = "EXP"
     LOG = "LOG"
     ABS = "ABS"
+    CAST = "CAST"
+    DEQUANTIZE = "DEQUANTIZE"
+    DIV = "DIV"
+    SQRT = "SQRT"
+    RSQRT = "RSQRT"
+    SQUARE = "SQUARE"
+    NEG = "NEG"
+    SIN = "SIN"
+    COS = "COS"
+    FLOOR = "FLOOR"
+    CEIL = "CEIL"
+    ROUND = "ROUND"
+    TABLE = "table"     # no operator of TFLite: a pass makes it, any function of 8 bits
     OTHER = "other"
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether models have it."""
+        return self not in (Kind.TABLE, Kind.OTHER)
 
 
 class Activation(enum.Enum):
@@ -169,6 +187,7 @@ class Operation:
                  weights, bias; TRANSPOSE_CONV: data, weights, bias, output shape
     outputs      tensor numbers
     fused        indices of operations that passes have merged into this one
+    table        TABLE: the output value of each of the 256 input values, ascending
     """
 
     index: int
@@ -187,6 +206,7 @@ class Operation:
     version: int = 1
     moving: Moving | None = None
     fused: tuple[int, ...] = ()
+    table: tuple[int, ...] = ()
 
     @property
     def output(self) -> int:

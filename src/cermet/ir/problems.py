@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cermet.ir.moves import LAYOUTS, data_inputs, move_problem
+from cermet.ir.numerics_float import float_problem, is_float
 from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Activation, Kind, Operation, Padding, Window
 from cermet.ir.reductions import REDUCTIONS, reduction_problem
@@ -22,6 +23,7 @@ NUM_INPUTS = {Kind.CONV: (2, 3), Kind.DEPTHWISE_CONV: (2, 3), Kind.FULLY_CONNECT
               Kind.SUB: (2, 2), Kind.MUL: (2, 2), Kind.MAXIMUM: (2, 2), Kind.MINIMUM: (2, 2), Kind.PRELU: (2, 2),
               Kind.AVERAGE_POOL: (1, 1), Kind.MAX_POOL: (1, 1), Kind.RESHAPE: (1, 2),
               Kind.SQUEEZE: (1, 1), Kind.EXPAND_DIMS: (1, 2), **dict.fromkeys(REDUCTIONS, (2, 2))}
+CONVERTING = (Kind.QUANTIZE, Kind.TABLE)     # int8 to uint8 or back is what they may do
 MAX_WINDOW = 1 << 16        # kernel, stride and dilation: sizes beyond any tensor that fits in memory
 MAX_COMPUTED_ELEMENTS = 1 << 31
 BIAS_SCALE_TOLERANCE = 0.02     # of an output step, TFLite's own limit (kernel_util.cc)
@@ -29,6 +31,8 @@ BIAS_SCALE_TOLERANCE = 0.02     # of an output step, TFLite's own limit (kernel_
 
 def op_problem(subgraph: Subgraph, operation: Operation) -> str | None:
     """What is wrong with the operation, None when the numerics apply. OTHER kinds have no numerics: always a reason."""
+    if is_float(subgraph, operation):
+        return float_problem(subgraph, operation)
     if operation.kind in LAYOUTS or operation.kind is Kind.RESIZE_BILINEAR:
         return _moved_data_problem(subgraph, operation) or move_problem(subgraph, operation)
     if operation.kind not in CHECKS:
@@ -49,7 +53,7 @@ def _signature_problem(subgraph: Subgraph, operation: Operation) -> str | None:
     if operation.activation is Activation.OTHER:
         return "its fused activation has no quantised kernel, must be none, relu, relu_n1_to_1 or relu6"
     data, out = subgraph.tensor(operation.inputs[0]), subgraph.tensor(operation.output)
-    if data.dtype is not out.dtype and operation.kind is not Kind.QUANTIZE:
+    if data.dtype is not out.dtype and operation.kind not in CONVERTING:
         return f"output is {out.dtype.value}, must be {data.dtype.value} like the input"
     return _data_problem("input", data) or _data_problem("output", out)
 

@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import fields
 
+import numpy as np
+
 from cermet.ir.operation import Activation, Kind, Moving, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Quantisation, Tensor
@@ -60,6 +62,8 @@ def _attributes(operation: Operation) -> Iterator[str]:
         yield operation.activation.value
     if operation.moving is not None:
         yield from _moving(operation.moving)
+    if operation.table:
+        yield "values " + _digest(np.array(operation.table, np.int16))
     if operation.fused:
         yield "fused " + ",".join(map(str, operation.fused))
 
@@ -103,4 +107,8 @@ def _contents(tensor: Tensor) -> str:
     assert tensor.data is not None
     if tensor.data.size <= MAX_SHOWN_VALUES:
         return str(tensor.data.reshape(-1).tolist())
-    return "blake2:" + hashlib.blake2b(tensor.data.tobytes(), digest_size=8).hexdigest()
+    return _digest(tensor.data)
+
+
+def _digest(values: np.ndarray) -> str:
+    return "blake2:" + hashlib.blake2b(values.tobytes(), digest_size=8).hexdigest()

@@ -102,7 +102,7 @@ def test_reasons_of_refused_slopes() -> None:
         return f"{found.rule}: {found.reason}"
 
     assert refusal(sound) is None
-    wide = np.zeros((1, 4, 4, 8), np.int8)
+    wide = np.arange(128, dtype=np.int8).reshape(1, 4, 4, 8)
     assert reason(replace(slopes, shape=wide.shape, data=wide)) == (
         "slopes_are_per_channel: its slopes have shape [1, 4, 4, 8], must be one for each channel or one for all")
     assert reason(replace(slopes, scales=(3000.0,))).startswith("slopes_are_exact_to_one_step: ")

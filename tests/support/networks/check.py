@@ -173,7 +173,8 @@ def _allowed(subgraph: Subgraph, unit: Unit, expected: Values, match: str) -> Va
             if tensor in allowed or operation.name in COPYING:
                 continue
             for t, change in _changes(subgraph, unit.operations[index + 1:], tensor, expected, match):
-                allowed[t] += change
+                if t in allowed:
+                    allowed[t] += change
     return allowed
 
 

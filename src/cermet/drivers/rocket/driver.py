@@ -4,7 +4,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,27 @@ import numpy as np
 from cermet.drivers.base import CompileError, CompileOptions, Program, Refusal, Refused
 from cermet.drivers.rocket.assemble import assemble
 from cermet.drivers.rocket.assumed import refusals_of, with_assumed
-from cermet.drivers.rocket.batching import forms, is_batch, lower_batch
+from cermet.drivers.rocket.batching import lower_batch
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.operations import OPERATIONS
-from cermet.drivers.rocket.passes.drop_identities import drop_identities
 from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
+from cermet.drivers.rocket.pipeline import deciding_passes, passes
 from cermet.drivers.rocket.placement.homes import find_homes
 from cermet.drivers.rocket.placement.parts import place_parts
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.rules import Query, first_refusal
+from cermet.drivers.rocket.support import refusal_of
 from cermet.hw.soc import Soc
+from cermet.ir.numerics_float import is_float
 from cermet.ir.operation import Kind, Operation
-from cermet.ir.passes import Pass, run_passes
-from cermet.ir.passes.fold_dilation import dilations, fold_dilations
-from cermet.ir.passes.fold_pad import fold_pad
-from cermet.ir.passes.sink_transpose import sink_transposes, sunk_transposes
+from cermet.ir.passes import is_shown, run_passes, show_result
 from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
+
+# What may have been claimed as part of something only, with float operations: see pipeline.py.
+ONLY_TOGETHER = (Kind.SPACE_TO_BATCH, Kind.BATCH_TO_SPACE, *REDUCTIONS)
 
 
 class RocketDriver:
@@ -40,57 +40,37 @@ class RocketDriver:
     def __init__(self, soc: Soc) -> None:
         self.soc = soc
         self.name = f"rocket-{soc.name}"
+        self._last: tuple[Subgraph, CompileOptions, Subgraph] | None = None
 
     def refuse(self, subgraph: Subgraph, operation: Operation, options: CompileOptions) -> Refusal | None:
         """None when the operation can run here, else the first rule that it breaks."""
-        entry = OPERATIONS.get(operation.kind)
-        if entry is None:
-            return Refusal("operation_is_known", _unknown(operation))
-        broken = first_refusal(entry.rules, Query(self.soc, subgraph, operation))
-        if broken is not None and is_batch(subgraph, operation):
-            for form in forms(subgraph, (operation,)):
-                broken = first_refusal(entry.rules, Query(self.soc, form.subgraph, form.operations[0]))
-                if broken is None:
-                    break
-        if broken is not None and self._is_folded(subgraph, operation):
-            return None
-        return None if broken is None else Refusal(*broken)
+        prepared = self._prepared(subgraph, options)
+        for made in prepared.operations:
+            if operation.index == made.index or operation.index in made.fused:
+                refusal = refusal_of(self.soc, prepared, made)
+                if refusal is not None:
+                    return refusal
+        return None
 
-    def _is_folded(self, subgraph: Subgraph, operation: Operation) -> bool:
-        """Whether the operation vanishes in one that runs here, or becomes it: a dilation, or a mean of other axes."""
-        made = chain((((conv,), folded) for conv, folded in dilations(subgraph)), sunk_transposes(subgraph))
-        return any(all(self._keeps_rules(folded, op) for op in changed) for changed, folded in made
-                   if any(operation.index in (op.index, *op.fused) for op in changed))
+    def _prepared(self, subgraph: Subgraph, options: CompileOptions) -> Subgraph:
+        """The subgraph after the passes that decide what can run; the last answer is kept."""
+        if self._last is None or self._last[0] is not subgraph or self._last[1] != options:
+            self._last = subgraph, options, run_passes(subgraph, deciding_passes(self.soc, options), debug=False)
+        return self._last[2]
 
-    def _keeps_rules(self, subgraph: Subgraph, operation: Operation) -> bool:
-        return first_refusal(OPERATIONS[operation.kind].rules, Query(self.soc, subgraph, operation)) is None
-
-    def _check_halves(self, subgraph: Subgraph) -> None:
-        """Raises Refused for what was claimed as a part of a fold whose other part the options have kept out."""
-        halves = [op for op in subgraph.operations
-                  if op.kind in (Kind.SPACE_TO_BATCH, Kind.BATCH_TO_SPACE, *REDUCTIONS)]
-        broken = {op.index: first_refusal(OPERATIONS[op.kind].rules, Query(self.soc, subgraph, op)) for op in halves}
-        refusals = {index: Refusal(*found) for index, found in broken.items() if found is not None}
+    def _check_parts(self, subgraph: Subgraph) -> None:
+        """Raises Refused for what was claimed as a part of something that has been kept out or torn apart since."""
+        parts = [op for op in subgraph.operations if op.kind in ONLY_TOGETHER or is_float(subgraph, op)]
+        asked = {op.index: refusal_of(self.soc, subgraph, op) for op in parts}
+        refusals = {index: refusal for index, refusal in asked.items() if refusal is not None}
         if refusals:
             raise Refused(refusals)
-
-    def _fold_dilation(self) -> Pass:
-        """The pass, for convolutions that run here afterwards."""
-        def fold_dilation(subgraph: Subgraph) -> Subgraph:
-            return fold_dilations(subgraph, self._keeps_rules)
-        return fold_dilation
-
-    def _sink_transpose(self) -> Pass:
-        """The pass, for operations that run here afterwards."""
-        def sink_transpose(subgraph: Subgraph) -> Subgraph:
-            return sink_transposes(subgraph, self._keeps_rules)
-        return sink_transpose
 
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug) and Refused."""
         with _place("passes"):
-            subgraph = run_passes(subgraph, (self._fold_dilation(), self._sink_transpose(), fold_pad, drop_identities))
-        self._check_halves(subgraph)
+            subgraph = run_passes(subgraph, passes(self.soc, options))
+        self._check_parts(subgraph)
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
             fused = fuse_adds(subgraph, with_clamps=options.assume == "on")
@@ -100,6 +80,8 @@ class RocketDriver:
             context.homes = find_homes(subgraph, context.views)
         with _place("pass place_parts"):
             context.parts = place_parts(subgraph, context.views)
+        if is_shown():
+            _show_decisions(context, fused)
         elsewhere = {made.convolution.index for made in fused.values()}
         elsewhere |= {made.unary.index for made in context.fused_unaries.values()}
         tasks: list[TaskProgram] = []
@@ -158,7 +140,12 @@ def _place(place: str) -> Iterator[None]:
         raise CompileError(f"{place}: {type(error).__name__}: {error}") from error
 
 
-def _unknown(operation: Operation) -> str:
-    if operation.kind is Kind.OTHER:
-        return f"no NPU program for {operation.name}"
-    return f"no NPU program for {operation.kind.value}"
+def _show_decisions(context: Context, fused: Mapping[int, FusedAdd]) -> None:
+    """What passes have decided without changing the subgraph."""
+    decided = {
+        "fuse_adds": [f"{made.add} behind {made.convolution}" for made in fused.values()],
+        "fuse_unaries": [f"{made.unary} behind {made.convolution}" for made in context.fused_unaries.values()],
+        "find_homes": [f"%{operand} in %{home}" for operand, home in context.homes.items()],
+        "place_parts": [f"%{root} in %{part.host} from surface {part.surface}" for root, part in context.parts.items()]}
+    for name, lines in decided.items():
+        show_result(name, "\n".join(lines))

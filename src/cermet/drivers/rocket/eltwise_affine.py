@@ -113,6 +113,16 @@ def changes_no_byte(question: AffineQuestion) -> bool:
     return bool((_wanted(question, "tflite") == _signed(question.dtype, _all_bytes(question))[:, None]).all())
 
 
+def is_exact(question: AffineQuestion, match: str) -> bool:
+    """Whether the device's results are the numerics' for every byte."""
+    made = affine(question, match)
+    if made is None:
+        return False
+    zero_point = signed_zero_point(question.subgraph().tensor(1 - question.constant))
+    computed = results(made, _signed(question.dtype, _all_bytes(question)) - zero_point)
+    return bool((computed == _wanted(question, match)).all())
+
+
 def _all_bytes(question: AffineQuestion) -> np.ndarray:
     return np.arange(256).astype(np.uint8).view(question.dtype.numpy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from cermet.drivers.rocket.chain_rules import CHAIN_RULES, lower_chain
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.depthwise import lower_depthwise
 from cermet.drivers.rocket.eltwise import lower_binary
@@ -68,6 +69,8 @@ OPERATIONS: Mapping[Kind, Entry] = {
     **dict.fromkeys(LAYOUTS, Entry(MOVE_RULES, lower_moves)),
     Kind.RESIZE_BILINEAR: Entry(BILINEAR_RULES, lower_resize_bilinear),
     **dict.fromkeys(UNARY_KINDS, Entry(UNARY_RULES, lower_unary)),
-    Kind.QUANTIZE: Entry(QUANTIZE_RULES, lower_unary),
+    **dict.fromkeys((Kind.QUANTIZE, Kind.TABLE), Entry(QUANTIZE_RULES, lower_unary)),
     Kind.PRELU: Entry(PRELU_RULES, lower_prelu),
+    **dict.fromkeys((Kind.CAST, Kind.DEQUANTIZE, Kind.DIV, Kind.SQRT, Kind.RSQRT, Kind.SQUARE, Kind.NEG, Kind.SIN,
+                     Kind.COS, Kind.FLOOR, Kind.CEIL, Kind.ROUND), Entry(CHAIN_RULES, lower_chain)),
 }

@@ -52,9 +52,12 @@ def is_flexible(operation: Operation, tensor: int) -> bool:
 
 
 def is_view(subgraph: Subgraph, operation: Operation) -> bool:
-    """Whether the bytes stay as they are: a new shape, or uint8 to int8 (or back) with zero points 128 apart."""
+    """Whether the bytes stay as they are: a new shape, or uint8 to int8 (or back) with the same signed values."""
     if operation.kind in VIEW_KINDS:
         return True
+    if operation.kind is Kind.TABLE:
+        lowest = min(operation.table)
+        return operation.table == tuple(range(lowest, lowest + 256))        # all 256 values: signed, the same byte
     if operation.kind is not Kind.QUANTIZE:
         return False
     before, after = (subgraph.tensor(t) for t in (operation.inputs[0], operation.output))

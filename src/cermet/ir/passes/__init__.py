@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from cermet.ir.passes.drop_dead import drop_dead
 from cermet.ir.passes.fold_activation import fold_activation
@@ -25,14 +26,31 @@ def run_passes(subgraph: Subgraph, passes: Sequence[Pass] = PASSES, debug: bool 
 
     debug   print the subgraph to stderr under the name of each pass; None: when CERMET_DEBUG names passes
     """
-    show = "passes" in os.environ.get("CERMET_DEBUG", "").split(",") if debug is None else debug
+    show = is_shown() if debug is None else debug
     for one in passes:
-        name = getattr(one, "__name__", str(one))
+        name = pass_name(one)
         before, subgraph = subgraph, _checked(one, name, subgraph)
         if show:
             changed = before is not subgraph and before != subgraph
-            print(f"---- {name}\n{format_subgraph(subgraph) if changed else 'no change'}", file=sys.stderr)
+            show_result(name, format_subgraph(subgraph) if changed else "")
     return subgraph
+
+
+def is_shown() -> bool:
+    """Whether CERMET_DEBUG names passes."""
+    return "passes" in os.environ.get("CERMET_DEBUG", "").split(",")
+
+
+def show_result(name: str, text: str) -> None:
+    """What a pass made, on stderr; empty: nothing changed."""
+    print(f"---- {name}\n{text or 'no change'}", file=sys.stderr)
+
+
+def pass_name(one: Pass) -> str:
+    """The function's name, whatever of its arguments are bound."""
+    while isinstance(one, partial):
+        one = one.func
+    return getattr(one, "__name__", str(one)).strip("_")
 
 
 def _checked(one: Pass, name: str, subgraph: Subgraph) -> Subgraph:
