@@ -117,7 +117,8 @@ def test_unpack(shape: tuple, axis: int) -> None:
 
 def test_pixels_that_become_channels() -> None:
     check(b.strided_slice((1, 4, 5, 3), (0, 0, 0, 1), (1, 4, 5, 2), (1, 1, 1, 1), shrink_mask=8))
-    assert "too far apart" in refusal(b.unpack((1200, 2), 1))
+    check(b.unpack((1200, 2), 1))
+    assert "change their places" in refusal(b.unpack((20_000, 2), 1))
 
 
 @pytest.mark.parametrize("begin,size", [

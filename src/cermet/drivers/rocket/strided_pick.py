@@ -122,8 +122,31 @@ def _pattern(move: Strided) -> Pattern:
                    groups, table)
 
 
-def picks(pattern: Pattern) -> list[Pick]:
-    """The tasks of a pattern, without those that tiling adds. Raises MoveError."""
+def picks(pattern: Pattern, budget: int = MAX_WEIGHT_BYTES) -> list[Pick]:
+    """The tasks of a pattern, without those that tiling adds. Raises MoveError.
+
+    Half of the channels often sees half of the pixels: where the window or its weights are too large for all, both
+    halves are planned alone.
+    """
+    problem = MoveError(f"would need more than {MAX_WEIGHT_BYTES} weights")
+    try:
+        made = _together(pattern)
+        if sum(pick.weights.size for pick in made) <= budget:
+            return made
+    except MoveError as error:
+        problem = error
+    channels = sorted(pattern.table)
+    middle = round_up(len(channels) // 2, GROUP)
+    if middle >= len(channels):
+        raise problem
+    made = [pick for part in (channels[:middle], channels[middle:]) for pick in picks(
+        replace(pattern, table={k: pattern.table[k] for k in part}), budget // 2)]
+    check_tasks(len(made))
+    return made
+
+
+def _together(pattern: Pattern) -> list[Pick]:
+    """All channels of a pattern in the same tasks, or 32 at a time."""
     options = []
     for arranged in _arrangements(pattern):
         for group in (None, *pattern.groups):
@@ -136,8 +159,6 @@ def picks(pattern: Pattern) -> list[Pick]:
     for chunk in _channel_chunks(pattern, group):
         for source, target in _repeated(pattern, arranged, group):
             made += _tasks(pattern, arranged, group, chunk, source, target)
-    if sum(pick.weights.size for pick in made) > MAX_WEIGHT_BYTES:
-        raise MoveError(f"would need more than {MAX_WEIGHT_BYTES} weights")
     return made
 
 
