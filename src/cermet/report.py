@@ -111,12 +111,16 @@ class Estimate:
     def total_ms(self) -> float:
         return self.npu_ms + self.interrupts_ms
 
+    @property
+    def mainline_ms(self) -> float:
+        """At the clock at which the mainline kernel leaves the NPU."""
+        return self.npu_ms * self.clock_mhz / self.mainline_clock_mhz + self.interrupts_ms
+
     def __str__(self) -> str:
         """At the clock a board has today and at the one it could have."""
-        mainline_ms = self.npu_ms * self.clock_mhz / self.mainline_clock_mhz + self.interrupts_ms
         interrupts = "1 task interrupt" if self.tasks == 1 else f"{self.tasks} task interrupts"
-        return (f"{mainline_ms:.1f} ms estimated at mainline's {self.mainline_clock_mhz} MHz, {self.total_ms:.1f} ms "
-                f"at {self.clock_mhz} MHz; {self.interrupts_ms:.1f} ms of it for {interrupts}")
+        return (f"{self.mainline_ms:.1f} ms estimated at mainline's {self.mainline_clock_mhz} MHz, "
+                f"{self.total_ms:.1f} ms at {self.clock_mhz} MHz; {self.interrupts_ms:.1f} ms of it for {interrupts}")
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,10 @@ def _tiles(report: Report) -> str:
              _tile("partitions", str(summary.partitions),
                    "groups that run without the CPU; data is converted at their borders"),
              _tile("tasks", str(estimate.tasks), "register programs of one inference"),
-             _tile("estimated time", f"{estimate.total_ms:.1f} ms",
-                   f"of the NPU's part on a board: {estimate.npu_ms:.1f} ms at {estimate.clock_mhz} MHz, "
-                   f"{estimate.interrupts_ms:.1f} ms of interrupts")]
+             _tile("estimated time", f"{estimate.mainline_ms:.1f} ms",
+                   f"of the NPU's part on a board, at mainline's {estimate.mainline_clock_mhz} MHz; "
+                   f"{estimate.total_ms:.1f} ms at {estimate.clock_mhz} MHz; {estimate.interrupts_ms:.1f} ms of it are "
+                   "interrupts")]
     return '<section class="tiles">' + "".join(tiles) + "</section>"
 
 
@@ -138,12 +139,13 @@ def _partitions(report: Report) -> str:
     rows = []
     for number, part in enumerate(report.partitions):
         nodes = [node for node in report.nodes if node.partition == number]
-        cells = [len(nodes), part.tasks, _amount(part.macs), _amount(part.input_bytes), _amount(part.output_bytes),
-                 f"{part.npu_us:,.0f}", f"{part.cpu_us:,.0f}"]
+        cells = [f"{len(nodes)}, {part.tasks}", _amount(part.macs),
+                 f"{_amount(part.input_bytes)}, {_amount(part.output_bytes)}",
+                 f"{part.npu_us / 1000:.2f}, {part.cpu_us / 1000:.2f}"]
         rows.append(f'<tr><td><i class="dot p{number % NUM_PARTITION_COLOURS}"></i>{number}</td>'
                     f'<td>{_links([nodes[0]])} to {_links([nodes[-1]])}</td>'
                     + "".join(f'<td class="r">{cell}</td>' for cell in cells) + "</tr>")
-    names = ("operations", "tasks", "MACs", "bytes in", "bytes out", "µs NPU", "µs CPU")
+    names = ("operations, tasks", "MACs", "bytes in, out", "ms NPU, CPU")
     plural = "s" if len(rows) > 1 else ""
     is_open = " open" if len(rows) <= SHOWN_NODES else ""
     return ("<section><h2>Partitions</h2><p>Bytes are converted at a partition's border. Times are estimates, "
@@ -212,6 +214,6 @@ def _why(node: NodeReport) -> Iterator[str]:
 
 
 def _footer() -> str:
-    return ("<footer><p>Times are estimates: the compiler's cycles at the full clock, and 34 µs for the interrupt of "
+    return ("<footer><p>Times are estimates: the compiler's cycles, and 34 µs for the interrupt of "
             "each task (27 to 41 µs were measured). ASSUMED: nothing else uses the memory; what "
             "the CPU needs.</p></footer>")

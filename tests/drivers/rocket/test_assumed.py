@@ -14,6 +14,7 @@ from cermet.compiler import Compiled, compile_subgraph
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.assumed import BY_NAME, PARTS, Evidence, parts_used
 from cermet.drivers.rocket.driver import RocketDriver
+from cermet.drivers.rocket.regcmd import Regcmd
 from cermet.frontend.tflite_file import load
 from cermet.hw.soc import RK3588
 from tests.drivers.rocket.grid import subgraph_of, with_wild_scales
@@ -132,6 +133,31 @@ def test_the_proven_way_is_within_one_step(case: str, match: str) -> None:
     model = CASES[case][0]()
     inputs, output = _results(model, match)
     assert np.abs(output.astype(int) - exact.run(model, inputs)[-1].quantised.astype(int)).max() <= 1
+
+
+# Parts that no lowering uses so far: the registers that would.
+UNUSED: dict[str, tuple[int, list[tuple[str, dict[str, int]]]]] = {
+    "input_converter": (0x1D, [("CNA.CVT_CON0", {"CVT_BYPASS": 0})]),
+    "feature_reuse": (0x1D, [("CNA.CBUF_CON0", {"DATA_REUSE": 1})]),
+    "packed_pixels": (0x1D, [("CNA.CONV_CON1", {"ARGB_IN": 8, "GROUP_LINE_OFF": 1})]),
+    "unpooling": (0x18, [("DPU_RDMA.RDMA_SRC_DMA_CFG", {"UNPOOLING_EN": 1})]),
+    "nested_writer": (0x18, [("DPU.BS_OW_CFG", {"SIZE_E_0": 2})]),
+    "regrouping": (0x18, [("DPU.FEATURE_MODE_CFG", {"TP_EN": 1})]),
+    "bn_large_multiplier": (0x18, [("DPU.BN_MUL_CFG", {"BN_MUL_OPERAND": 0x8000})]),
+    "operand_line_notch": (0x18, [("DPU.EW_CFG", {"EW_OP_SRC": 1, "EW_DATA_MODE": 1, "EW_LUT_BYPASS": 1,
+                                                  "EW_RELU_BYPASS": 1}),
+                                  ("DPU_RDMA.RDMA_DATA_CUBE_HEIGHT", {"EW_LINE_NOTCH_ADDR": 3})]),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_registers_of_parts_that_no_lowering_uses(name: str) -> None:
+    mask, registers = UNUSED[name]
+    regcmd = Regcmd(RK3588.registers)
+    for path, fields in registers:
+        regcmd.emit(path, **{f: v for f, v in {"SIZE_E_1": 1, "SIZE_E_2": 1}.items() if "OW_CFG" in path}, **fields)
+    words, _ = regcmd.finish(mask)
+    assert parts_used(RK3588, words) == (name,)
 
 
 def test_tables_loaded_by_a_task_of_their_own_are_exact() -> None:

@@ -16,6 +16,7 @@ from cermet.hw.soc import Soc
 DIRECT, DEPTHWISE = 0, 3        # CONV_MODE
 ALGO_MAX, ALGO_MIN = 0, 1
 PROVEN_LUT_STEP_BITS = 5
+LARGEST_SIGNED = 0x7FFF         # multipliers of all known programs are below 0x8000
 # What working programs, or the vendor's, go up to.
 SEEN_KERNEL, SEEN_DEPTHWISE_KERNEL, SEEN_STRIDE, SEEN_DILATION = 7, 8, 3, 4
 SILICON_STRIDE = 2
@@ -179,6 +180,9 @@ PARTS: tuple[Part, ...] = (
                            or task("DPU.BS_OW_CFG", "TP_ORG_EN"))),
     Part("bn_multipliers", "the BN stage multiplies each channel by a number from memory", _INFERRED, "numerics §7",
          lambda task: task.bn_multiplies_from_memory and not task("DPU.BN_CFG", "BN_MUL_PRELU")),
+    Part("bn_large_multiplier", "the BN stage multiplies by a number of 16 bits", _INFERRED, "Q-N7",
+         lambda task: not task.bn_multiplies_from_memory
+         and task("DPU.BN_MUL_CFG", "BN_MUL_OPERAND") > LARGEST_SIGNED),
     Part("bn_slopes", "the BN stage multiplies values below 0 by a number per channel from memory", _REPLAYED,
          "numerics §7", lambda task: task.bn_multiplies_from_memory and bool(task("DPU.BN_CFG", "BN_MUL_PRELU"))),
     Part("bn_addends", "the BN stage adds a number per channel from memory", _REPLAYED, "numerics §7",
@@ -190,6 +194,8 @@ PARTS: tuple[Part, ...] = (
          lambda task: task.looks_up and task("DPU.LUT_INFO", "LUT_LO_INDEX_SELECT") != PROVEN_LUT_STEP_BITS),
     Part("lut_behind_convolution", "a look-up table behind a convolution, in one task", _REPLAYED, "numerics §12",
          lambda task: task.looks_up and task.is_convolution),
+    Part("operand_line_notch", "a second operand of some columns of a wider map", _DOCUMENTED, "data layouts §5",
+         lambda task: task.is_elementwise and task("DPU_RDMA.RDMA_DATA_CUBE_HEIGHT", "EW_LINE_NOTCH_ADDR") > 0),
     Part("ew_clamp", "the element-wise stage clamps behind its adder", _DOCUMENTED, "Q-N9", _ew_clamps),
     Part("compare_per_channel", "a maximum or minimum with one operand per channel", _INFERRED, "numerics §8.3",
          _compares_per_channel),
