@@ -109,6 +109,12 @@ def test_an_unknown_operation_is_named() -> None:
         "operation_is_known", "no NPU program for ZEROS_LIKE")
 
 
+def test_why_there_is_no_program_for_a_softmax() -> None:
+    rule, reason = refusal_of(model_builder.unary(_rng(), "SOFTMAX", (1, 12)))  # type: ignore[misc]
+    assert rule == "operation_is_known"
+    assert reason.startswith("no NPU program for SOFTMAX: results within one step need exponentials of 15 bits")
+
+
 def test_every_rule_states_its_constraint() -> None:
     """The first line of the docstring is the public rule: a sentence. The name is unique."""
     rules = {rule for entry in OPERATIONS.values() for rule in entry.rules}

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from cermet.drivers.base import Refusal
 from cermet.drivers.rocket.batching import forms, is_batch
+from cermet.drivers.rocket.no_program import why_no_program
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.rules import Query, first_refusal
 from cermet.hw.soc import Soc
-from cermet.ir.operation import Kind, Operation
+from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 
 
@@ -14,7 +15,7 @@ def refusal_of(soc: Soc, subgraph: Subgraph, operation: Operation) -> Refusal | 
     """None when the operation can run, else the first rule that it breaks."""
     entry = OPERATIONS.get(operation.kind)
     if entry is None:
-        return Refusal("operation_is_known", _unknown(operation))
+        return Refusal("operation_is_known", why_no_program(operation.name))
     broken = first_refusal(entry.rules, Query(soc, subgraph, operation))
     if broken is not None and is_batch(subgraph, operation):
         for form in forms(subgraph, (operation,)):
@@ -22,9 +23,3 @@ def refusal_of(soc: Soc, subgraph: Subgraph, operation: Operation) -> Refusal | 
             if broken is None:
                 break
     return None if broken is None else Refusal(*broken)
-
-
-def _unknown(operation: Operation) -> str:
-    if operation.kind is Kind.OTHER:
-        return f"no NPU program for {operation.name}"
-    return f"no NPU program for {operation.kind.value}"
