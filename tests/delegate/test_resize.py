@@ -35,12 +35,12 @@ def model() -> Model:
         lambda t: model_builder.conv2d(rng, t.shape, 7, input_zero_point=t.zero_point, activation="RELU"))
 
 
-def make(module, model: bytes, **options: object) -> Any:
+def make(module, model: bytes, resolver: str = "BUILTIN_REF", **options: object) -> Any:
     """An interpreter, not allocated. device=None: without the delegate."""
     given = {"device": "sim", "log_level": "info", "prefer": "npu", **options}
     delegates = [module.load_delegate(str(paths.library("libcermet_delegate.so")), given)] if given["device"] else []
     return module.Interpreter(model_content=model, experimental_delegates=delegates,
-                              experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF)
+                              experimental_op_resolver_type=getattr(module.OpResolverType, resolver))
 
 
 def resized(made: Any, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -66,6 +66,13 @@ def test_every_shape_gives_tflites_result(module, model, options, allocates_firs
         assert mine.shape == theirs.shape
         difference = np.abs(mine.astype(int) - theirs)
         assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+def test_beside_tflites_own_delegate(module, model):
+    """LiteRT gives XNNPACK what the NPU leaves, and takes that back too when inputs are resized."""
+    on_npu, on_cpu = make(module, model.data, "AUTO", deny="MAX_POOL_2D"), make(module, model.data, device=None)
+    for seed, shape in enumerate(SHAPES[:4]):
+        assert np.abs(resized(on_npu, shape, seed).astype(int) - resized(on_cpu, shape, seed)).max() <= 1
 
 
 def test_programs_come_from_the_cache(module, model, tmp_path, capfd):

@@ -30,9 +30,7 @@ MOVES = frozenset({Kind.PAD, Kind.PADV2, Kind.MIRROR_PAD, Kind.CONCATENATION, Ki
                    Kind.STRIDED_SLICE, Kind.SPACE_TO_DEPTH, Kind.DEPTH_TO_SPACE, Kind.RESIZE_NEAREST})
 BY_IMAGE = BINARY | MOVES | {Kind.CONV, Kind.DEPTHWISE_CONV, Kind.TRANSPOSE_CONV, Kind.AVERAGE_POOL, Kind.MAX_POOL,
                              Kind.RESIZE_BILINEAR}
-# Lowerings that take surfaces at any distance; the others get copies of an image.
-ANY_PITCH = BY_IMAGE - {Kind.MAX_POOL}
-# What may read a single pixel as one value per channel, whose surfaces follow each other.
+# What may read a single pixel as one value per channel, whose surfaces follow each other: it gets a copy.
 READS_VECTORS = BINARY | {Kind.RESIZE_BILINEAR}
 
 Lower = Callable[[Context, Sequence[Operation]], list[TaskProgram]]
@@ -172,13 +170,13 @@ class ImageContext(Context):
         self._copies: dict[int, FeatureMap] = {}
 
     def feature_map(self, tensor: int) -> FeatureMap:
-        """The rows of the image, or a map of its own for lowerings that need its surfaces one behind the other."""
+        """The rows of the image, or a copy of them where surfaces must follow each other."""
         if tensor in self._copies:
             return self._copies[tensor]
         rows = self._rows(tensor)
         kind = self._form.operations[0].kind
         is_vector = kind in READS_VECTORS and rows.num_pixels == 1
-        if not rows.pitch or (kind in ANY_PITCH and not is_vector):
+        if rows.is_dense or not is_vector:
             return rows
         self._copies[tensor] = self.scratch_map(f"tensor {tensor}", rows)
         return self._copies[tensor]
@@ -191,7 +189,7 @@ class ImageContext(Context):
             raise CompileError(f"tensor {tensor}: its map of {whole.height}x{whole.width}x{whole.channels} is not "
                                f"{self._form.num_images} images of {shape}")
         return replace(whole, address=whole.address + self._image * shape.pixels * ATOM_BYTES, height=shape.height,
-                       width=shape.width, pitch=whole.surface_atoms if self._form.num_images > 1 else 0)
+                       width=shape.width, pitch=whole.surface_atoms)
 
     def with_copies(self, tasks: list[TaskProgram]) -> list[TaskProgram]:
         """The tasks between copies into and out of the maps that were made for them."""

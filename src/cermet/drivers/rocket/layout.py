@@ -86,6 +86,11 @@ class FeatureMap:
         return self.pitch or self.num_pixels
 
     @property
+    def is_dense(self) -> bool:
+        """Whether a surface begins where the one before it ends."""
+        return self.surface_atoms == self.num_pixels
+
+    @property
     def surface_bytes(self) -> int:
         return self.surface_atoms * ATOM_BYTES
 

@@ -140,6 +140,9 @@ class _MaxPool:
         if any(self.window.pads(source.height, source.width)):
             plane, joined = self._pad(source)
             down = down[1:] if joined else down
+        elif not down and not source.is_dense:
+            plane = self._scratch(source.height, source.width, source)
+            self._emit(FlyingTask(whole_cube(source), copy_stages(), View.of(source), View.of(plane)), "copy")
         for index, shift in enumerate(down):
             is_last = index == len(down) - 1
             if is_last and not across and self._fits_output(plane.height - shift, plane.width):
@@ -200,7 +203,7 @@ class _MaxPool:
         """Rows at equal distances through all surfaces, none beyond the end, and few enough for one task."""
         stride = self.stride.y
         rows = plane.height // stride * _num_surfaces(plane)
-        return stride > shift and plane.height % stride == 0 and rows <= MAX_SURFACES
+        return stride > shift and plane.height % stride == 0 and rows <= MAX_SURFACES and plane.is_dense
 
     def _down_skipping(self, plane: FeatureMap, shift: int) -> FeatureMap:
         """Maxima of every stride-th row: rows of all surfaces are the surfaces of a cube of height 1."""
@@ -220,7 +223,7 @@ class _MaxPool:
     def _writes_rows(self, plane: FeatureMap) -> bool:
         """Whether the last maximum of columns may write the output: in no more tasks than with a crop behind it."""
         tasks = ceil_div(plane.height * _num_surfaces(plane), MAX_SURFACES)
-        return self._fits_output(plane.height, self.output.width) and tasks <= 2
+        return self._fits_output(plane.height, self.output.width) and tasks <= 2 and self.output.is_dense
 
     def _rows(self, plane: FeatureMap, shift: int, target: FeatureMap, clamp: Clamp, width: int) -> None:
         """Maxima of the first columns, row by row: every row is a surface, nothing beyond its end is read."""
