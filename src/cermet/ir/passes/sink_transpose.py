@@ -91,7 +91,8 @@ def _swapped(subgraph: Subgraph, transpose: Operation,
         return (alone,), subgraph.replaced([transpose, reduction], [alone], tensors)
     middle = replace(out, index=between.index, name=between.name, shape=shape)
     tensors += [middle, _constant(subgraph.tensor(transpose.inputs[1]), free + 1, behind)]
-    first = replace(reduction, inputs=(data.index, free), outputs=(middle.index,))
+    first = replace(reduction, inputs=(data.index, free), outputs=(middle.index,),
+                    fused=(*reduction.fused, transpose.index))      # alone, neither computes what it did
     second = replace(transpose, inputs=(middle.index, free + 1), outputs=reduction.outputs)
     return (first, second), subgraph.replaced([transpose, reduction], [first, second], tensors)
 
