@@ -103,7 +103,7 @@ def test_both_ways_of_rounding_are_told_apart(cermet: Cermet, mobilenet: Path) -
 
 
 def test_operations_that_run_as_one_are_one_line(cermet: Cermet, residual: Path) -> None:
-    (measurement,) = measured(cermet, residual)
+    (measurement,) = measured(cermet, residual, "--match", "exact")
     names = [[operation["operation"] for operation in tensor["operations"]] for tensor in measurement["tensors"]]
     assert any(name[-2:] == ["CONV_2D", "ADD"] for name in names)
     assert all(tensor["alone"]["max"] <= 2 for tensor in measurement["tensors"] if tensor["alone"])
@@ -138,7 +138,7 @@ def test_no_single_operation_is_more_than_a_step_from_exact(cermet: Cermet, mode
 def test_a_step_inside_a_group_may_be_several_behind_it(cermet: Cermet, residual: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     """The allowance of a group is neither blind to a broken group nor narrower than its operations' steps."""
-    groups = [t for t in measured(cermet, residual, "--against", "exact")[0]["tensors"]
+    groups = [t for t in measured(cermet, residual, "--against", "exact", "--match", "exact")[0]["tensors"]
               if t["alone"] and t["operations"][-1]["operation"] == "ADD" and len(t["operations"]) > 1]
     assert groups and all(group["alone"]["beyond"] == 0 for group in groups)
     index = groups[0]["operations"][-1]["index"]
@@ -148,7 +148,7 @@ def test_a_step_inside_a_group_may_be_several_behind_it(cermet: Cermet, residual
         made = right(subgraph, host, add, other)
         return made if add.index != index else replace(made, add=made.add + (made.add // 4))
     monkeypatch.setattr(fuse_add, "fused_numbers", wrong)
-    first = measured(cermet, residual, "--against", "exact")[0]["tensors"][0]
+    first = measured(cermet, residual, "--against", "exact", "--match", "exact")[0]["tensors"][0]
     assert first["operations"][-1]["index"] == index and first["alone"]["beyond"] > 0
 
 

@@ -45,11 +45,11 @@ def run(model: Model, inputs: list[np.ndarray]) -> Values:
     return {number: np.array(interpreter.get_tensor(number)) for number in model.outputs}
 
 
-def fused_with(compiled: Compiled) -> dict[int, int]:
+def fused_with(compiled: Compiled, match: str) -> dict[int, int]:
     """ADD -> the convolution that it runs behind, both as indices of operations."""
     operations = {operation.index: operation for operation in compiled.subgraph.operations}
     parts = [compiled.subgraph.extract(operations[i] for i in group) for group in compiled.groups]
-    return {add: made.convolution.index for part in parts for add, made in fuse_adds(part).items()}
+    return {add: made.convolution.index for part in parts for add, made in fuse_adds(part, match).items()}
 
 
 def distance(model: Model, index: int, values: Mapping[int, np.ndarray], host: int | None) -> np.ndarray:
@@ -102,7 +102,8 @@ def check_here(seeds: range, assume: str) -> int:
             continue
         taken += 1
         check(model, model.random_inputs(np.random.default_rng(seed)), compiled,
-              lambda model, inputs, options=options: run_here(model, inputs, options), f"seed {seed}, ")
+              lambda model, inputs, options=options: run_here(model, inputs, options), f"seed {seed}, ",
+              options.match)
     return taken
 
 
@@ -116,9 +117,9 @@ def run_here(model: Model, inputs: list[np.ndarray], options: CompileOptions) ->
 
 
 def check(model: Model, inputs: list[np.ndarray], compiled: Compiled, run_model: Callable[..., Values],
-          place: str = "") -> None:
+          place: str = "", match: str = "tflite") -> None:
     """Runs the model with its own outputs and with all; every operation on the NPU is compared."""
-    fused = fused_with(compiled)
+    fused = fused_with(compiled, match)
     visible = tuple(op.outputs[0] for i, op in enumerate(model.operations) if i not in fused.values())
     values = run_model(replace(model, outputs=visible), inputs)
     for number, value in run_model(model, inputs).items():

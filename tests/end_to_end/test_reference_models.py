@@ -11,12 +11,6 @@ from cermet import paths
 from .reference_models import ReferenceModel, load_manifest
 
 MODELS = load_manifest()
-# Classifiers that the promise below does not hold for, and why.
-KNOWN_FAILURES = {
-    "mcunet_vww": "its weights have one scale per channel, so a channel's multiplier has 15 bits (BS operand blocks); "
-                  "1 in 2000 outputs of a layer differs by 1 LSB, and 60 layers turn that into a few steps of its two "
-                  "logits",
-}
 RUNTIMES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter")
 
 
@@ -84,8 +78,6 @@ def test_model_runs_and_classifiers_agree_with_the_reference(model, runtime, rec
             "equal": f"{row['equal']:.2%}", "top-1": "same" if row["top1"] else "other"})
     if not model.is_classifier:
         return
-    if model.name in KNOWN_FAILURES and any(row["max"] > row["allowed"] for row in rows):
-        pytest.xfail(KNOWN_FAILURES[model.name])
     for row in rows:
         assert row["max"] <= row["allowed"], row
         if row["case"] == "pic":

@@ -42,9 +42,9 @@ def summary(name: str, measured: Iterable[Measured]) -> dict[str, object]:
             "differs from TFLite": f"{(from_tflite > 0).mean():.4%}", "most from TFLite": int(from_tflite.max())}
 
 
-def num_tasks(model: Model) -> int:
+def num_tasks(model: Model, match: str = "tflite") -> int:
     """Tasks of the compiled model."""
-    return len(RocketDriver(RK3588).compile(subgraph_of(model), CompileOptions()).tasks)
+    return len(RocketDriver(RK3588).compile(subgraph_of(model), CompileOptions(match=match)).tasks)
 
 
 def refusal(model: Model) -> Refusal | None:

@@ -75,14 +75,20 @@ def _used(compiled: Compiled) -> set[str]:
             for name in task["assumed"]}
 
 
-def _compiled(model: Model, assume: str = "on") -> Compiled:
-    return compile_subgraph(subgraph_of(model), DRIVER, CompileOptions(assume=assume))
+def _compiled(model: Model, assume: str = "on", match: str = "exact") -> Compiled:
+    return compile_subgraph(subgraph_of(model), DRIVER, CompileOptions(assume=assume, match=match))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_registers_say_what_is_assumed(case: str) -> None:
     make, parts = CASES[case]
     assert _used(_compiled(make())) == parts
+
+
+def test_both_roundings_of_channels_in_different_octaves_take_one_part_more() -> None:
+    model = CASES["octaves"][0]()
+    assert _used(_compiled(model, match="tflite")) == {"bn_multipliers", "ew_behind_convolution"}
+    assert _used(_compiled(model, "off", match="tflite")) == set()
 
 
 @pytest.mark.parametrize("path", sorted((DATA / "vendor_rk3588").glob("*.json.gz")), ids=lambda path: path.name)

@@ -52,18 +52,19 @@ def test_alone_in_float() -> None:
 
 
 @pytest.mark.parametrize("name", ["hard_swish", "swish", "leaky"])
-def test_behind_a_convolution_it_costs_no_task(name: str) -> None:
-    """One rounding of the convolution may differ from TFLite's; see requantise.py."""
+def test_behind_a_convolution_it_costs_no_task_or_no_difference(name: str) -> None:
+    """match "exact": in the convolution's task. "tflite": in one of its own, so that both round where TFLite does."""
     model = behind_a_convolution(CHAINS[name])
     inputs, (output,) = run(model, RNG)
     (reference,) = interpreter.run(model.data, inputs)
-    assert num_tasks(model) == 1 and (output != reference).mean() < 0.01
+    assert num_tasks(model, "exact") == 1
+    assert num_tasks(model) == 2 and (output != reference).mean() < 0.001
 
 
 def test_a_product_with_a_number_behind_a_convolution_costs_no_task() -> None:
     def scaled(made: Sketch, x: int) -> int:
         return made.op("MUL", (x, made.constant(-100, 0.01)), 0.06, -5)
-    assert num_tasks(behind_a_convolution(scaled)) == 1
+    assert num_tasks(behind_a_convolution(scaled), "exact") == 1
 
 
 def test_raw_bytes_become_int8_without_a_task_of_their_own() -> None:

@@ -79,13 +79,19 @@ def _host(case: Case, rng: np.random.Generator) -> Model:
 
 @pytest.mark.parametrize("case", BEHIND, ids=case_id)
 def test_behind_a_convolution(case: Case) -> None:
-    """The function of a convolution result that is within 1 LSB of the exact one; one task does both."""
+    """The function of a convolution result that is within 1 LSB of the exact one.
+
+    One task does both with match=exact, or where the function only clamps; else the result is equal to TFLite's.
+    """
     rng, name, match = _rng(case), str(case["name"]), str(case["match"])
     host, options = _host(case, rng), options_of(name, rng)
     model = behind(host, name, rng, options)
     subgraph = subgraph_of(model)
-    assert len(fuse_unaries(subgraph, match)) == 1, "not fused"
-    assert num_tasks(model) == num_tasks(host)
+    fused = fuse_unaries(subgraph, match)
+    if match == "exact":
+        assert len(fused) == 1, "not fused"
+        assert num_tasks(model, match) == num_tasks(host, match)
+    assert all(made.clamp is not None for made in fused.values()) or match == "exact"
     inputs, (output,) = run(model, rng, match)
     inner = exact.run(host, inputs)[-1].quantised.astype(int)
     info = np.iinfo(host.tensors[host.outputs[0]].dtype)
@@ -100,14 +106,15 @@ def test_behind_a_convolution(case: Case) -> None:
 
 
 def test_share_of_equal_elements(record_table: Callable[[str, dict[str, object]], None]) -> None:
-    """1 in 500 convolution results lies so near to a tie that 15 bits of multiplier decide (test_grid.py)."""
+    """Behind: 1 in 500 convolution results lies so near to a tie that 15 bits of multiplier decide (test_grid.py)."""
     for name, cases in sorted(equality.items()):
         elements, differing = sum(c[0] for c in cases), sum(c[1] for c in cases)
         record_table("unary function behind a convolution, against TFLite or exact arithmetic", {
             "function": name, "cases": len(cases), "elements": elements, "differ": f"{differing / elements:.4%}",
             "most": max(c[2] for c in cases)})
-    total = [sum(c[i] for cases in equality.values() for c in cases) for i in (0, 1)]
-    assert total[1] / max(total[0], 1) < 0.003
+    for match, share in (("exact", 0.003), ("tflite", 0.0001)):
+        total = [sum(c[i] for name, cases in equality.items() if name.endswith(match) for c in cases) for i in (0, 1)]
+        assert total[1] / max(total[0], 1) < share
 
 
 # ---- which form ----------------------------------------------------------------------------------------------------
@@ -164,8 +171,8 @@ def test_both_readers_of_a_convolution_keep_it() -> None:
     rng = _rng(2)
     model = behind(model_builder.conv2d(rng, (1, 8, 8, 16), 16), "TANH", rng)
     kept = replace(model, outputs=(model.operations[0].outputs[0], *model.outputs))
-    assert not fuse_unaries(subgraph_of(kept), "tflite")
-    assert num_tasks(kept) == 2 and num_tasks(model) == 1
+    assert not fuse_unaries(subgraph_of(kept), "exact")
+    assert num_tasks(kept, "exact") == 2 and num_tasks(model, "exact") == 1
 
 
 def test_what_is_assumed_is_said() -> None:
@@ -174,7 +181,7 @@ def test_what_is_assumed_is_said() -> None:
     fused = behind(model_builder.conv2d(rng, (1, 8, 8, 16), 16), "TANH", rng)
     for model, parts in ((alone, ["lut_in_one_task"]), (fused, ["lut_in_one_task", "lut_step",
                                                                      "lut_behind_convolution"])):
-        program = RocketDriver(RK3588).compile(subgraph_of(model), CompileOptions())
+        program = RocketDriver(RK3588).compile(subgraph_of(model), CompileOptions(match="exact"))
         (task,) = program.debug["tasks"]        # type: ignore[misc]
         assert task["assumed"] == parts
 
@@ -246,7 +253,7 @@ def test_the_compiled_kernels_look_up_as_the_definition_does(name: str, monkeypa
                    options_of(name, _rng(7)))
     for model in (alone, fused):
         monkeypatch.delenv("CERMET_SIM_PLAIN", raising=False)
-        _, (compiled,) = run(model, _rng(10))
+        _, (compiled,) = run(model, _rng(10), "exact")
         monkeypatch.setenv("CERMET_SIM_PLAIN", "1")
-        _, (plain,) = run(model, _rng(10))
+        _, (plain,) = run(model, _rng(10), "exact")
         assert np.array_equal(compiled, plain)

@@ -11,7 +11,7 @@ from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
 from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
-from cermet.drivers.rocket.dpu import Stage, Stages
+from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
 from cermet.drivers.rocket.geometry import Geometry, mac_cycles, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
@@ -19,13 +19,17 @@ from cermet.drivers.rocket.one_shift import with_one_shift
 from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
 from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_steps
+from cermet.drivers.rocket.requantise_channels import requantise_channels
 from cermet.drivers.rocket.tiling import Tile, plan
 from cermet.drivers.rocket.weights import (
+    GAIN_OFFSET,
     Weights,
     pack_bias,
     pack_blocks,
     pack_depthwise,
     pack_direct,
+    pack_gains,
+    pack_multipliers,
     pack_powers,
     signed_weights,
 )
@@ -97,9 +101,13 @@ def _check_range(weights: Weights, folded: np.ndarray) -> None:
 
 
 def layer_requantisation(layer: Layer, operation: Operation, output: Tensor, match: str, *,
-                         avoid_powers: bool = False) -> Requantisation:
+                         avoid_powers: bool = False, avoid_seconds: bool = False) -> Requantisation:
     """How accumulators become bytes. Raises ScaleError."""
     clamp = clamp_of(operation.activation, output)
+    if match == "tflite" and len(layer.multipliers) > 1 and not avoid_seconds:
+        made = requantise_channels(layer.multipliers, layer.bounds, signed_zero_point(output), clamp)
+        if made is not None:
+            return made
     return requantise(layer.multipliers, layer.shared_bounds, signed_zero_point(output), clamp, match,
                       avoid_powers=avoid_powers)
 
@@ -143,7 +151,7 @@ def layer_tasks(context: Context, operation: Operation, geometry: Geometry, sour
         return _with_unary(context, operation, geometry, source, target, layer, fused)
     output, match = context.tensor(operation.output), context.options.match
     layer, numbers = _proven(context, layer, source.zero_point, lambda held, avoid: layer_requantisation(
-        held, operation, output, match, avoid_powers=avoid))
+        held, operation, output, match, avoid_powers=avoid, avoid_seconds=context.options.assume != "on"))
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
     return convolution_programs(context, conv, (operation,))
 
@@ -185,7 +193,8 @@ def place_convolution(context: Context, operation: Operation, geometry: Geometry
     """Constants of a convolution put into buffers, and what its tasks share."""
     weights, bs, zero_point = place_layer(context, operation, geometry, layer, numbers.multipliers, numbers.bs_shift)
     channels = geometry.aligned_output_channels(context.soc)
-    stages = Stages(bs, _bn(context, operation, channels, numbers), None, numbers.out)
+    stages = Stages(bs, _bn(context, operation, channels, numbers), _gain(context, operation, channels, numbers),
+                    numbers.out)
     target = replace(target, height=geometry.output_height, width=geometry.output_width)
     return Convolution(context.soc, geometry, source, target, weights, stages, zero_point)
 
@@ -216,11 +225,23 @@ def _bn(context: Context, operation: Operation, channels: int, numbers: Requanti
     """Powers of two per channel, then the clamp."""
     clamps = numbers.high is not None
     add = -numbers.low if clamps and numbers.low else None
+    if numbers.seconds is not None:
+        address = context.constant(f"multipliers {operation.index}", pack_multipliers(numbers.seconds, channels))
+        return Stage(multiplier_from_memory=True, shift=numbers.second_shift, relu=clamps, relux=numbers.high,
+                     operands=address, data_use=dpu.USE_MULTIPLIER)
     if numbers.powers is None:
         return Stage(add=add, multiplier=numbers.second, shift=numbers.second_shift, relu=clamps, relux=numbers.high)
     address = context.constant(f"powers {operation.index}", pack_powers(numbers.powers, channels))
     return Stage(add=add, multiplier_from_memory=True, relu=clamps, relux=numbers.high, operands=address,
                  data_use=dpu.USE_MULTIPLIER)
+
+
+def _gain(context: Context, operation: Operation, channels: int, numbers: Requantisation) -> Elementwise | None:
+    """EW's multiplication by a power of two per channel; the converter adds the 128 that takes 2**7 into a byte."""
+    if numbers.gains is None:
+        return None
+    address = context.constant(f"gains {operation.index}", pack_gains(numbers.gains, channels))
+    return Elementwise(GAIN_OFFSET, 1, 0, multiplies=True, per_element=False, operands=address)
 
 
 def convolution_programs(context: Context, conv: Convolution, operations: Sequence[Operation]) -> list[TaskProgram]:

@@ -72,7 +72,10 @@ def emit_convolution(regcmd: Regcmd, conv: Convolution, tile: Tile) -> None:
 
 def _stages_of(stages: Stages, tile: Tile) -> Stages:
     """Operands from the tile's first channel on."""
-    return replace(stages, bs=_part(stages.bs, tile.first_channel), bn=_part(stages.bn, tile.first_channel))
+    ew = stages.ew
+    if ew is not None and ew.operands is not None:
+        ew = replace(ew, operands=ew.operands + tile.first_channel)
+    return replace(stages, bs=_part(stages.bs, tile.first_channel), bn=_part(stages.bn, tile.first_channel), ew=ew)
 
 
 def _part(stage: Stage, first_channel: int) -> Stage:
@@ -192,7 +195,7 @@ def _emit_rdma(regcmd: Regcmd, conv: Convolution, tile: Tile, stages: Stages) ->
     dpu.emit_operand_clients(regcmd, stages)
     e("DPU_RDMA.UNDOCUMENTED_5024")
     if conv.addend is None:
-        _emit_no_addend(regcmd, g)
+        _emit_no_addend(regcmd, g, stages.ew)
     else:
         _emit_addend(regcmd, conv, tile, conv.addend)
     # The stride fields of un-pooling hold stride - 1: all zero.
@@ -201,13 +204,18 @@ def _emit_rdma(regcmd: Regcmd, conv: Convolution, tile: Tile, stages: Stages) ->
     e("DPU_RDMA.RDMA_WEIGHT", E_WEIGHT=1, N_WEIGHT=1, B_WEIGHT=1, M_WEIGHT=1)
 
 
-def _emit_no_addend(regcmd: Regcmd, geometry: Geometry) -> None:
-    """MRDMA must be disabled when nothing feeds it: the task would hang."""
+def _emit_no_addend(regcmd: Regcmd, geometry: Geometry, ew: dpu.Elementwise | None) -> None:
+    """MRDMA must be disabled when nothing feeds it: the task would hang. ERDMA fetches one byte per channel at most."""
     e = regcmd.emit
     e("DPU_RDMA.RDMA_SRC_BASE_ADDR")
-    e("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DISABLE=1)
-    e("DPU_RDMA.RDMA_EW_BASE_ADDR")
-    e("DPU_RDMA.RDMA_EW_SURF_STRIDE")
+    if ew is None or ew.operands is None:
+        e("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DISABLE=1)
+        e("DPU_RDMA.RDMA_EW_BASE_ADDR")
+        e("DPU_RDMA.RDMA_EW_SURF_STRIDE")
+    else:
+        e("DPU_RDMA.RDMA_ERDMA_CFG", ERDMA_DATA_MODE=0, ERDMA_DATA_SIZE=1)
+        regcmd.emit_address("DPU_RDMA.RDMA_EW_BASE_ADDR", ew.operands)
+        e("DPU_RDMA.RDMA_EW_SURF_STRIDE", EW_SURF_STRIDE=1)
     e("DPU_RDMA.RDMA_FEATURE_MODE_CFG", BURST_LEN=dpu.BURST_LENGTH, MRDMA_DISABLE=1,
       CONV_MODE=DEPTHWISE if geometry.is_depthwise else DIRECT)
     e("DPU_RDMA.RDMA_SURF_NOTCH")

@@ -78,6 +78,7 @@ class Elementwise:
     offset, scale, shift   operand converter: (e + offset) * scale >> shift
     relu, relux            clamp of the result below at 0, above at relux (RELUX: trm)
     algo, multiplies       ALU algorithm, or a multiplication instead
+    operands               where the bytes per channel of a convolution lie; other operands are their tasks' own
     """
 
     offset: int
@@ -88,6 +89,7 @@ class Elementwise:
     per_element: bool = True
     relu: bool = False
     relux: int | None = None
+    operands: Address | None = None
 
     def fields(self) -> dict[str, int]:
         """EW_CFG: memory operand of 8 bits, converter adds first."""

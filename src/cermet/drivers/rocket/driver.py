@@ -73,7 +73,7 @@ class RocketDriver:
         self._check_parts(subgraph)
         context = Context(self.soc, subgraph, options)
         with _place("pass fuse_adds"):
-            fused = fuse_adds(subgraph, with_clamps=options.assume == "on")
+            fused = fuse_adds(subgraph, options.match, with_clamps=options.assume == "on")
         with _place("pass fuse_unaries"):
             context.fused_unaries = fuse_unaries(subgraph, options.match, with_tables=options.assume == "on")
         with _place("pass find_homes"):

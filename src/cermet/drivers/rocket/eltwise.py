@@ -24,18 +24,22 @@ from cermet.drivers.rocket.dpu import (
     Stages,
 )
 from cermet.drivers.rocket.eltwise_affine import Affine, affine, question_of
-from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_arithmetic
+from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_choices
 from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, spread, view_of
 from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
+from cermet.drivers.rocket.eltwise_sum import PairQuestion, closest, wanted_results
 from cermet.drivers.rocket.flying import FlyingTask, View, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, round_up
+from cermet.drivers.rocket.lut import MAX_WIDTH
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp
+from cermet.drivers.rocket.unary import Table, lookup_tasks
+from cermet.drivers.rocket.views import map_shape
 from cermet.ir.numerics_binary import product_multiplier
 from cermet.ir.operation import Activation, Kind, Operation
 from cermet.ir.subgraph import Subgraph
 
-StagesOf = Callable[[Subgraph, Operation, Roles], tuple[Roles, Stages] | None]
+StagesOf = Callable[[Subgraph, Operation, Roles, str], tuple[Roles, Stages] | None]
 
 
 def lower_binary(context: Context, operation: Operation) -> list[TaskProgram]:
@@ -45,6 +49,8 @@ def lower_binary(context: Context, operation: Operation) -> list[TaskProgram]:
         raise CompileError(f"lowering of {operation}: operands that do not fit, a rule should have refused")
     if is_affine(operation, roles):
         return _affine_tasks(context, operation, roles)
+    if is_square(context.subgraph, operation):
+        return lookup_tasks(context, operation, square_table(context.subgraph, operation, context.options.match))
     output = context.feature_map(operation.output)
     clamp = clamp_of(operation.activation, context.tensor(operation.output))
     if clamp.is_trivial or context.options.assume == "on":
@@ -66,7 +72,7 @@ def _clamp_tasks(context: Context, operation: Operation, source: FeatureMap, out
 
 def _stage_tasks(context: Context, operation: Operation, roles: Roles, output: FeatureMap) -> list[TaskProgram]:
     """Tasks that write the result into a feature map like the output's."""
-    found = STAGES[operation.kind](context.subgraph, operation, roles)
+    found = STAGES[operation.kind](context.subgraph, operation, roles, context.options.match)
     if found is None:
         raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
     roles, stages = found
@@ -95,12 +101,12 @@ def _moved(view: View, row: int, surface: int) -> View:
 
 # ---- two feature maps, or one and a value per channel --------------------------------------------------------------
 
-def arithmetic_of(subgraph: Subgraph, operation: Operation, roles: Roles) -> AddArithmetic | None:
-    """Register values of an ADD or SUB; None when no values keep the result within one step."""
+def arithmetic_of(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[AddArithmetic, ...]:
+    """Register values for an ADD or SUB to choose from; none when no values keep the result within one step."""
     first, second, output = (subgraph.tensor(t).quantisation for t in (*operation.inputs[:2], operation.output))
     assert first is not None and second is not None and output is not None
-    return add_arithmetic(first.scale / output.scale, second.scale / output.scale, limits_of(subgraph, operation),
-                          None if roles.free else roles.main)
+    return add_choices(first.scale / output.scale, second.scale / output.scale, limits_of(subgraph, operation),
+                       None if roles.free else roles.main)
 
 
 def limits_of(subgraph: Subgraph, operation: Operation) -> AddRange:
@@ -111,11 +117,12 @@ def limits_of(subgraph: Subgraph, operation: Operation) -> AddRange:
     return AddRange(points, clamp.lowest, clamp.highest)
 
 
-def _sum(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[Roles, Stages] | None:
-    arithmetic = arithmetic_of(subgraph, operation, roles)
-    if arithmetic is None:
+def _sum(subgraph: Subgraph, operation: Operation, roles: Roles, match: str) -> tuple[Roles, Stages] | None:
+    choices, limits = arithmetic_of(subgraph, operation, roles), limits_of(subgraph, operation)
+    if not choices:
         return None
-    stages = add_stages(arithmetic, limits_of(subgraph, operation), subtracts=operation.kind is Kind.SUB)
+    arithmetic = closest(PairQuestion.of(subgraph, operation, limits), choices, match)
+    stages = add_stages(arithmetic, limits, subtracts=operation.kind is Kind.SUB)
     return replace(roles, main=int(arithmetic.swapped)), stages
 
 
@@ -147,14 +154,26 @@ def product_limits(subgraph: Subgraph, operation: Operation, roles: Roles) -> Pr
                          clamp_of(operation.activation, output))
 
 
-def _product(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[Roles, Stages] | None:
+def _product(subgraph: Subgraph, operation: Operation, roles: Roles, match: str) -> tuple[Roles, Stages] | None:
     scales = [subgraph.tensor(t).quantisation.scale                              # type: ignore[union-attr]
               for t in (*operation.inputs[:2], operation.output)]
     real = product_multiplier((scales[0], scales[1], scales[2]))
     return roles, product_stages(real, product_limits(subgraph, operation, roles))
 
 
-def _largest(subgraph: Subgraph, operation: Operation, roles: Roles) -> tuple[Roles, Stages]:
+def is_square(subgraph: Subgraph, operation: Operation) -> bool:
+    """A tensor times itself, which is a unary function."""
+    first, second = operation.inputs[:2]
+    return operation.kind is Kind.MUL and first == second and map_shape(subgraph.tensor(first)).width <= MAX_WIDTH
+
+
+def square_table(subgraph: Subgraph, operation: Operation, match: str) -> Table:
+    """The results for all bytes."""
+    question = PairQuestion.of(subgraph, operation, limits_of(subgraph, operation))
+    return Table(np.diagonal(wanted_results(question, match)), question.limits.zero_points[0])
+
+
+def _largest(subgraph: Subgraph, operation: Operation, roles: Roles, match: str) -> tuple[Roles, Stages]:
     """MAXIMUM and MINIMUM compare bytes: all are quantised alike."""
     algo = ALGO_MAX if operation.kind is Kind.MAXIMUM else ALGO_MIN
     return roles, Stages(ew=Elementwise(0, 1, 0, algo=algo), out=OutputConverter(0))

@@ -19,6 +19,7 @@ from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import UINT8_FLIP, signed_zero_point
 from cermet.drivers.rocket.dpu import OutputConverter
 from cermet.drivers.rocket.requantise import INT32_MAX, MAX_SHIFT, Clamp, factors, split
+from cermet.drivers.rocket.rounding import rounded
 from cermet.ir.numerics import evaluate
 from cermet.ir.numerics_binary import product_multiplier
 from cermet.ir.operation import Kind, Operation
@@ -146,21 +147,13 @@ def results(made: Affine, centred: np.ndarray) -> np.ndarray:
     if made.second is None:
         v = v + made.addends
     else:
-        v = _shift_even(v * made.second + made.addends, made.second_shift)
+        v = rounded(v * made.second + made.addends, made.second_shift, ties_away=False)
     v = np.clip(v, -INT32_MAX - 1, INT32_MAX)
     if made.relu:
         v = np.maximum(v, 0)
     if made.relux is not None:
         v = np.minimum(v, made.relux)
-    product = v * made.out.scale
-    half = (1 << made.out.shift) >> 1
-    return np.clip(np.sign(product) * (np.abs(product) + half >> made.out.shift) + made.out.offset, -128, 127)
-
-
-def _shift_even(values: np.ndarray, shift: int) -> np.ndarray:
-    floor = values >> shift
-    rest, half = values - (floor << shift), (1 << shift) >> 1
-    return floor + ((rest > half) | ((rest == half) & (floor & 1 == 1) & (shift > 0)))
+    return np.clip(rounded(v * made.out.scale, made.out.shift, ties_away=True) + made.out.offset, -128, 127)
 
 
 # ---- ADD and SUB ---------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ SMALLEST_NORMAL = 16384         # multipliers are normalised to 15 significant b
 LARGEST_SHIFT = 63              # BS_MUL_SHIFT_VALUE has 6 bits; OUT_CVT_SHIFT above 63 has no meaning
 STEPS = 256.0                   # |T| of a result that does not saturate is smaller
 ERROR_LIMIT = 0.5               # output steps before the last rounding, see above
+MOST_CHOICES = 16               # to try on all pairs of bytes (eltwise_sum.py)
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,17 @@ class AddRange:
         return max(self.zero_points[operand] + 128, 127 - self.zero_points[operand])
 
 
-@lru_cache(maxsize=256)
 def add_arithmetic(first_ratio: float, second_ratio: float, limits: AddRange,
                    main: int | None = None) -> AddArithmetic | None:
-    """The choice with the smallest error bound, None when that is not below half an output step.
+    """The choice with the smallest error bound, None when that is not below half an output step."""
+    choices = add_choices(first_ratio, second_ratio, limits, main)
+    return choices[0] if choices else None
+
+
+@lru_cache(maxsize=256)
+def add_choices(first_ratio: float, second_ratio: float, limits: AddRange,
+                main: int | None = None) -> tuple[AddArithmetic, ...]:
+    """Choices with error bounds below half an output step, the smallest first; all are nearly as good.
 
     first_ratio, second_ratio   input scale / output scale, > 0
     main    the operand that must be the main one, 0 or 1; None: the one with the smaller scale. The second operand is
@@ -92,19 +100,18 @@ def add_arithmetic(first_ratio: float, second_ratio: float, limits: AddRange,
     small, large = sorted((first_ratio, second_ratio))
     reach_small, reach_large = limits.reach(int(swapped)), limits.reach(int(not swapped))
     is_crossed = main is not None and main != int(swapped)
-    best = None
+    found: list[Choice] = []
     for shift in (0,) if is_crossed else sorted({0, _normal_shift(small / large)}):
-        chosen = _best_for_shift(small, large, shift, reach_small, reach_large)
-        if chosen is not None and (best is None or chosen[0] < best[0]):
-            best = chosen
-    if best is None or best[0] >= ERROR_LIMIT:
-        return None
-    error, c_small, shift, c_large, (out_multiplier, out_shift) = best
-    if is_crossed:
-        made = AddArithmetic(not swapped, c_large, 0, c_small, out_multiplier, out_shift, error)
-        return _with_clamps(made, limits, reach_large, reach_small)
-    made = AddArithmetic(swapped, c_small, shift, c_large, out_multiplier, out_shift, error)
-    return _with_clamps(made, limits, reach_small, reach_large)
+        found += _choices_for_shift(small, large, shift, reach_small, reach_large)
+    made = []
+    for error, c_small, shift, c_large, (out_multiplier, out_shift) in sorted(set(found)):
+        if is_crossed:
+            plain = AddArithmetic(not swapped, c_large, 0, c_small, out_multiplier, out_shift, error)
+            made.append(_with_clamps(plain, limits, reach_large, reach_small))
+        else:
+            plain = AddArithmetic(swapped, c_small, shift, c_large, out_multiplier, out_shift, error)
+            made.append(_with_clamps(plain, limits, reach_small, reach_large))
+    return tuple(one for one in made if one is not None)[:MOST_CHOICES]
 
 
 def _normal_shift(ratio: float) -> int:
@@ -115,8 +122,8 @@ def _normal_shift(ratio: float) -> int:
 Choice = tuple[float, int, int, int, tuple[int, int]]
 
 
-def _best_for_shift(small: float, large: float, shift: int, reach_small: int, reach_large: int) -> Choice | None:
-    """(error, small multiplier, its shift, large multiplier, output converter) with the smallest error."""
+def _choices_for_shift(small: float, large: float, shift: int, reach_small: int, reach_large: int) -> list[Choice]:
+    """(error, small multiplier, its shift, large multiplier, output converter) with the smallest errors."""
     c_large = np.arange(SMALLEST_NORMAL, LARGEST_MULTIPLIER + 1, dtype=np.float64)
     c_small = np.rint(c_large * (small / large) * 2.0 ** shift)
     c_small, halvings = _without_factors_of_two(c_small, shift)
@@ -125,12 +132,10 @@ def _best_for_shift(small: float, large: float, shift: int, reach_small: int, re
     unit = out_multiplier * 2.0 ** -out_shift
     error = _error(small, unit * c_small * 2.0 ** -shifts, reach_small, large, unit * c_large, reach_large)
     error = error + np.where(shifts > 0, 0.5 * unit, 0.0)
-    usable = (c_small <= LARGEST_MULTIPLIER) & (out_shift >= 0)
-    if not usable.any():
-        return None
-    i = int(np.argmin(np.where(usable, error, np.inf)))
-    return (float(error[i]), int(c_small[i]), int(shifts[i]), int(c_large[i]),
-            (int(out_multiplier[i]), int(out_shift[i])))
+    usable = (c_small <= LARGEST_MULTIPLIER) & (out_shift >= 0) & (error < ERROR_LIMIT)
+    order = np.argsort(np.where(usable, error, np.inf), kind="stable")[:MOST_CHOICES]
+    return [(float(error[i]), int(c_small[i]), int(shifts[i]), int(c_large[i]),
+             (int(out_multiplier[i]), int(out_shift[i]))) for i in order if usable[i]]
 
 
 def _without_factors_of_two(multiplier: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,7 +60,7 @@ def sum_is_exact_to_one_step(query: Query) -> str | None:
         matches = [affine_of(query.subgraph, query.operation, roles, m) for m in ("tflite", "exact")]
         fits = all(m is not None for m in matches)
     else:
-        fits = arithmetic_of(query.subgraph, query.operation, roles) is not None
+        fits = bool(arithmetic_of(query.subgraph, query.operation, roles))
     return None if fits else _too_large(query)
 
 

@@ -19,7 +19,8 @@ from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.flying import FlyingTask, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.unary import BYTES, rounded, task_part
+from cermet.drivers.rocket.rounding import rounded
+from cermet.drivers.rocket.unary import BYTES, task_part
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 

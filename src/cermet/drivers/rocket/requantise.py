@@ -9,7 +9,8 @@ shift, so that nothing is rounded in between.
     match "tflite"   BS t * C1,  BN u = clamp(rne(.. * C2 >> s)),  OUT_CVT y = saturate8(round(u >> R) + offset)
     match "exact"    BS t * C1,  BN clamp,                         OUT_CVT y = saturate8(round(.. * C2 >> S) + offset)
 
-One multiplier per channel: C = round(q * 2**15) in BS, and in BN powers of two that bring all channels to one unit.
+One multiplier per channel: requantise_channels.py, or, where that does not fit and for match "exact": C =
+round(q * 2**15) in BS, and in BN powers of two that bring all channels to one unit.
 
     BS        v = rne(t * C >> s)              C int16 per channel
     BN        v = clamp(v * 2**k[c] - low)     only where channels differ in magnitude, or a clamp acts
@@ -70,6 +71,8 @@ class Requantisation:
     low, high     clamp in BN in v's unit: low is subtracted, then ReLU, then RELUX at `high`; high None: no clamp
     out           OUT_CVT
     second, second_shift   C2 and s when BN multiplies all channels alike; None: it does not
+    seconds                C2 per channel (int16), with second_shift
+    gains                  EW multiplies by 2**gain, per channel; None: it does nothing
     """
 
     multipliers: np.ndarray
@@ -80,6 +83,8 @@ class Requantisation:
     out: OutputConverter
     second: int | None = None
     second_shift: int = 0
+    seconds: np.ndarray | None = None
+    gains: np.ndarray | None = None
 
 
 def split(multiplier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,13 +195,21 @@ def _common_exponent(exponents: np.ndarray, base: int) -> int:
     return min(largest, smallest + MAX_POWER, MAX_COMMON_SHIFT + base)
 
 
+def multiplier_error(m: np.ndarray, bounds: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Output steps that multipliers `held` instead of m are off, at most.
+
+    Outputs beyond 256 steps saturate either way, so an accumulator matters up to 256 / M at most.
+    """
+    reach = np.minimum(np.asarray(bounds, np.float64), 256.0 / np.maximum(m, 1e-300))
+    return reach * np.abs(held - m)
+
+
 def _check_error(multipliers: np.ndarray, bounds: np.ndarray, c: np.ndarray, exponents: np.ndarray,
                  limit: float) -> None:
-    """Outputs beyond 256 steps saturate either way, so an accumulator matters up to 256 / M at most."""
+    """Raises ScaleError when a channel would be off by too much."""
     m = np.asarray(multipliers, np.float64)
     held = c.astype(np.float64) * np.exp2(-(MULTIPLIER_BITS + exponents.astype(np.float64)))
-    reach = np.minimum(np.asarray(bounds, np.float64), 256.0 / np.maximum(m, 1e-300))
-    error = reach * np.abs(held - m)
+    error = multiplier_error(m, bounds, held)
     worst = int(error.argmax())
     if error[worst] > limit:
         raise ScaleError(f"scales of the output channels span too much: channel {worst} (multiplier {m[worst]:.3g}, "

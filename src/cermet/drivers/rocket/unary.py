@@ -16,6 +16,7 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.lut import ENTRY_OFFSET, Lut, make_lut
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp, Requantisation, ScaleError, requantise
+from cermet.drivers.rocket.rounding import rounded
 from cermet.ir.numerics_unary import unary_table
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
@@ -58,7 +59,16 @@ def lower_unary(context: Context, operation: Operation) -> list[TaskProgram]:
     if context.views.root(operation.output) == context.views.root(operation.inputs[0]):     # type: ignore[arg-type]
         return []           # QUANTIZE that only renames the type
     table = table_of(context.subgraph, operation, context.options.match)
-    stages = unary_stages(table, context.subgraph, operation)
+    return _tasks_of(context, operation, unary_stages(table, context.subgraph, operation))
+
+
+def lookup_tasks(context: Context, operation: Operation, table: Table) -> list[TaskProgram]:
+    """Tasks of any operation that is a function of each byte of its first input."""
+    return _tasks_of(context, operation, lut_stages(table))
+
+
+def _tasks_of(context: Context, operation: Operation, stages: Stages) -> list[TaskProgram]:
+    """The tables in the same task, or one of their own."""
     tasks = _unary_tasks(context, operation, stages)
     if stages.lut is None or context.options.assume == "on":
         return tasks
@@ -138,19 +148,6 @@ def _results(table: Table, numbers: Requantisation) -> np.ndarray:
         v = np.clip(v, 0, numbers.high)
     out = numbers.out
     return np.clip(rounded(v * out.scale, out.shift, out.ties_away) + out.offset, -128, 127)
-
-
-def rounded(values: np.ndarray, shift: int, ties_away: bool) -> np.ndarray:
-    """values / 2**shift to nearest."""
-    if shift == 0:
-        return values
-    shift = min(shift, 62)
-    half = 1 << shift - 1
-    if ties_away:
-        return np.sign(values) * (np.abs(values) + half >> shift)
-    floor = values >> shift
-    rest = values - (floor << shift)
-    return floor + ((rest > half) | (rest == half) & (floor & 1 == 1))
 
 
 def task_part(source: FeatureMap, output: FeatureMap, row: int, surface: int) -> View:

@@ -9,6 +9,7 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
 from cermet.hw.soc import Soc
 from cermet.ir.tensor import DType, Tensor
 
+GAIN_OFFSET = 128           # takes 1..128 into a signed byte
 BLOCK_CHANNELS = 8          # channels of one 64-byte operand block
 BLOCK = np.dtype([("bias", "<i4", BLOCK_CHANNELS), ("ow", "<i2", BLOCK_CHANNELS),
                   ("multiplier", "<i2", BLOCK_CHANNELS)])
@@ -117,6 +118,18 @@ def pack_powers(powers: np.ndarray, channels: int) -> bytes:
     values = np.ones(channels, np.int64)
     values[:len(powers)] = np.left_shift(1, powers.astype(np.int64))
     return values.astype("<i2").tobytes()
+
+
+def pack_multipliers(multipliers: np.ndarray, channels: int) -> bytes:
+    """Dense int16 multipliers (NRDMA DATA_USE 4); filler channels 0."""
+    return _padded(multipliers, "<i2", channels)
+
+
+def pack_gains(gains: np.ndarray, channels: int) -> bytes:
+    """Dense bytes 2**gain - GAIN_OFFSET (ERDMA, one per channel); filler channels 2**0."""
+    values = np.ones(channels, np.int64)
+    values[:len(gains)] = np.left_shift(1, gains.astype(np.int64))
+    return (values - GAIN_OFFSET).astype(np.int8).tobytes()
 
 
 def _padded(values: np.ndarray, dtype: str, count: int) -> bytes:

@@ -22,14 +22,18 @@ class FusedAdd:
     numbers: FusedNumbers
 
 
-def fuse_adds(subgraph: Subgraph, *, with_clamps: bool = True) -> Mapping[int, FusedAdd]:
+def fuse_adds(subgraph: Subgraph, match: str, *, with_clamps: bool = True) -> Mapping[int, FusedAdd]:
     """Index of each ADD that runs behind a convolution -> what runs there.
 
     Needs: the ADD is the only reader of the convolution, both operands have the output's shape, and the numbers
     fit. When both operands are such convolutions the later one takes the ADD, so that the other is in memory by then.
     Without with_clamps only an ADD that does not clamp is fused: EW would have to (assumed.py).
+    match "tflite": none, because the stages before the sum round the convolution once where TFLite does so twice: 1 in
+    1000 sums would differ, against one interrupt and the way through memory.
     """
-    fused = {}
+    fused: dict[int, FusedAdd] = {}
+    if match == "tflite":
+        return fused
     for add in subgraph.operations:
         if add.kind is Kind.ADD and (with_clamps or clamp_of(add.activation, subgraph.tensor(add.output)).is_trivial):
             made = _behind_a_convolution(subgraph, add)

@@ -37,7 +37,9 @@ def fuse_unaries(subgraph: Subgraph, match: str, *, with_tables: bool = True) ->
     """Index of each convolution with a unary function behind it -> both.
 
     Needs: the function is the only reader of the convolution's output, which the program does not hand out, and the
-    convolution's scales fit two stages. Without with_tables only clamps are fused.
+    convolution's scales fit two stages. match "tflite": only what clamps, because behind TFLite's first rounding one
+    stage is left before the table, and the second rounding needs OUT_CVT's ties, which come after it. Without
+    with_tables only clamps are fused.
     """
     fused = {}
     for unary in subgraph.operations:
@@ -50,7 +52,8 @@ def fuse_unaries(subgraph: Subgraph, match: str, *, with_tables: bool = True) ->
             continue
         table = table_of(subgraph, unary, match)
         made = FusedUnary(convolution, unary, table, _clamp(subgraph, convolution, table))
-        if (with_tables or made.clamp is not None) and _scales_fit(subgraph, made, match):
+        has_table = made.clamp is None
+        if (not has_table or with_tables and match == "exact") and _scales_fit(subgraph, made, match):
             fused[convolution.index] = made
     return fused
 
