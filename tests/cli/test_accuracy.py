@@ -120,13 +120,8 @@ def test_proven_parts_alone_are_as_right(cermet: Cermet, models_dir: Path, name:
 
 
 @pytest.mark.parametrize("model", sorted(BUNDLED_MODELS.glob("*.tflite")), ids=lambda path: path.stem)
-def test_no_single_operation_is_more_than_a_step_from_exact(cermet: Cermet, model: Path, record_table) -> None:
-    """Nor a group of them by more than such steps explain; and how many elements equal TFLite's, for the table."""
-    (exact,) = measured(cermet, model, "--against", "exact")
-    for tensor in exact["tensors"]:
-        if tensor["alone"]:
-            assert tensor["alone"]["beyond"] == 0, tensor
-            assert tensor["alone"]["max"] <= 1 or len(tensor["operations"]) > 1, tensor
+def test_tflites_rounding_is_the_nearer_one(cermet: Cermet, model: Path, record_table) -> None:
+    """Layer by layer match=tflite equals TFLite at least as often as match=exact does."""
     shares = {one["match"]: one["equal"] for one in measured(cermet, model, "--both")}
     record_table("Elements on the simulated NPU that equal TFLite's arithmetic", {"model": model.stem} | {
         f"{match}, {how}": "-" if share is None else f"{share:.3%}"

@@ -179,11 +179,13 @@ class _Measuring:
 
     def _allowed(self, unit: Unit, expected: Values) -> Values:
         """How far each output element may be away: one step for what writes it, and what one step of each tensor that
-        only exists inside the unit makes of it. Holds where operations behind such a tensor work element by element."""
+        only exists inside the unit makes of it; a float tensor in there has no steps. Holds where operations behind
+        such a tensor work element by element."""
         allowed = {t: np.ones(expected[t].shape) for t in unit.part.outputs if t in expected}
         for index, operation in enumerate(unit.operations):
             for tensor in operation.outputs:
-                if tensor in expected and tensor not in allowed and operation.kind not in FOLDED_INTO_READERS:
+                is_rounded = tensor in expected and expected[tensor].dtype.kind in "iu"
+                if is_rounded and tensor not in allowed and operation.kind not in FOLDED_INTO_READERS:
                     moved = [self._after_a_step(unit, index, tensor, step, expected) for step in (-1, 1)]
                     for t in allowed:
                         allowed[t] += np.maximum(*(np.abs(v[t].astype(np.float64) - expected[t]) for v in moved))
