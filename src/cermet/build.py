@@ -9,16 +9,17 @@ import pathlib
 import re
 
 # Everything that can change what a subgraph compiles to.
-COMPILER_SOURCES = ("ir", "frontend", "drivers", "program", "hw", "compiler.py", "partition.py")
+COMPILER_SOURCES = ("ir", "frontend", "drivers", "program", "hw", "compiler.py", "cost.py", "partition.py",
+                    "worth.py")
 DIGEST_CHARACTERS = 16      # with the version at most 31 characters: a field of 32 bytes in cermet_plan.h
 
 
 def compiler_files(package: pathlib.Path) -> list[pathlib.Path]:
-    """The Python files behind COMPILER_SOURCES that exist, sorted by their path in the package."""
+    """Code and data behind COMPILER_SOURCES that exist, sorted by their path in the package."""
     found: list[pathlib.Path] = []
     for name in COMPILER_SOURCES:
         path = package / name
-        found += path.rglob("*.py") if path.is_dir() else [path] * path.is_file()
+        found += [*path.rglob("*.py"), *path.rglob("*.yaml")] if path.is_dir() else [path] * path.is_file()
     return sorted(found, key=lambda path: path.relative_to(package).as_posix())
 
 

@@ -45,6 +45,21 @@ def test_changes_with_a_new_file_of_the_compiler(package):
     assert build.compute_build_id(package, "1") != before
 
 
+def test_covers_all_that_compiling_imports():
+    """Save what only reads command lines, or cannot change a program."""
+    harmless = {"__init__.py", "build.py", "build_info.py", "cli/__init__.py", "cli/plan.py", "errors.py", "paths.py"}
+    script = ("import sys, pathlib, cermet.cli.plan, cermet.compiler\n"
+              "cermet.compiler.driver_for('rk3588')\n"
+              "root = pathlib.Path(cermet.cli.plan.__file__).parents[1]\n"
+              "files = [pathlib.Path(m.__file__) for m in sys.modules.values() if getattr(m, '__file__', None)]\n"
+              "print(*(f.relative_to(root).as_posix() for f in files if root in f.parents), sep='\\n')")
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    imported = set(done.stdout.split())
+    assert "compiler.py" in imported
+    covered = {path.relative_to(PACKAGE).as_posix() for path in build.compiler_files(PACKAGE)}
+    assert imported - covered <= harmless
+
+
 def test_does_not_change_with_the_simulator(package):
     before = build.compute_build_id(package, "1")
     (package / "sim" / "another.py").touch()
