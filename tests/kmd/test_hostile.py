@@ -17,7 +17,7 @@ import pytest
 
 from cermet.kmd import protocol, uapi
 from cermet.kmd.errors import DeviceError
-from cermet.kmd.log import Limit
+from cermet.kmd.log import ASKED_FOR, Limit
 from cermet.kmd.user_memory import UserMemory
 from tests.kmd.client import PAGE, Job, Node, address_of, libc
 from tests.kmd.fake_core import FILL
@@ -194,3 +194,4 @@ def test_log_has_an_end() -> None:
     records = [logging.makeLogRecord({"msg": f"line {number}"}) for number in range(5)]
     kept = [record for record in records if limit.filter(record)]
     assert [record.getMessage() for record in kept] == ["line 0", "line 1", "the log is full: nothing more is written"]
+    assert limit.filter(logging.makeLogRecord({"msg": "the books", **ASKED_FOR}))

@@ -80,11 +80,12 @@ class Bo:
         self.was_shared = False
         self.is_freed = False
         self.references = 0
+        self.waits = 0                  # calls that wait for it; each has a reference too
         self.write_fences: list[Fence] = []
         self.read_fences: list[Fence] = []
         self.write_error = 0            # of the last job that was to write it
         self.flink_name = 0
-        self._owner = owner
+        self.owner = owner
         try:
             memory = make_memory(self.mapped_bytes)
             try:
@@ -145,13 +146,13 @@ class Bo:
         """Drop one reference; the last one frees unless somebody outside still has the memory."""
         self.references -= 1
         if not self.free_if_unused() and not self.references:
-            self._owner.orphan_bo(self)
+            self.owner.orphan_bo(self)
 
     def free_if_unused(self) -> bool:
         """Whether it is gone."""
         if self.is_freed or self.references or self.has_outside_references():
             return self.is_freed
-        self._owner.free_bo(self)
+        self.owner.free_bo(self)
         self.discard()
         return True
 

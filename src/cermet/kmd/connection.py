@@ -170,6 +170,8 @@ class Connection(threading.Thread):
 
     def _go_on_waiting(self, pending: Pending, request: Request, reply: ReplyEnd) -> None:
         if self._num_waiting >= MAX_WAITING_CALLS:
+            assert pending.blocking is not None
+            pending.blocking.abandon()
             reply.done(errno.ENOMEM)
             log.warning("%s: more than %d calls wait", self.file, MAX_WAITING_CALLS)
             return

@@ -66,7 +66,7 @@ class Device:
         self._bos_by_offset: dict[int, Bo] = {}
         self._bos_by_inode: dict[int, Bo] = {}
         self._orphans: set[Bo] = set()          # no handle left, but mapped or exported somewhere
-        self._offsets = RangeAllocator(FIRST_MMAP_OFFSET, FIRST_MMAP_OFFSET + MMAP_OFFSET_BYTES, PAGE_BYTES)
+        self.offsets = RangeAllocator(FIRST_MMAP_OFFSET, FIRST_MMAP_OFFSET + MMAP_OFFSET_BYTES, PAGE_BYTES)
         self.scheduler.start()
 
     # --- files ---
@@ -104,7 +104,7 @@ class Device:
 
     def add_bo(self, bo: Bo) -> None:
         """Give a new BO its mmap offset."""
-        offset = self._offsets.allocate(bo.mapped_bytes)
+        offset = self.offsets.allocate(bo.mapped_bytes)
         if offset is None:
             raise DeviceError(errno.ENOSPC, "no mmap offset is free")
         bo.offset = offset
@@ -116,7 +116,7 @@ class Device:
         self._orphans.add(bo)
 
     def forget_bo(self, bo: Bo) -> None:
-        self._offsets.free(bo.offset)
+        self.offsets.free(bo.offset)
         del self._bos_by_offset[bo.offset]
         del self._bos_by_inode[bo.inode]
         self.flink_names.pop(bo.flink_name, None)
@@ -128,6 +128,13 @@ class Device:
                 if bo.references or bo.free_if_unused():
                     self._orphans.discard(bo)
             return bool(self._orphans)
+
+    def buffers(self) -> list[Bo]:
+        """All that are not freed."""
+        return list(self._bos_by_offset.values())
+
+    def is_orphan(self, bo: Bo) -> bool:
+        return bo in self._orphans
 
     def bo_at_offset(self, offset: int) -> Bo | None:
         return self._bos_by_offset.get(offset)

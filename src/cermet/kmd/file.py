@@ -5,6 +5,7 @@ import errno
 import heapq
 import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cermet.kmd.bo import PAGE_BYTES, Bo
@@ -69,6 +70,13 @@ class File:
     def handle_of(self, bo: Bo) -> int | None:
         """The handle that this file already has of a BO."""
         return next((handle for handle, own in self._handles.items() if own is bo), None)
+
+    def handles(self) -> Mapping[int, Bo]:
+        return self._handles
+
+    def handles_are_whole(self) -> bool:
+        """Whether each number below the next new one is either in use or free."""
+        return sorted([*self._handles, *self._free_handles]) == list(range(1, self._next_handle))
 
     def close_handle(self, handle: int) -> bool:
         bo = self._handles.pop(handle, None)

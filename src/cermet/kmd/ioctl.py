@@ -45,9 +45,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Blocking:
-    """What a handler returns to go on in a thread of its own, where it may wait; signals interrupt the caller then."""
+    """What a handler returns to go on in a thread of its own, where it may wait; signals interrupt the caller then.
+
+    Exactly one of both is called: function waits, abandon lets go of what the handler took for it.
+    """
 
     function: Callable[[], int | None]
+    abandon: Callable[[], None] = lambda: None
 
 
 Handler = Callable[[Call, Any], "int | Blocking | None"]

@@ -5,16 +5,19 @@ import logging
 import sys
 
 MAX_RECORDS = 100_000
+ASKED_FOR = {"asked_for": True}
 
 
 class Limit(logging.Filter):
-    """Lets a fixed number of records through, the last one saying so."""
+    """Lets a fixed number of records through, the last one saying so, and all that were asked for (extra=ASKED_FOR)."""
 
     def __init__(self, max_records: int = MAX_RECORDS) -> None:
         super().__init__()
         self.left = max_records
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "asked_for", False):
+            return True
         self.left -= 1
         if self.left == 0:
             record.msg, record.args = "the log is full: nothing more is written", ()

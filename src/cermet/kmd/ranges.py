@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Mapping
 
 
 class RangeAllocator:
@@ -13,6 +14,11 @@ class RangeAllocator:
         self._holes_by_start: dict[int, int] = {start: end - start}
         self._holes_by_end: dict[int, int] = {end: start}
         self._holes: list[tuple[int, int]] = [(end - start, start)]    # sorted: smallest first, then lowest
+
+    @property
+    def taken(self) -> Mapping[int, int]:
+        """Start -> length of all ranges handed out."""
+        return self._taken
 
     def _add_hole(self, start: int, length: int) -> None:
         if length > 0:

@@ -89,8 +89,13 @@ def wait_for(fences: list[Fence], deadline_ns: int, bo: Bo, file: File) -> None:
         check_written(bo, file.device.behaviour)
     finally:
         bo.sync_for_cpu()       # also after a timeout
-        with file.device.lock:
-            bo.put()
+        end_wait(bo, file)
+
+
+def end_wait(bo: Bo, file: File) -> None:
+    with file.device.lock:
+        bo.waits -= 1
+        bo.put()
 
 
 def check_written(bo: Bo, behaviour: Behaviour) -> None:
@@ -115,8 +120,9 @@ def prep_bo(call: Call, args: Any) -> Blocking | None:
             bo.sync_for_cpu()
             raise DeviceError(errno.EBUSY, f"handle {args.handle}: {len(fences)} jobs use it")
         bo.get()
+        bo.waits += 1
     deadline_ns = args.timeout_ns
-    return Blocking(lambda: wait_for(fences, deadline_ns, bo, call.file))
+    return Blocking(lambda: wait_for(fences, deadline_ns, bo, call.file), lambda: end_wait(bo, call.file))
 
 
 def fini_bo(call: Call, args: Any) -> None:

@@ -33,6 +33,7 @@ class CoreThread(threading.Thread):
         self.scheduler = scheduler
         self.core = core
         self.load = 0               # jobs queued for it or running on it
+        self.running: Job | None = None
         self.entities: list[Entity] = []
 
     def run(self) -> None:
@@ -96,6 +97,7 @@ class Scheduler:
                     entity = min(ready, key=lambda entity: entity.run_time_ns)
                     job = entity.queue.popleft()
                     entity.num_queued_tasks -= len(job.tasks)
+                    core.running = job
                     self.changed.notify_all()       # who waits for the queue to be handed over
                     return entity, job
                 self.changed.wait()
@@ -108,6 +110,7 @@ class Scheduler:
             entity.run_time_ns += spent_ns
             entity.in_flight -= 1
             entity.core.load -= 1
+            entity.core.running = None
             self._release(job, error)
             self.changed.notify_all()
 

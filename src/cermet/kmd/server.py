@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 from cermet.errors import CermetError
 from cermet.hw.soc import Soc
-from cermet.kmd import core_ioctls, protocol, rocket_ioctls
+from cermet.kmd import books, core_ioctls, protocol, rocket_ioctls
 from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.connection import Connection
 from cermet.kmd.device import Device
 from cermet.kmd.ioctl import IoctlTable
 from cermet.kmd.job import NpuCore
+from cermet.kmd.log import ASKED_FOR
 
 log = logging.getLogger("cermet.kmd")
 
@@ -61,6 +62,7 @@ class Server:
         self.stopping = threading.Event()
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
+        self.show_books = threading.Event()
         self._last_needed = time.monotonic()
         self._is_leaving = False
         self._owner_lock = -1
@@ -119,6 +121,9 @@ class Server:
     def _watch(self) -> None:
         next_collection = 0.0
         while not self.stopping.wait(LOOK_INTERVAL_S):
+            if self.show_books.is_set():
+                self.show_books.clear()
+                self._log_books()
             now = time.monotonic()
             if now >= next_collection:
                 orphans = self.device.collect()
@@ -128,6 +133,11 @@ class Server:
             if self.options.on_demand and now - self._last_needed > self.options.linger_s and self._may_leave():
                 log.info("no client for %g s: ending", self.options.linger_s)
                 return
+
+    def _log_books(self) -> None:
+        log.info("books: %s", books.read(self.device), extra=ASKED_FOR)
+        for problem in books.problems(self.device):
+            log.error("books: %s", problem, extra=ASKED_FOR)
 
     def _may_leave(self) -> bool:
         """Decided under the lock that a new connection needs too: nobody is served and then left."""
@@ -142,6 +152,7 @@ class Server:
         """
         assert self._listener is not None
         self.stopping.set()
+        self._log_books()
         remove_socket(self.options.socket_path)
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -208,11 +219,12 @@ def raise_limits() -> None:
 
 
 def serve(server: Server) -> None:
-    """Run with clean ends for Ctrl-C and SIGTERM."""
+    """Run with clean ends for Ctrl-C and SIGTERM; SIGUSR1 writes the books into the log."""
     def stop(number: int, frame: object) -> None:
         server.stopping.set()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    signal.signal(signal.SIGUSR1, lambda number, frame: server.show_books.set())
     server.run()
     sys.stdout.flush()
     sys.stderr.flush()

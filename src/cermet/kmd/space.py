@@ -18,6 +18,12 @@ class SharedAddressSpace(AddressSpace):
         super().__init__()
         self._lock = threading.RLock()
 
+    @property
+    def starts(self) -> list[int]:
+        """Of all mappings."""
+        with self._lock:
+            return list(self._starts)
+
     def map(self, iova: int, array: np.ndarray) -> None:
         with self._lock:
             super().map(iova, array)
