@@ -13,9 +13,11 @@ from cermet.drivers.rocket.assemble import assemble
 from cermet.drivers.rocket.assumed import refusals_of, with_assumed
 from cermet.drivers.rocket.batching import lower_batch
 from cermet.drivers.rocket.context import Context
+from cermet.drivers.rocket.eltwise import affine_tasks
 from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
+from cermet.drivers.rocket.passes.fuse_normalisation import Normalisation, fuse_normalisations
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
 from cermet.drivers.rocket.pipeline import deciding_passes, passes
@@ -76,19 +78,24 @@ class RocketDriver:
             fused = fuse_adds(subgraph, options.match, with_clamps=options.assume == "on")
         with _place("pass fuse_unaries"):
             context.fused_unaries = fuse_unaries(subgraph, options.match, with_tables=options.assume == "on")
+        with _place("pass fuse_normalisations"):
+            normalised = fuse_normalisations(subgraph, options.match, with_addends=options.assume != "off")
         with _place("pass find_homes"):
             context.homes = find_homes(subgraph, context.views)
         with _place("pass place_parts"):
             context.parts = place_parts(subgraph, context.views)
         if is_shown():
-            _show_decisions(context, fused)
+            _show_decisions(context, fused, normalised)
         elsewhere = {made.convolution.index for made in fused.values()}
+        elsewhere |= {made.product.index for made in normalised.values()}
         elsewhere |= {made.unary.index for made in context.fused_unaries.values()}
         tasks: list[TaskProgram] = []
         for operation in subgraph.operations:
             with _place(f"lowering of {operation}"):
                 if operation.index in fused:
                     tasks += _fused_add(context, fused[operation.index])
+                elif operation.index in normalised:
+                    tasks += _normalised(context, normalised[operation.index])
                 elif operation.index not in elsewhere:
                     tasks += _operation(context, operation)
         with _place("pass reload_weights"):
@@ -129,6 +136,13 @@ def _fused_add(context: Context, fused: FusedAdd) -> list[TaskProgram]:
         seen, replace(fused, convolution=made[0], add=made[1])))
 
 
+def _normalised(context: Context, made: Normalisation) -> list[TaskProgram]:
+    """Tasks of a MUL and the ADD behind it."""
+    together = made.together
+    return lower_batch(context, (together,), OPERATIONS[together.kind].rules, lambda seen, one: affine_tasks(
+        seen, one[0], made.data, made.numbers))
+
+
 @contextmanager
 def _place(place: str) -> Iterator[None]:
     """Whatever a step raises is our bug and gets the place's name."""
@@ -140,11 +154,12 @@ def _place(place: str) -> Iterator[None]:
         raise CompileError(f"{place}: {type(error).__name__}: {error}") from error
 
 
-def _show_decisions(context: Context, fused: Mapping[int, FusedAdd]) -> None:
+def _show_decisions(context: Context, fused: Mapping[int, FusedAdd], normalised: Mapping[int, Normalisation]) -> None:
     """What passes have decided without changing the subgraph."""
     decided = {
         "fuse_adds": [f"{made.add} behind {made.convolution}" for made in fused.values()],
         "fuse_unaries": [f"{made.unary} behind {made.convolution}" for made in context.fused_unaries.values()],
+        "fuse_normalisations": [f"{made.add} with {made.product}" for made in normalised.values()],
         "find_homes": [f"%{operand} in %{home}" for operand, home in context.homes.items()],
         "place_parts": [f"%{root} in %{part.host} from surface {part.surface}" for root, part in context.parts.items()]}
     for name, lines in decided.items():

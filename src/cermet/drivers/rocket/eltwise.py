@@ -203,11 +203,14 @@ def _affine_tasks(context: Context, operation: Operation, roles: Roles) -> list[
     found = affine_of(context.subgraph, operation, roles, context.options.match)
     if found is None:
         raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
-    numbers = found[0].of(found[1])
+    return affine_tasks(context, operation, roles.main, found[0].of(found[1]))
+
+
+def affine_tasks(context: Context, operation: Operation, main: int, numbers: Affine) -> list[TaskProgram]:
+    """Tasks that make the output of the operation's operand number `main` and numbers for each channel."""
     output = context.feature_map(operation.output)
-    source = view_of(context, operation, roles.main, output, as_vector=False)
-    data = context.tensor(operation.inputs[roles.main])
-    bs, bn = _affine_stages(context, operation, numbers, -signed_zero_point(data))
+    source = view_of(context, operation, main, output, as_vector=False)
+    bs, bn = _affine_stages(context, operation, numbers, -signed_zero_point(context.tensor(operation.inputs[main])))
     return [flying_program(context, operation, FlyingTask(
         cube, Stages(bs=_from(bs, surface, 2), bn=_from(bn, surface, 4), out=numbers.out),
         _moved(source, row, surface), _moved(View.of(output), row, surface)), part)
@@ -216,12 +219,13 @@ def _affine_tasks(context: Context, operation: Operation, roles: Roles) -> list[
 
 def _affine_stages(context: Context, operation: Operation, numbers: Affine, offset: int) -> tuple[Stage, Stage]:
     """BS and BN; what differs between channels lies in memory (int16 factors, int32 addends)."""
+    bs = Stage(add=offset, shift=numbers.first_shift, relu=numbers.first_relu, relux=numbers.first_relux)
     if len(numbers.factors) > 1:
         data = _padded(numbers.factors.astype("<i2"))
-        bs = Stage(add=offset, multiplier_from_memory=True, data_use=USE_MULTIPLIER,
-                   operands=context.constant(f"factors of {operation}", data))
+        bs = replace(bs, multiplier_from_memory=True, data_use=USE_MULTIPLIER,
+                     operands=context.constant(f"factors of {operation}", data))
     else:
-        bs = Stage(add=offset, multiplier=int(numbers.factors[0]))
+        bs = replace(bs, multiplier=int(numbers.factors[0]))
     bn = Stage(multiplier=numbers.second, shift=numbers.second_shift, relu=numbers.relu, relux=numbers.relux)
     if len(numbers.addends) > 1:
         data = _padded(numbers.addends.astype("<i4"))

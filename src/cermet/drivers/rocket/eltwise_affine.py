@@ -39,6 +39,8 @@ class Affine:
 
     second, second_shift   BN's multiplier; None: it has none
     relu, relux            clamps of BN
+    first_shift, first_relu, first_relux   of BS: a byte of its own, behind a MUL that an ADD follows
+                                           (normalisation.py)
     """
 
     factors: np.ndarray
@@ -48,15 +50,19 @@ class Affine:
     second_shift: int = 0
     relu: bool = False
     relux: int | None = None
+    first_shift: int = 0
+    first_relu: bool = False
+    first_relux: int | None = None
 
     def of(self, index: np.ndarray) -> Affine:
         """The same for other channels: index[c] is the constant of channel c."""
-        return replace(self, factors=_picked(self.factors, index), addends=_picked(self.addends, index))
+        return replace(self, factors=picked(self.factors, index), addends=picked(self.addends, index))
 
 
-def _picked(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-    picked = values[index] if len(values) > 1 else values
-    return picked[:1] if (picked == picked[0]).all() else picked
+def picked(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """values[index], or the one value that all of them are."""
+    found = values[index] if len(values) > 1 else values
+    return found[:1] if (found == found[0]).all() else found
 
 
 @dataclass(frozen=True)
@@ -99,19 +105,20 @@ def question_of(subgraph: Subgraph, operation: Operation, constant: int, values:
 def affine(question: AffineQuestion, match: str) -> Affine | None:
     """Register values for all constants asked about; None when some result would be off by more than one step."""
     subgraph = question.subgraph()
-    centred = _signed(question.dtype, _all_bytes(question)) - signed_zero_point(subgraph.tensor(1 - question.constant))
+    zero_point = signed_zero_point(subgraph.tensor(1 - question.constant))
+    centred = signed_bytes(question.dtype, all_bytes(question)) - zero_point
     if question.operation.kind is Kind.MUL:
         made = _product(question, subgraph, match)
     else:
-        made = _nudged(_sum(question, subgraph), centred, _wanted(question, match))
-    if made is None or np.abs(results(made, centred) - _wanted(question, "exact")).max() > 1:
+        made = _nudged(_sum(question, subgraph), centred, wanted(question, match))
+    if made is None or np.abs(results(made, centred) - wanted(question, "exact")).max() > 1:
         return None
     return made
 
 
 def changes_no_byte(question: AffineQuestion) -> bool:
     """Whether TFLite's result of every byte is that byte, whatever the channel."""
-    return bool((_wanted(question, "tflite") == _signed(question.dtype, _all_bytes(question))[:, None]).all())
+    return bool((wanted(question, "tflite") == signed_bytes(question.dtype, all_bytes(question))[:, None]).all())
 
 
 def is_exact(question: AffineQuestion, match: str) -> bool:
@@ -120,30 +127,40 @@ def is_exact(question: AffineQuestion, match: str) -> bool:
     if made is None:
         return False
     zero_point = signed_zero_point(question.subgraph().tensor(1 - question.constant))
-    computed = results(made, _signed(question.dtype, _all_bytes(question)) - zero_point)
-    return bool((computed == _wanted(question, match)).all())
+    computed = results(made, signed_bytes(question.dtype, all_bytes(question)) - zero_point)
+    return bool((computed == wanted(question, match)).all())
 
 
-def _all_bytes(question: AffineQuestion) -> np.ndarray:
+def all_bytes(question: AffineQuestion) -> np.ndarray:
+    """Every value of the type, in the order of their bits."""
     return np.arange(256).astype(np.uint8).view(question.dtype.numpy)
 
 
 @lru_cache(maxsize=64)
-def _wanted(question: AffineQuestion, match: str) -> np.ndarray:
+def wanted(question: AffineQuestion, match: str) -> np.ndarray:
     """The numerics' results in the signed domain: [one row per byte][one column per constant]."""
-    data = np.broadcast_to(_all_bytes(question)[:, None], (256, len(question.values)))
+    data = np.broadcast_to(all_bytes(question)[:, None], (256, len(question.values)))
     values = {1 - question.constant: data}
-    return _signed(question.dtype, evaluate(question.subgraph(), question.operation, values, match))
+    return signed_bytes(question.dtype, evaluate(question.subgraph(), question.operation, values, match))
 
 
-def _signed(dtype: DType, values: np.ndarray) -> np.ndarray:
+def signed_bytes(dtype: DType, values: np.ndarray) -> np.ndarray:
+    """int64 of what the NPU sees."""
     flip = UINT8_FLIP if dtype is DType.UINT8 else 0
     return (values.view(np.uint8) ^ np.uint8(flip)).view(np.int8).astype(np.int64)
 
 
+def first_stage(made: Affine, centred: np.ndarray) -> np.ndarray:
+    """What BS makes of each a - z1."""
+    v = rounded(centred[:, None] * made.factors.astype(np.int64), made.first_shift, ties_away=False)
+    if made.first_relu:
+        v = np.maximum(v, 0)
+    return v if made.first_relux is None else np.minimum(v, made.first_relux)
+
+
 def results(made: Affine, centred: np.ndarray) -> np.ndarray:
     """The device's output bytes in the signed domain: [one row per a - z1][one column per constant]."""
-    v = centred[:, None] * made.factors.astype(np.int64)
+    v = first_stage(made, centred)
     if made.second is None:
         v = v + made.addends
     else:
