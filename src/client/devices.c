@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,6 @@
 
 #include "client_internal.h"
 
-#define NODE "/dev/accel/accel0"
 #define RKNN "/sys/devices/platform/rknn"
 
 struct entry {
@@ -30,11 +30,13 @@ struct entry {
 
 static const struct entry tree[] = {
    {"/dev", NULL, NULL},
-   {"/dev/accel", NULL, NULL},
-   {NODE, "", NULL},
+   {NODE_FOLDER, NULL, NULL},
+   {NODE_PATH, "", NULL},
    {"/sys", NULL, NULL},
    {"/sys/bus", NULL, NULL},
    {"/sys/bus/platform", NULL, NULL},
+   {"/sys/bus/platform/devices", NULL, NULL},
+   {"/sys/bus/platform/devices/rknn", NULL, "../../../devices/platform/rknn"},
    {"/sys/class", NULL, NULL},
    {"/sys/class/accel", NULL, NULL},
    {"/sys/class/accel/accel0", NULL, "../../devices/platform/rknn/accel/accel0"},
@@ -56,7 +58,8 @@ static const struct entry tree[] = {
 };
 
 /* Folders whose whole contents are ours. */
-static const char *const prefixes[] = {"/dev/accel", "/sys/class/accel", "/sys/dev/char/261:0", RKNN};
+static const char *const prefixes[] = {
+   NODE_FOLDER, "/sys/class/accel", "/sys/dev/char/261:0", RKNN, "/sys/bus/platform/devices/rknn"};
 
 static char root[PATH_MAX]; /* of the tree; empty: it could not be made */
 
@@ -112,7 +115,7 @@ find_root(void)
    int kept = errno;
 
    if (client_runtime_folder(folder, sizeof(folder), NULL, 0) == 0) {
-      snprintf(place, sizeof(place), "%s/devices-1", folder);
+      snprintf(place, sizeof(place), "%s/devices-2", folder);
       if (faccessat(AT_FDCWD, place, F_OK, 0) == 0 || make_tree(place))
          snprintf(root, sizeof(root), "%s", place);
    }
@@ -127,65 +130,120 @@ is_below(const char *path, const char *prefix)
    return strncmp(path, prefix, length) == 0 && (path[length] == '\0' || path[length] == '/');
 }
 
-/* Copy a path without empty and "." parts; false when it is too long. */
+/* Whether one of our symbolic links is in it: then ".." behind it leads elsewhere than to the name before. */
+static bool
+goes_through_link(const char *path)
+{
+   for (size_t i = 0; i < sizeof(tree) / sizeof(tree[0]); i++) {
+      if (tree[i].target && is_below(path, tree[i].path))
+         return true;
+   }
+   return false;
+}
+
+/* Copy an absolute path without empty, "." and ".." parts; false when it is too long. */
 static bool
 tidy(const char *path, char *clean, size_t bytes)
 {
    size_t used = 0;
 
-   while (*path) {
+   clean[0] = '\0';
+   for (; *path; path += strspn(path, "/")) {
       size_t length = strcspn(path, "/");
-      if (length > 0 && !(length == 1 && path[0] == '.')) {
+      if (length == 2 && path[0] == '.' && path[1] == '.' && !goes_through_link(clean)) {
+         while (used > 0 && clean[--used] != '/')
+            ;
+      } else if (length > 0 && !(length == 1 && path[0] == '.')) {
          if (used + length + 2 > bytes)
             return false;
          clean[used++] = '/';
          memcpy(clean + used, path, length);
          used += length;
       }
-      path += length + (path[length] == '/');
+      clean[used] = '\0';
+      path += length;
    }
-   clean[used] = '\0';
    return used > 0;
 }
 
-/* Only relative paths that can mean something of ours cost a look at where they start. */
+/* Only paths that can mean something of ours cost a closer look. */
 static bool
 may_be_ours(const char *path)
 {
    return strstr(path, "accel") || strstr(path, "261:0") || strstr(path, "rknn");
 }
 
+bool
+shim_hide_tree(char *path)
+{
+   size_t length = strlen(root);
+   bool ours = length > 0 && strncmp(path, root, length) == 0 && path[length] == '/';
+
+   if (ours)
+      memmove(path, path + length, strlen(path + length) + 1);
+   return ours;
+}
+
+static bool
+path_of_link(const char *link, char *path, size_t bytes, bool *ours)
+{
+   ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, bytes - 1);
+
+   if (length <= 0)
+      return false;
+   path[length] = '\0';
+   *ours = shim_hide_tree(path);
+   return true;
+}
+
+bool
+shim_path_of_fd(int fd, char *path, size_t bytes, bool *ours)
+{
+   char link[40];
+
+   snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+   return path_of_link(link, path, bytes, ours);
+}
+
+/* Where a relative path starts; false when that cannot be told. */
+static bool
+start_of(int folder_fd, char *base, size_t bytes)
+{
+   bool ours;
+
+   return folder_fd == AT_FDCWD ? path_of_link("/proc/self/cwd", base, bytes, &ours)
+                                : shim_path_of_fd(folder_fd, base, bytes, &ours);
+}
+
 /* The absolute path, tidied; false when it is certainly not ours. */
 static bool
 absolute_path(int folder_fd, const char *path, char *whole, size_t bytes)
 {
-   char link[40], base[PATH_MAX], joined[PATH_MAX];
-   ssize_t length;
+   char base[PATH_MAX], joined[PATH_MAX];
 
-   if (!path || !may_be_ours(path))
+   if ((uintptr_t)path < 4096 || !may_be_ours(path)) /* bad addresses are for the system to refuse */
       return false;
+   if (strncmp(path, "/proc/self/root/", 16) == 0)
+      path += 15;
    if (path[0] == '/')
-      return (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/sys/", 5) == 0 || path[1] == '/' || path[1] == '.') &&
-             tidy(path, whole, bytes);
+      return tidy(path, whole, bytes);
+   return start_of(folder_fd, base, sizeof(base)) &&
+          snprintf(joined, sizeof(joined), "%s/%s", base, path) < (int)sizeof(joined) && tidy(joined, whole, bytes);
+}
 
-   if (folder_fd == AT_FDCWD)
-      snprintf(link, sizeof(link), "/proc/self/cwd");
-   else
-      snprintf(link, sizeof(link), "/proc/self/fd/%d", folder_fd);
-   length = syscall(SYS_readlinkat, AT_FDCWD, link, base, sizeof(base) - 1);
-   if (length <= 0)
-      return false;
-   base[length] = '\0';
-   shim_hide_tree(base);
-   if (snprintf(joined, sizeof(joined), "%s/%s", base, path) >= (int)sizeof(joined))
-      return false;
-   return tidy(joined, whole, bytes);
+/* Where a path of ours really is; false when the tree could not be made or the name is too long. */
+static bool
+place_in_tree(const char *whole, const char *end, char *real, size_t real_bytes)
+{
+   static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+   pthread_once(&once, find_root);
+   return root[0] && snprintf(real, real_bytes, "%s%s%s", root, whole, end) < (int)real_bytes;
 }
 
 enum shim_path
 shim_classify(int folder_fd, const char *path, char *real, size_t real_bytes)
 {
-   static pthread_once_t once = PTHREAD_ONCE_INIT;
    char whole[PATH_MAX];
    int kept = errno;
    bool candidate = absolute_path(folder_fd, path, whole, sizeof(whole));
@@ -193,24 +251,52 @@ shim_classify(int folder_fd, const char *path, char *real, size_t real_bytes)
    errno = kept;
    if (!candidate)
       return SHIM_OTHER;
-   if (strcmp(whole, NODE) == 0)
+
+   bool ends_in_slash = path[strlen(path) - 1] == '/';
+   if (strcmp(whole, NODE_PATH) == 0 && !ends_in_slash)
       return SHIM_NODE;
    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
-      if (!is_below(whole, prefixes[i]))
-         continue;
-      pthread_once(&once, find_root);
-      if (!root[0] || snprintf(real, real_bytes, "%s%s", root, whole) >= (int)real_bytes)
-         return SHIM_OTHER;
-      return SHIM_FILE;
+      if (is_below(whole, prefixes[i]))
+         return place_in_tree(whole, ends_in_slash ? "/" : "", real, real_bytes) ? SHIM_FILE : SHIM_OTHER;
    }
    return SHIM_OTHER;
 }
 
-void
-shim_hide_tree(char *path)
-{
-   size_t length = strlen(root);
 
-   if (length > 0 && strncmp(path, root, length) == 0 && path[length] == '/')
-      memmove(path, path + length, strlen(path + length) + 1);
+/* --- listings of the system's folders ------------------------------------------------------------------------------ */
+
+static const char *
+last_part(const char *path)
+{
+   return strrchr(path, '/') + 1;
+}
+
+static bool
+is_in_folder(const char *path, const char *folder)
+{
+   size_t length = strlen(folder);
+
+   return strncmp(path, folder, length) == 0 && last_part(path) == path + length + 1;
+}
+
+bool
+shim_lacks_names(const char *folder)
+{
+   for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+      if (is_in_folder(prefixes[i], folder))
+         return true;
+   }
+   return false;
+}
+
+const char *
+shim_added_name(const char *folder, size_t index)
+{
+   for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+      if (!is_in_folder(prefixes[i], folder) || syscall(SYS_faccessat, AT_FDCWD, prefixes[i], F_OK) == 0)
+         continue; /* what the system has too is in its listing already */
+      if (index-- == 0)
+         return last_part(prefixes[i]);
+   }
+   return NULL;
 }

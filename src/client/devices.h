@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define NODE_PATH "/dev/accel/accel0"
+#define NODE_FOLDER "/dev/accel"
+#define NODE_NAME "accel0"
+#define NODE_INODE 261
 #define ACCEL_MAJOR 261
 #define ACCEL_MINOR 0
 
@@ -18,7 +22,16 @@ enum shim_path {
 /* What a path given to a call with a folder fd (AT_FDCWD too) is; SHIM_FILE fills `real` with where the file is. */
 enum shim_path shim_classify(int folder_fd, const char *path, char *real, size_t real_bytes);
 
-/* The path that a program must see for one that lies in our files: shortens it in place. */
-void shim_hide_tree(char *path);
+/* The path that a program must see for one that lies in our files: shortens it in place. Whether it was such a one. */
+bool shim_hide_tree(char *path);
+
+/* The path of an open file or folder as the program must see it, *ours: whether it lies in our files. False: unknown. */
+bool shim_path_of_fd(int fd, char *path, size_t bytes, bool *ours);
+
+/* Whether listings of the system's folder of that name get names from us. */
+bool shim_lacks_names(const char *folder);
+
+/* The index-th of those names; NULL after the last. */
+const char *shim_added_name(const char *folder, size_t index);
 
 #endif

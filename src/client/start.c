@@ -182,9 +182,18 @@ become_driver(const struct child *child)
 }
 
 /*
- * Two processes down, in a session of its own. The raw system call, without an exit signal: the application's SIGCHLD
- * handler, its wait() and its fork handlers see nothing of this.
+ * The raw system call, without an exit signal: the application's SIGCHLD handler, its wait() and its fork handlers see
+ * nothing of this. qemu-user knows no fork without that signal: there a handler may find nothing to wait for.
  */
+static long
+fork_unnoticed(void)
+{
+   long pid = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
+
+   return pid < 0 && errno == EINVAL ? syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L) : pid;
+}
+
+/* Two processes down, in a session of its own. */
 static int
 start_detached(const struct child *child)
 {
@@ -192,10 +201,10 @@ start_detached(const struct child *child)
 
    sigfillset(&all);
    pthread_sigmask(SIG_SETMASK, &all, &before); /* the children must not run the application's handlers */
-   long pid = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
+   long pid = fork_unnoticed();
    if (pid == 0) {
       setsid();
-      if (syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L) == 0)
+      if (fork_unnoticed() == 0)
          become_driver(child);
       _exit(0);
    }
@@ -204,7 +213,7 @@ start_detached(const struct child *child)
    errno = error;
    if (pid < 0)
       return -1;
-   while (waitpid((pid_t)pid, NULL, __WCLONE) < 0 && errno == EINTR)
+   while (waitpid((pid_t)pid, NULL, __WALL) < 0 && errno == EINTR)
       ;
    return 0;
 }

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* What the shim's files share: each replaces the calls of one kind in the program that it is preloaded into. */
+#ifndef CERMET_SHIM_H
+#define CERMET_SHIM_H
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "devices.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+_Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one set of functions serves both on 64-bit systems only");
+
+/* The function that this one replaces; NULL where the C library has none of that name. */
+#define REAL(name)                                                                                                     \
+   ({                                                                                                                  \
+      static __typeof__(&name) found;                                                                                  \
+      if (!found)                                                                                                      \
+         found = (__typeof__(&name))dlsym(RTLD_NEXT, #name);                                                           \
+      found;                                                                                                           \
+   })
+
+/* -1 with errno. */
+int shim_fail(int error);
+
+/* open(2) on the node: an fd, or -1 with errno and a line on stderr when there is no device. */
+int shim_open_node(int flags);
+
+/* What a call with this path is about, and what to call the system with: for SHIM_FILE the path is replaced by
+ * `real`, PATH_MAX bytes. Links through /proc/self/fd to a device fd are the node as well. */
+enum shim_path shim_target(int folder, const char **path, char *real);
+
+/* The device fd that /proc/self/fd/N, /proc/PID/fd/N of this process or /dev/fd/N names, or -1. */
+int shim_fd_of_link(const char *path);
+
+#endif
