@@ -84,12 +84,12 @@ class Builder:
     def excite(self, source: int, squeezed: int, gate: Callable[[int], int],
                inner: Callable[[int], int] | None = None) -> int:
         """A mean, two convolutions of one pixel with `inner` (RELU) in between, a gate per channel."""
-        mean = self.net.one("mean", source, keep_dims=True)
+        mean = self.net.one("reduction", source, keep_dims=True)
         hidden = inner(self.conv(mean, squeezed)) if inner else self.conv(mean, squeezed, activation="RELU")
         return self.binary("MUL", source, gate(self.conv(hidden, self.channels(source))))
 
     def classifier(self, source: int, classes: int = 10) -> None:
-        mean = self.net.one("mean", source, keep_dims=False)
+        mean = self.net.one("reduction", source, keep_dims=False)
         self.dense(mean, classes)
 
 
@@ -135,7 +135,7 @@ def mobilenet_v3(b: Builder) -> None:
         y = b.conv(y, outputs)
         x = b.binary("ADD", x, y) if stride == 1 and b.channels(x) == outputs else y
     x = act(b.conv(x, 288), "HARD_SWISH")
-    mean = b.net.one("mean", x, keep_dims=True)
+    mean = b.net.one("reduction", x, keep_dims=True)
     head = act(b.conv(mean, 512), "HARD_SWISH")
     b.net.apply("reshape", b.conv(head, 10), shape=(1, 10))
 

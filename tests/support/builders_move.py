@@ -14,7 +14,7 @@ model_builder.OPTIONS.update({
     "CONCATENATION": ("ConcatenationOptions", 2), "SPLIT": ("SplitOptions", 2), "SPLIT_V": ("SplitVOptions", 2),
     "UNPACK": ("UnpackOptions", 2), "PACK": ("PackOptions", 2), "GATHER": ("GatherOptions", 2),
     "TRANSPOSE": ("TransposeOptions", 2), "REVERSE_V2": ("ReverseV2Options", 2), "TILE": ("TileOptions", 2),
-    "BROADCAST_TO": ("BroadcastToOptions", 2), "EXPAND_DIMS": ("ExpandDimsOptions", 2),
+    "BROADCAST_TO": ("BroadcastToOptions", 2), "EXPAND_DIMS": ("ExpandDimsOptions", 1),
     "SLICE": ("SliceOptions", 2), "STRIDED_SLICE": ("StridedSliceOptions", 2),
     "SPACE_TO_DEPTH": ("SpaceToDepthOptions", 2), "DEPTH_TO_SPACE": ("DepthToSpaceOptions", 1),
     "SPACE_TO_BATCH_ND": ("SpaceToBatchNDOptions", 2), "BATCH_TO_SPACE_ND": ("BatchToSpaceNDOptions", 2),

@@ -10,9 +10,11 @@ import numpy as np
 
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.driver import RocketDriver
+from cermet.drivers.soft.driver import SoftDriver
 from cermet.frontend.tflite_file import read_tflite
 from cermet.hw.soc import RK3588
 from cermet.ir.subgraph import Subgraph
+from tests.drivers.rocket import whole_grid
 from tests.support import exact
 from tests.support.model_builder import Model, fit_output
 
@@ -93,7 +95,9 @@ def run(model: Model, rng: np.random.Generator, match: str = "tflite") -> tuple[
         refusal = driver.refuse(subgraph, operation, options)
         assert refusal is None, f"{operation}: {refusal}"
     inputs = model.random_inputs(rng)
-    outputs = driver.execute(subgraph, dict(zip(subgraph.inputs, inputs, strict=True)), options)
+    values = dict(zip(subgraph.inputs, inputs, strict=True))
+    outputs = driver.execute(subgraph, values, options)
+    whole_grid.count(model, inputs, outputs, SoftDriver(match).execute(subgraph, values))
     return inputs, [outputs[t] for t in subgraph.outputs]
 
 

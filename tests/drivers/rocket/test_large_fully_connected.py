@@ -62,7 +62,8 @@ def _against_tflite(model: Model) -> np.ndarray:
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("shape,other", [((5, 20), (20, 7)), ((2, 3, 64), (64, 33)), ((2, 3, 4, 8), (1, 1, 8, 40)),
-                                         ((1, 49, 100), (1, 100, 300)), ((3, 20000), (20000, 9))], ids=str)
+                                         ((1, 49, 100), (1, 100, 300)), ((3, 20000), (20000, 9)), ((1, 1), (1, 16)),
+                                         ((7, 33), (33, 1)), ((4, 5, 15), (15, 31))], ids=str)
 def test_batch_matmul_by_a_constant(shape: tuple, other: tuple, turned: bool) -> None:
     rng = np.random.default_rng(3)
     matmuls.append(measure(batch_matmul(rng, shape, other, adjoint=(False, turned)), rng))

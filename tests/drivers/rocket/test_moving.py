@@ -48,9 +48,10 @@ def test_pad(shape: tuple, amounts: tuple, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pad_of_channels_with_a_value_and_mirrored(dtype: str) -> None:
     check(b.pad((1, 4, 5, 32), [(0, 0), (1, 0), (0, 1), (16, 9)], dtype=dtype))
-    check(b.pad((1, 4, 5, 7), [(0, 0), (1, 0), (0, 1), (0, 0)], dtype=dtype, value=33))
-    for mode, amount in itertools.product(("REFLECT", "SYMMETRIC"), (1, 2)):
-        check(b.pad((1, 6, 5, 20), [(0, 0), (amount, 1), (1, amount), (0, 0)], dtype=dtype, mode=mode))
+    for shape, value in itertools.product([(1, 4, 5, 7), (1, 9, 1, 16), (1, 17, 20, 40)], (0, 33, 127)):
+        check(b.pad(shape, [(0, 0), (1, 0), (3, 1), (0, 0)], dtype=dtype, value=value))
+    for mode, amount, shape in itertools.product(("REFLECT", "SYMMETRIC"), (1, 2), [(1, 6, 5, 20), (1, 3, 14, 3)]):
+        check(b.pad(shape, [(0, 0), (amount, 1), (1, amount), (0, 0)], dtype=dtype, mode=mode))
     assert "multiple of 16" in refusal(b.pad((1, 4, 5, 7), [(0, 0), (0, 0), (0, 0), (0, 1)], dtype=dtype))
 
 
@@ -111,8 +112,9 @@ def test_split(axis: int, sizes: tuple, dtype: str) -> None:
 @pytest.mark.parametrize("shape,axis", [
     ((1, 3, 4, 20), 0), ((3, 5, 16), 0), ((4, 3, 20), 1), ((1, 5, 4, 17), 1), ((6, 9), 0),
     ((17, 2), 1), ((1, 17, 2), 2), ((9, 40), 1), ((1, 5, 6, 3), 3)], ids=str)
-def test_unpack(shape: tuple, axis: int) -> None:
-    check(b.unpack(shape, axis))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_unpack(dtype: str, shape: tuple, axis: int) -> None:
+    check(b.unpack(shape, axis, dtype=dtype))
 
 
 def test_pixels_that_become_channels() -> None:
@@ -124,8 +126,9 @@ def test_pixels_that_become_channels() -> None:
 @pytest.mark.parametrize("begin,size", [
     ((0, 0, 0, 0), (1, 3, 2, 16)), ((0, 2, 3, 32), (1, 4, 4, 16)), ((0, 1, 0, 5), (1, -1, 6, 30)),
     ((0, 7, 6, 63), (1, 1, 1, 1)), ((0, 0, 0, 16), (1, 8, 7, 48))], ids=str)
-def test_slice(begin: tuple, size: tuple) -> None:
-    check(b.slice_((1, 8, 7, 64), begin, size))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slice(dtype: str, begin: tuple, size: tuple) -> None:
+    check(b.slice_((1, 8, 7, 64), begin, size, dtype=dtype))
 
 
 @pytest.mark.parametrize("steps", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2, 1), (3, 2, 1)], ids=str)
@@ -168,7 +171,7 @@ def test_resize_nearest(channels: int, plane: tuple, size: tuple, mode: str, dty
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("block,border", [((2, 2), ((0, 0), (0, 0))), ((3, 2), ((1, 1), (2, 1))),
                                           ((1, 4), ((0, 0), (0, 1)))], ids=str)
-@pytest.mark.parametrize("shape", [(1, 4, 7, 16), (2, 10, 3, 20)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 4, 7, 16), (2, 10, 3, 20), (3, 1, 6, 5)], ids=str)
 def test_batches_of_blocks(shape: tuple, block: tuple, border: tuple, dtype: str) -> None:
     n, height, width, channels = shape
     border = [(a, b + -(size + a + b) % step) for (a, b), size, step in zip(border, shape[1:3], block, strict=True)]

@@ -45,22 +45,26 @@ def test_pack_of_vectors() -> None:
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])     # one, as TFLite 2.14 has it
-@pytest.mark.parametrize("shape", [(1, 5, 4, 16), (1, 6, 7, 21)], ids=str)
-def test_reverse(shape: tuple, axis: int) -> None:
-    check(b.reverse(shape, (axis,)))
+@pytest.mark.parametrize("shape", [(1, 5, 4, 16), (1, 6, 7, 21), (1, 1, 20, 3)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reverse(dtype: str, shape: tuple, axis: int) -> None:
+    check(b.reverse(shape, (axis,), dtype=dtype))
 
 
 @pytest.mark.parametrize("times", [(1, 2, 1, 1), (1, 1, 3, 1), (1, 1, 1, 4), (1, 2, 2, 1), (1, 2, 1, 3)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 5, 4, 16), (1, 3, 6, 7)], ids=str)
-def test_tile(shape: tuple, times: tuple) -> None:
-    check(b.tile(shape, times))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tile(dtype: str, shape: tuple, times: tuple) -> None:
+    check(b.tile(shape, times, dtype=dtype))
 
 
 @pytest.mark.parametrize("shape,new", [
     ((1, 1, 1, 24), (1, 4, 5, 24)), ((1, 1, 6, 16), (1, 5, 6, 16)), ((1, 5, 1, 9), (1, 5, 7, 9)),
-    ((1, 4, 3, 1), (1, 4, 3, 20)), ((20,), (1, 3, 4, 20))], ids=str)
-def test_broadcast_to(shape: tuple, new: tuple) -> None:
-    check(b.broadcast_to(shape, new))
+    ((1, 4, 3, 1), (1, 4, 3, 20)), ((20,), (1, 3, 4, 20)), ((1, 1, 1, 1), (1, 3, 1, 1)), ((6, 1), (6, 33)),
+    ((1, 16), (5, 16))], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_broadcast_to(dtype: str, shape: tuple, new: tuple) -> None:
+    check(b.broadcast_to(shape, new, dtype=dtype))
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])

@@ -47,6 +47,16 @@ def test_other_changes(shape: tuple, new: tuple) -> None:
     check(b.reshape(shape, new))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("channels", [3, 16, 40])
+@pytest.mark.parametrize("shape,axis", [((4, 6), 0), ((4, 6), 1), ((7,), 0), ((1, 9), 1)], ids=str)
+def test_axes_of_size_1_come_and_go(shape: tuple, axis: int, channels: int, dtype: str) -> None:
+    """EXPAND_DIMS and SQUEEZE."""
+    short, long = (*shape, channels), (*shape[:axis], 1, *shape[axis:], channels)
+    check(b.between("EXPAND_DIMS", b.activation("input", short, dtype), [b.numbers("axis", [axis])], [long]))
+    check(b.between("SQUEEZE", b.activation("input", long, dtype), [], [short], {"SqueezeDims": (axis,)}))
+
+
 HEADS = [((1, 9, 9), (1, 5, 5)), ((1, 6, 6), (1, 3, 3), (1, 2, 2), (1, 1, 1)), ((1, 4, 7), (1, 3, 3))]
 
 

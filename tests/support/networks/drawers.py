@@ -102,7 +102,7 @@ def excite(d: Drawing) -> None:
     """Squeeze and excite: a mean, two convolutions of one pixel, a product over the plane."""
     source = d.pick(lambda value: len(d.shape(value)) == 4 and 4 <= d.shape(value)[3] <= 100)
     channels = d.shape(source)[3]
-    squeezed = d.fitted("mean", source, keep_dims=True)
+    squeezed = d.fitted("reduction", source, keep_dims=True)
     inner = d.net.one("conv", squeezed, outputs=max(channels // 4, 1), activation="RELU", seed=d.seed())
     gate = d.net.one("conv", inner, outputs=channels, seed=d.seed())
     gate = d.net.one("unary", gate, function="LOGISTIC")
@@ -150,8 +150,19 @@ def pool(d: Drawing) -> None:
                 activation=d.choice(ACTIVATIONS))
 
 
-def mean(d: Drawing) -> None:
-    d.fitted("mean", d.image(), keep_dims=d.chance(0.6))
+def reduction(d: Drawing) -> None:
+    """Mostly the mean of the plane."""
+    source = d.image()
+    kind, axes = "MEAN", (1, 2)
+    if d.chance(0.5):
+        kind = d.choice(["MEAN", "REDUCE_MAX", "REDUCE_MIN", *(["SUM"] * (d.net.tensor(source).dtype == "uint8"))])
+        axes = d.choice([(1,), (2,), (3,), (1, 2), (1, 2, 3), (2, 3)])
+    d.fitted("reduction", source, kind=kind, axes=axes, keep_dims=d.chance(0.6))
+
+
+def matrix_product(d: Drawing) -> None:
+    source = d.pick(lambda value: len(d.shape(value)) in (2, 3) and d.net.tensor(value).dtype == "int8")
+    d.fitted("matrix_product", source, outputs=d.choice(CHANNELS[:14]), seed=d.seed())
 
 
 def resize(d: Drawing) -> None:
@@ -179,5 +190,6 @@ def branches(d: Drawing) -> None:
 
 DRAWERS: dict[Drawer, float] = {
     conv: 4, depthwise: 2, transpose_conv: 0.6, fully_connected: 0.7, binary: 3, with_constant: 1.5, residual: 2,
-    excite: 0.4, unary: 2.5, swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, mean: 0.5, resize: 0.6, branches: 0.7,
+    excite: 0.4, unary: 2.5, swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, reduction: 0.8, matrix_product: 0.2,
+    resize: 0.6, branches: 0.7,
     **MOVING}

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tests.support import builders_move  # noqa: F401  (writes these operations' options)
+from tests.support import builders_move, builders_reduce  # noqa: F401  (write these operations' options)
 from tests.support.exact import windows
 from tests.support.model_builder import ACTIVATIONS, PADDINGS, OperationSpec
 from tests.support.networks.layers_weighted import activated
-from tests.support.networks.network import Network, layer
+from tests.support.networks.network import Invalid, Network, layer
 
 
 @layer
@@ -23,13 +23,18 @@ def pool(net: Network, source: int, *, kind: str = "MAX", window: Sequence[int] 
     net.emit(name, (source,), [activated(real, activation)], like=source, **options)
 
 
+REDUCTIONS = {"MEAN": np.mean, "SUM": np.sum, "REDUCE_MAX": np.max, "REDUCE_MIN": np.min}
+
+
 @layer
-def mean(net: Network, source: int, *, axes: Sequence[int] = (1, 2), keep_dims: bool = True, same: bool = False,
-         scale: float | None = None, zero: int | None = None) -> None:
-    """MEAN; same: quantised as its input."""
-    real = net.reals[source].mean(axis=tuple(axes), keepdims=keep_dims)
-    net.emit("MEAN", (source, net.integers(axes)), [real], like=source if same else None, scale=scale, zero=zero,
-             KeepDims=keep_dims)
+def reduction(net: Network, source: int, *, kind: str = "MEAN", axes: Sequence[int] = (1, 2), keep_dims: bool = True,
+              scale: float | None = None, zero: int | None = None) -> None:
+    """MEAN, SUM, REDUCE_MAX or REDUCE_MIN, the extremes quantised as the input."""
+    if kind == "SUM" and net.tensors[source].dtype == "int8":
+        raise Invalid("TFLite's SUM of int8 has another formula in every version")
+    real = np.asarray(REDUCTIONS[kind](net.reals[source], axis=tuple(axes), keepdims=keep_dims))
+    net.emit(kind, (source, net.integers(axes)), [real], like=source if kind.startswith("REDUCE") else None,
+             scale=scale, zero=zero, KeepDims=keep_dims)
 
 
 @layer

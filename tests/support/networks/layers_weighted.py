@@ -119,3 +119,14 @@ def fully_connected(net: Network, source: int, *, outputs: int, flatten: bool = 
     number, b = _bias(net, source, weights, outputs, x.shape[1], seed) if bias else (-1, np.zeros(1))
     net.emit("FULLY_CONNECTED", (source, weights, number), [activated(x @ w.T + b, activation)], scale=scale,
              zero=zero, FusedActivationFunction=ACTIVATIONS[activation])
+
+
+@layer
+def matrix_product(net: Network, source: int, *, outputs: int, seed: int = 0, scale: float | None = None,
+                   zero: int | None = None) -> None:
+    """BATCH_MATMUL by a constant matrix, int8."""
+    x = net.reals[source]
+    if net.tensors[source].dtype != "int8":
+        raise Invalid("uint8")
+    weights, w = _weights(net, source, (x.shape[-1], outputs), 1, seed, per_channel=False)
+    net.emit("BATCH_MATMUL", (source, weights), [x @ w], scale=scale, zero=zero, AdjX=False, AdjY=False)
