@@ -14,6 +14,7 @@ import tflite
 from tests.support.model_builder import Model, OperationSpec, TensorSpec, fit_output
 
 MAX_ELEMENTS = 1 << 22
+MAX_SCALE = 1e3     # beyond, float32 products of scales are too coarse for TFLite, which compares a bias's with them
 
 
 class Invalid(ValueError):
@@ -149,6 +150,8 @@ class Network:
     def _activation(self, real: np.ndarray, dtype: str, scale: float, zero: int) -> int:
         if not 0 < real.size <= MAX_ELEMENTS:
             raise Invalid(f"shape {real.shape}")
+        if not scale < MAX_SCALE:
+            raise Invalid(f"scale {scale}")
         info = np.iinfo(dtype)
         scale = float(np.float32(scale))
         number = len(self.tensors)
