@@ -5,13 +5,16 @@ import importlib
 import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cermet import paths
 from cermet.devices import real_devices
 from cermet.errors import CermetError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter"}
 
@@ -75,10 +78,17 @@ def picture_tensor(path: str | os.PathLike[str], shape: Sequence[int], dtype: ty
 def read_picture(path: str | os.PathLike[str], mode: str, width: int, height: int, *, crop: bool = False) -> np.ndarray:
     """Bytes of a picture in PIL's mode, resized; crop as picture_tensor's."""
     from PIL import Image
+    picture = open_picture(path, mode)
+    box = centred_box(picture.width, picture.height, width, height) if crop else None
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box), np.uint8)
+
+
+def open_picture(path: str | os.PathLike[str], mode: str) -> Image.Image:
+    """A picture in PIL's mode. Raises CermetError for a file that is none."""
+    from PIL import Image
     try:
         with Image.open(path) as picture:
-            box = centred_box(picture.width, picture.height, width, height) if crop else None
-            return np.asarray(picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR, box), np.uint8)
+            return picture.convert(mode)
     except Exception as error:      # PIL's decoders raise whatever a broken file makes them stumble over
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -53,7 +53,8 @@ def test_missing_library_is_one_line_that_says_where_it_was_looked_for(monkeypat
                                  "or set CERMET_LIB_DIR to the folder that has it")
 
 
-@pytest.mark.parametrize("entry", [DEMO["picture"], DEMO["labels"], *DEMO["models"]], ids=lambda entry: entry["file"])
+@pytest.mark.parametrize("entry", [entry for task in DEMO.values() for entry in (
+    task["picture"], task["labels"], *task["models"])], ids=lambda entry: entry["file"])
 def test_demo_file_is_what_its_manifest_says(entry):
     assert hashlib.sha256(paths.data_file(f"demo/{entry['file']}").read_bytes()).hexdigest() == entry["sha256"]
 

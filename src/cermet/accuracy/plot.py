@@ -147,7 +147,9 @@ def _svg(shape: Shape) -> str:
 
 def write_png(path: Path, shapes: Sequence[Shape]) -> None:
     """The same shapes as pixels."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
+
+    from cermet.drawing import font_of
     picture = Image.new("RGB", (WIDTH, HEIGHT), "#ffffff")
     pencil = ImageDraw.Draw(picture)
     for shape in shapes:
@@ -158,10 +160,7 @@ def write_png(path: Path, shapes: Sequence[Shape]) -> None:
             if len(shape.points) > 1:
                 pencil.line(shape.points, fill=shape.colour, width=round(shape.width))
         else:
-            try:
-                font = ImageFont.load_default(shape.size)
-            except TypeError:       # Pillow before 10.1 has one size
-                font = ImageFont.load_default()
+            font = font_of(shape.size)
             width = pencil.textlength(shape.text, font)
             x = shape.x - {"start": 0.0, "middle": width / 2, "end": width}[shape.anchor]
             pencil.text((x, shape.y - shape.size), shape.text, fill=shape.colour, font=font)

@@ -20,7 +20,7 @@ __all__ = ["CermetError", "main"]
 
 # verb: (module, what it does). Modules are loaded when their verb is used; a verb without its module is not listed.
 VERBS = {
-    "demo": ("cermet.cli.demo", "classify the bundled picture with the bundled models on the NPU"),
+    "demo": ("cermet.cli.demo", "bundled models on a picture: classify it, detect things, segment it"),
     "run": ("cermet.cli.run", "run a model through TFLite with the delegate; compare it with the CPU"),
     "report": ("cermet.cli.report", "node by node: NPU or CPU, and why"),
     "accuracy": ("cermet.cli.accuracy", "every tensor on the NPU against a reference, layer by layer"),

@@ -1,147 +1,82 @@
-"""`cermet demo`: the bundled picture through the bundled models, on the NPU of this machine or a simulated one."""
+"""`cermet demo`: bundled models on a picture, on the NPU of this machine or a simulated one."""
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-import tempfile
-import time
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from cermet import interpreter, paths
-from cermet.cli.devices import line
+from PIL import Image
+
+from cermet import paths
+from cermet.cli.demo_drawn import draw_detections, draw_segments
+from cermet.cli.demo_run import Run, Setting, make_setting, run_model
 from cermet.cli.run import top_classes
-from cermet.devices import real_devices
 from cermet.errors import CermetError
-from cermet.frontend.tflite_file import load
-from cermet.program.cache import Cache
-from cermet.program.plan import Plan
-from cermet.report import Estimate, Summary, estimate, summarise
+from cermet.interpreter import open_picture
 
-SOC = "rk3588"
-INVOKES = 3     # the fastest is shown: the first one also fills caches and starts the simulated device's workers
-
-
+Drawer = Callable[[Run, list[str], Image.Image], tuple[list[str], Image.Image]]
+DRAWERS: dict[str, Drawer] = {"detect": draw_detections, "segment": draw_segments}
 EPILOG = """
+classify (the default) tells what MobileNet V1 and V2 see in the picture. detect finds things with SSD MobileNet V1,
+segment outlines them with DeepLab V3; both draw what they found and write cermet-detect.png or cermet-segment.png.
+
 examples:
   cermet demo
-  cermet demo --device sim
+  cermet demo detect
+  cermet demo segment --image cat.jpg --output mask.png
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One model's run. top: (label, probability), best first."""
-
-    top: list[tuple[str, float]]
-    summary: Summary
-    estimate: Estimate
-    cold_s: float
-    warm_s: float
-    invoke_s: float
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", nargs="?", choices=("classify", *DRAWERS), default="classify", help="see below")
+    parser.add_argument("--image", type=Path, metavar="F", help="a picture instead of the bundled one")
+    parser.add_argument("--output", type=Path, metavar="F.png", help="where detect and segment write their picture")
     parser.add_argument("--device", default="auto", help="auto (default: a real NPU, else the simulated one), sim, "
                         "or a path like /dev/accel/accel0")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    drawer = DRAWERS.get(arguments.task)
+    if drawer is None and arguments.output:
+        raise CermetError("--output: classify draws nothing; detect and segment do")
     manifest = tomllib.loads(paths.data_file("demo/manifest.toml").read_text())
-    device, shown = choose_device(arguments.device)
-    picture = paths.data_file(f"demo/{manifest['picture']['file']}")
-    labels = paths.data_file(f"demo/{manifest['labels']['file']}").read_text().splitlines()
-    print(f"{picture.name}: {manifest['picture']['shows']}")
-    print(f"device: {shown}")
-    with quiet_runtime(), tempfile.TemporaryDirectory(prefix="cermet-demo-") as cache:
-        for number, entry in enumerate(manifest["models"]):
-            model = paths.data_file(f"demo/{entry['file']}")
-            outcome = classify(model, picture, labels, device, Path(cache) / str(number))
-            show(entry["title"], model.name, outcome, device)
-    print(next_steps(f"demo/{manifest['models'][-1]['file']}"))
+    setting = make_setting(manifest[arguments.task], arguments.device, arguments.image)
+    print(f"{setting.picture.name}{': ' if setting.shows else ''}{setting.shows}")
+    print(f"device: {setting.shown}")
+    if drawer is None:
+        classify(setting)
+    else:
+        draw(setting, drawer, arguments.output or Path(f"cermet-{arguments.task}.png"))
+    print(next_steps(f"demo/{setting.models[-1][1].name}"))
     return 0
 
 
-def choose_device(wish: str) -> tuple[str, str]:
-    """(the option's value, what to tell about it); auto: a real NPU where there is one that can be used."""
-    if wish != "auto":
-        return wish, wish
-    real = real_devices()
-    for device in real:
-        if device.usable:
-            return device.device, device.device
-    why = "; ".join(line(device) for device in real) or "no NPU in this machine"
-    return "sim", f"simulated RK3588 NPU ({why})"
+def classify(setting: Setting) -> None:
+    """The best classes of each model."""
+    for title, model in setting.models:
+        made = run_model(model, setting.picture, setting.device)
+        (output,) = made.interpreter.get_output_details()
+        best = top_classes(output, made.interpreter.get_tensor(output["index"]), setting.labels)
+        show(title, model, [f"  {row['score']:6.1%}  {row['label'].split(',')[0]}" for row in best], made,
+             setting.device)
 
 
-@contextlib.contextmanager
-def quiet_runtime() -> Iterator[None]:
-    """TFLite greets on stderr, from C++: hold fd 2 back, and show it when something goes wrong."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(kept, 2)
-            held.seek(0)
-            sys.stderr.write(held.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def draw(setting: Setting, drawer: Drawer, output: Path) -> None:
+    """What the model found, as lines and as a picture."""
+    picture = open_picture(setting.picture, "RGB")
+    ((title, model),) = setting.models
+    made = run_model(model, setting.picture, setting.device)
+    found, drawn = drawer(made, setting.labels, picture)
+    drawn.save(output)
+    show(title, model, found, made, setting.device)
+    print(f"  drawn        {output}")
 
 
-def classify(model: Path, picture: Path, labels: list[str], device: str, cache: Path) -> Outcome:
-    """Compile with an empty cache, load again from the cache, invoke."""
-    options = {"device": device, "soc": SOC, "cache_dir": str(cache)}
-    started = time.perf_counter()
-    interpreter.make_interpreter(model, options)
-    compiled = time.perf_counter()
-    warm = interpreter.make_interpreter(model, options)
-    loaded = time.perf_counter()
-    invoke_s = min(invoke(warm, picture) for _ in range(INVOKES))
-    partitions = the_plan(cache).partitions
-    summary = summarise(load(model), [partition.nodes for partition in partitions])
-    (output,) = warm.get_output_details()
-    best = top_classes(output, warm.get_tensor(output["index"]), labels)
-    board = estimate([partition.program for partition in partitions], SOC)
-    return Outcome([(row["label"].split(",")[0], row["score"]) for row in best], summary, board,
-                   compiled - started, loaded - compiled, invoke_s)
-
-
-def invoke(model: Any, picture: Path) -> float:
-    """Seconds of one inference."""
-    detail = model.get_input_details()[0]
-    model.set_tensor(detail["index"], interpreter.picture_tensor(picture, detail["shape"], detail["dtype"]))
-    started = time.perf_counter()
-    model.invoke()
-    return time.perf_counter() - started
-
-
-def the_plan(cache: Path) -> Plan:
-    """The plan that the delegate put into a cache folder of its own."""
-    (entry,) = Cache(cache).entries()
-    if entry.plan is None:
-        raise CermetError(f"{entry.path}: {entry.error}")
-    return entry.plan
-
-
-def show(title: str, name: str, outcome: Outcome, device: str) -> None:
+def show(title: str, model: Path, found: list[str], made: Run, device: str) -> None:
     """One model's part of the output."""
-    print(f"\n{title} ({name})")
-    for label, probability in outcome.top:
-        print(f"  {probability:6.1%}  {label}")
-    print(f"  on the NPU   {outcome.summary}")
-    print(f"  compile      {outcome.cold_s:.2f} s the first time, {outcome.warm_s * 1000:.0f} ms from the cache")
-    print(f"  invoke       {outcome.invoke_s * 1000:.0f} ms" + (" simulated" if device == "sim" else ""))
-    print(f"  on a board   {outcome.estimate}")
+    print("\n".join(["", f"{title} ({model.name})", *found, *made.lines(device)]))
 
 
 def next_steps(model: str) -> str:
