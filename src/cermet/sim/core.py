@@ -17,6 +17,7 @@ from cermet.sim.cna import (
     window_bytes,
 )
 from cermet.sim.core_mac import Convolution, decode_core
+from cermet.sim.cycles import Work
 from cermet.sim.dpu import (
     Dpu,
     check_conv,
@@ -32,11 +33,11 @@ from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
 from cermet.sim.ppu import decode_pool, run_pool
 from cermet.sim.rdma import Rdma, decode_rdma
-from cermet.sim.registers import BlockState, RegisterFile, Snapshot
+from cermet.sim.registers import BIT_OF_BLOCK, BlockState, RegisterFile, Snapshot
+from cermet.sim.work import conv_work, flying_work, pool_work
 
 __all__ = ["AddressSpace", "Core", "Diagnostic", "IommuFault", "TaskOutcome"]
 
-BIT_OF_BLOCK = {"CNA": 1 << 0, "CORE": 1 << 2, "DPU": 1 << 3, "DPU_RDMA": 1 << 4, "PPU": 1 << 5, "PPU_RDMA": 1 << 6}
 CONV_BLOCKS = BIT_OF_BLOCK["CNA"] | BIT_OF_BLOCK["CORE"]
 INTERRUPT_SHIFTS = {"CNA": (0, 2, 4), "CORE": (6,), "DPU": (8,), "PPU": (10,)}
 DMA_READ_ERROR, DMA_WRITE_ERROR = 1 << 12, 1 << 13
@@ -76,6 +77,7 @@ class Core:
         self.raw_status = 0
         self.wedged: str | None = None      # a task that hung holds the core until reset
         self._fetched_address = 0
+        self._words_before_start = 0        # of the program that is running
         self.reused_weights = False         # the last convolution of this job ran with WEIGHT_REUSE
         self.job_after_reuse = False        # of the job before; nothing else has run since
 
@@ -155,9 +157,9 @@ class Core:
         amounts = self.pc.get(PcOffset.REGISTER_AMOUNTS, 0)
         self._fetched_address = address
         words = pc.fetch(space, address, amounts)
-        outcome.cycles += cycles.fetch_cycles(len(words))
         separated = False
         started = False
+        self._words_before_start = len(words)
         by_target = self.files.by_target
         for target, offset, value in words:
             block = by_target.get(target)
@@ -254,15 +256,15 @@ class Core:
                 self._run_flying(snapshots, dpu, rdma, space, base, cancelled, outcome)
         if "PPU" in snapshots:
             pool = decode_pool(snapshots["PPU"], snapshots["PPU_RDMA"], base, outcome)
-            taps = pool.kernel_width * pool.kernel_height
-            written = pool.out_width * pool.out_height * pool.surfaces * cycles.PPU_BYTES_PER_CYCLE
-            read = pool.width * pool.height * pool.surfaces * cycles.PPU_BYTES_PER_CYCLE
-            self._spend(max(written // cycles.PPU_BYTES_PER_CYCLE * taps, cycles.dma_cycles(read, written)), outcome)
+            self._spend(pool_work(self.soc, pool), outcome)
             run_pool(pool, space, cancelled)
 
-    def _spend(self, estimate: int, outcome: TaskOutcome) -> None:
+    def _spend(self, work: Work, outcome: TaskOutcome) -> None:
         """Account cycles before doing the work: what outlasts the kernel's timeout is not computed."""
-        outcome.cycles += estimate
+        launch = cycles.launch_time(self.soc, work, self._words_before_start)
+        self._words_before_start = 0        # a second start in the same program
+        outcome.launches.append(launch)
+        outcome.cycles += launch.total
         limit = cycles.timeout_cycles(self.soc)
         if outcome.cycles > limit:
             raise Hang("core.too_long", f"task: {outcome.cycles} estimated cycles are more than {limit}, the kernel's "
@@ -284,7 +286,8 @@ class Core:
         if window_bytes(shape) > MAX_WINDOW_BYTES:
             raise Hang("cna.window", f"CNA: taps reach over {window_bytes(shape)} bytes, far beyond input and pads "
                        "(ASSUMED to hang)")
-        self._spend(self._conv_estimate(shape, dpu), outcome)
+        kept = snapshots["DPU"]("DATA_CUBE_CHANNEL.ORIG_CHANNEL")
+        self._spend(conv_work(self.soc, shape, dpu, rdma, kept), outcome)
         outcome.macs += shape.macs
         self.reused_weights, self.job_after_reuse = shape.weight_reuse, False
         weights = load_weights(cna, shape, space, base, self.cbuf, self.soc, outcome)
@@ -304,16 +307,6 @@ class Core:
             raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.kernels} kernels "
                        "rounded up to 32 (ASSUMED to hang)")
 
-    def _conv_estimate(self, shape: ConvShape, dpu: Dpu) -> int:
-        pixels = shape.out_width * shape.out_height
-        taps = shape.kernel_width * shape.kernel_height
-        if shape.depthwise:
-            mac = cycles.depthwise_cycles(self.soc, pixels, taps, shape.channels)
-        else:
-            mac = cycles.conv_cycles(self.soc, pixels, taps, shape.channels, dpu.channels)
-        read = shape.width * shape.height * shape.channels + shape.weight_bytes
-        return max(mac, cycles.dma_cycles(read, pixels * dpu.channels * dpu.out_bytes))
-
     def _run_flying(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
                     cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
         dpu = check_flying(dpu, rdma, outcome)
@@ -323,9 +316,7 @@ class Core:
             outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only job right after one with WEIGHT_REUSE once "
                          "returned stale data on hardware (Q-X11)")
         self.job_after_reuse = False
-        elements = dpu.width * dpu.height * dpu.channels * rdma.unpool_height
-        reads = elements * (2 if dpu.ew.needs_memory and dpu.ew.per_pixel else 1)
-        self._spend(max(elements // cycles.DPU_BYTES_PER_CYCLE, cycles.dma_cycles(reads, elements)), outcome)
+        self._spend(flying_work(self.soc, dpu, rdma), outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots["DPU_RDMA"], self.lut, space, base, outcome)
         unpooled = rdma.unpool_width * rdma.unpool_height > 1
         if unpooled or not fast.run_flying(dpu, pipeline, rdma.main, space, cancelled):

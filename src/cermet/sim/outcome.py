@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cermet.sim.cycles import LaunchTime
 from cermet.sim.memory import IommuFault
 
 
@@ -35,6 +36,7 @@ class TaskOutcome:
     hang         why no completion interrupt will ever come, or None
     fault        the access that nothing was mapped for, or None; such a task does not complete either
     cycles       estimate of NPU cycles (cycles.py)
+    launches     the same, start by start of blocks
     macs         multiply-accumulates of the programmed (padded) work
     """
 
@@ -44,6 +46,7 @@ class TaskOutcome:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     cycles: int = 0
     macs: int = 0
+    launches: list[LaunchTime] = field(default_factory=list)
 
     def warn(self, rule: str, text: str) -> None:
         self.diagnostics.append(Diagnostic(rule, text))

@@ -12,6 +12,8 @@ EXECUTER_PP_CLEAR = 1 << 5
 EXECUTER_SHIFT = 16
 CORE_ID_SHIFT = 28
 
+# Bits of op_en (execution model §3).
+BIT_OF_BLOCK = {"CNA": 1 << 0, "CORE": 1 << 2, "DPU": 1 << 3, "DPU_RDMA": 1 << 4, "PPU": 1 << 5, "PPU_RDMA": 1 << 6}
 S_POINTER_OFFSET = 0x4          # inside each block
 OPERATION_ENABLE_OFFSET = 0x8
 

@@ -1,0 +1,57 @@
+"""Times register programs without running them: no memory, no data, whoever made the programs."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cermet.hw.soc import Soc
+from cermet.sim import pc
+from cermet.sim.cycles import Conditions, LaunchTime, launch_time
+from cermet.sim.lut import LutState
+from cermet.sim.registers import BIT_OF_BLOCK, RegisterFile
+from cermet.sim.work import work_of
+
+BOTH_AUTOMATIC = 0xE                # S_POINTER as the kernel writes it for CNA and CORE
+
+
+class Timer:
+    """Register values outlive a task, as in the NPU: programs are to be timed in the order in which they run."""
+
+    def __init__(self, soc: Soc, conditions: Conditions | None = None) -> None:
+        self.soc, self.conditions = soc, conditions
+        self.files, self.lut = RegisterFile(soc.registers), LutState()
+
+    def program(self, words: Sequence[int]) -> list[LaunchTime]:
+        """Each start of blocks in a program. Raises Hang for what the simulator does not know."""
+        for name in ("CNA", "CORE"):
+            block = self.files.blocks[name]
+            block.write(block.s_pointer, BOTH_AUTOMATIC)
+        found: list[LaunchTime] = []
+        waiting = 0
+        for target, offset, value in pc.decode(np.array(words, np.uint64)):
+            waiting += 1
+            written = self.files.by_target.get(target)
+            if written is not None:
+                if not (written.name == "DPU" and self.lut.write(offset, value)):
+                    written.write(offset, value)
+            elif (target, offset) == (pc.OP_ENABLE_TARGET, pc.PC_OPERATION_ENABLE):
+                found.append(self._launch(value, waiting))
+                waiting = 0
+        return found
+
+    def _launch(self, mask: int, num_words: int) -> LaunchTime:
+        snapshots = {}
+        for name, bit in BIT_OF_BLOCK.items():
+            if mask & bit:
+                block = self.files.blocks[name]
+                _, group = block.launch()
+                snapshots[name] = block.snapshot(group)
+        return launch_time(self.soc, work_of(self.soc, snapshots), num_words, self.conditions)
+
+
+def time_programs(soc: Soc, programs: Iterable[Sequence[int]],
+                  conditions: Conditions | None = None) -> list[LaunchTime]:
+    """Starts of all programs, in the order in which they run."""
+    timer = Timer(soc, conditions)
+    return [launch for words in programs for launch in timer.program(words)]
