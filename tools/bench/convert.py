@@ -1,7 +1,7 @@
 """Speed of the conversions between NHWC and the NPU's atoms, next to memcpy: python tools/bench/convert.py
 
-For each shape GB/s of the tensor's bytes, and the ratio to memcpy of as many bytes in the same run: with everything in the
-caches, and with tensors in memory. Builds what it times with cc as the package is built.
+For each shape GB/s of the tensor's bytes, and the ratio to memcpy of as many bytes in the same run: with everything in
+the caches, and with tensors in memory. Builds what it times with cc as the package is built.
 """
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ VERBS = {
     "run": ("cermet.cli.run", "run a model through TFLite with the delegate; compare it with the CPU"),
     "report": ("cermet.cli.report", "node by node: NPU or CPU, and why"),
     "accuracy": ("cermet.cli.accuracy", "every tensor on the NPU against a reference, layer by layer"),
+    "bench": ("cermet.cli.bench", "latency, throughput, start and memory, next to TFLite's kernels"),
     "compile": ("cermet.cli.compile", "compile models ahead of time into a cache folder"),
     "disasm": ("cermet.cli.disasm", "register programs as text"),
     "sim": ("cermet.cli.sim", "run the simulated device in the foreground"),

@@ -1,0 +1,100 @@
+"""`cermet bench`: what it prints and writes, and what it refuses. How long things take is not asserted."""
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from cermet import benchmark
+from cermet.cli import bench
+from cermet.errors import CermetError
+from tests.cli.conftest import Cermet
+
+QUICK = ("--repeat", "3", "--starts", "1", "--device", "sim")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    return tmp_path / "history.csv"
+
+
+def test_json_has_every_figure(cermet: Cermet, needs_delegate: None, conv_model: Path) -> None:
+    result = cermet("bench", conv_model, *QUICK, "--workers", "1,2", "--seconds", "0.1", "--peers", "--json")
+    assert result.status == 0, result.err
+    (model,) = json.loads(result.out)["models"]
+    assert model["latency"]["count"] == 3
+    assert model["latency"]["min"] <= model["latency"]["p50"] <= model["latency"]["max"]
+    assert list(model["workers_per_s"]) == ["1", "2"] and min(model["workers_per_s"].values()) > 0
+    assert model["start"]["cold"] > model["start"]["warm"] > 0
+    assert set(model["peers"]) >= {"ref"}
+
+
+def test_second_run_is_compared_with_the_first(cermet: Cermet, needs_delegate: None, conv_model: Path,
+                                               history: Path) -> None:
+    first = cermet("bench", conv_model, *QUICK, "--csv", history)
+    second = cermet("bench", conv_model, *QUICK, "--csv", history)
+    assert (first.status, second.status) == (0, 0)
+    assert "times the run of" not in first.out
+    assert second.out.splitlines()[-1].startswith(f"{conv_model.name}: times the run of ")
+    with history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == [conv_model.name] * 2
+
+
+def test_a_file_that_is_no_history_is_left_alone(cermet: Cermet, needs_delegate: None, conv_model: Path,
+                                                 history: Path) -> None:
+    history.write_text("precious\n")
+    result = cermet("bench", conv_model, *QUICK, "--csv", history)
+    assert result.status == 1 and result.err.count("\n") == 1 and str(history) in result.err
+    assert history.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (("--workers", "0"), "1..64"), (("--workers", "1,x"), "1..64"), (("--repeat", "0"), "1..1000000"),
+    (("--seconds", "nan"), "above 0"), (("--seconds", "-1"), "above 0"), (("--option", "x"), "NAME=VALUE"),
+    (("--device", "/nonexistent"), "/nonexistent")])
+def test_wrong_options_are_one_line(cermet: Cermet, needs_delegate: None, conv_model: Path, arguments: tuple[str, ...],
+                                    text: str) -> None:
+    result = cermet("bench", conv_model, *arguments)
+    assert result.status != 0 and text in result.err.splitlines()[-1]
+
+
+def test_what_is_no_model_is_one_line(cermet: Cermet, tmp_path: Path) -> None:
+    (tmp_path / "x.tflite").write_bytes(b"nothing")
+    result = cermet("bench", tmp_path / "x.tflite")
+    assert result.status == 1 and result.err.count("\n") == 1 and "x.tflite" in result.err
+
+
+def test_percentiles() -> None:
+    one = benchmark.Latency.of([float(time) for time in range(1, 102)])
+    assert (one.count, one.min, one.p50, one.p90, one.p99, one.max) == (101, 1, 51, 91, 100, 101)
+
+
+class Broken:
+    """An interpreter whose inferences fail from the third on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def get_input_details(self) -> list[dict]:
+        return []
+
+    def invoke(self) -> None:
+        self.count += 1
+        if self.count > 3:
+            raise RuntimeError("the device is gone")
+
+
+def test_a_failing_worker_is_an_error() -> None:
+    with pytest.raises(CermetError, match="the device is gone"):
+        benchmark.throughput([Broken(), Broken()], 5)
+
+
+def test_a_run_without_an_older_one_compares_with_nothing(history: Path) -> None:
+    values: dict[str, object] = dict.fromkeys((*bench.SAME, *bench.MEASURED, "time", "load"), "1")
+    assert bench.append(history, values) == []
+    assert bench.append(history, values | {"model": "another"}) == []
+    (line,) = bench.append(history, values | {"p50_ms": "3"})
+    assert "p50_ms 3.00" in line
