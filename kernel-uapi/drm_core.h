@@ -92,6 +92,38 @@ struct drm_prime_handle {
 	__s32 fd;
 };
 
+#define DRM_SYNCOBJ_CREATE_SIGNALED 0x1
+#define DRM_SYNCOBJ_WAIT_ALL 0x1
+#define DRM_SYNCOBJ_WAIT_FOR_SUBMIT 0x2
+
+/* Sync objects: a place for a fence. Nodes whose driver does not have them answer EOPNOTSUPP. */
+struct drm_syncobj_create {
+	__u32 handle;
+	__u32 flags;
+};
+
+struct drm_syncobj_destroy {
+	__u32 handle;
+	__u32 pad;
+};
+
+/* Wait for the fences in one or all of some sync objects; timeout_nsec is absolute CLOCK_MONOTONIC. */
+struct drm_syncobj_wait {
+	__u64 handles;
+	__s64 timeout_nsec;
+	__u32 count_handles;
+	__u32 flags;
+	__u32 first_signaled;
+	__u32 pad;
+	__u64 deadline_nsec;
+};
+
+struct drm_syncobj_array {
+	__u64 handles;
+	__u32 count_handles;
+	__u32 pad;
+};
+
 #define DRM_IOCTL_VERSION DRM_IOWR(0x00, struct drm_version)
 #define DRM_IOCTL_GET_UNIQUE DRM_IOWR(0x01, struct drm_unique)
 #define DRM_IOCTL_GET_CLIENT DRM_IOWR(0x05, struct drm_client)
@@ -101,6 +133,11 @@ struct drm_prime_handle {
 #define DRM_IOCTL_GET_CAP DRM_IOWR(0x0c, struct drm_get_cap)
 #define DRM_IOCTL_PRIME_HANDLE_TO_FD DRM_IOWR(0x2d, struct drm_prime_handle)
 #define DRM_IOCTL_PRIME_FD_TO_HANDLE DRM_IOWR(0x2e, struct drm_prime_handle)
+#define DRM_IOCTL_SYNCOBJ_CREATE DRM_IOWR(0xbf, struct drm_syncobj_create)
+#define DRM_IOCTL_SYNCOBJ_DESTROY DRM_IOWR(0xc0, struct drm_syncobj_destroy)
+#define DRM_IOCTL_SYNCOBJ_WAIT DRM_IOWR(0xc3, struct drm_syncobj_wait)
+#define DRM_IOCTL_SYNCOBJ_RESET DRM_IOWR(0xc4, struct drm_syncobj_array)
+#define DRM_IOCTL_SYNCOBJ_SIGNAL DRM_IOWR(0xc5, struct drm_syncobj_array)
 #define DRM_IOCTL_SET_CLIENT_NAME DRM_IOWR(0xd1, struct drm_set_client_name)
 
 #if defined(__cplusplus)

@@ -273,7 +273,8 @@ def books(pid: int, log: pathlib.Path) -> str:
 
 def check_end(pid: int, log: pathlib.Path, before: Usage) -> list[str]:
     """What is left of the clients, once the driver has had its time."""
-    empty = "1 files, 0 handles, 0 BOs of 0 bytes, 0 jobs queued and 0 running, 0 calls waiting"
+    empty = ("1 files, 0 handles, 0 BOs of 0 bytes, 0 jobs queued and 0 running, 0 calls waiting, "
+             "0 address spaces of queues")
     deadline = time.monotonic() + SETTLE_S
     while (said := books(pid, log)) != empty and time.monotonic() < deadline:
         time.sleep(0.2)

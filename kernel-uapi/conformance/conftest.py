@@ -45,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--quirks", default=MAINLINE, metavar="NAMES",
                     help=f"sim: the kernel's bugs to reproduce (default: {MAINLINE})")
     group.addoption("--coherent", action="store_true", help="sim: without the simulated CPU caches")
+    group.addoption("--proposals", default="", metavar="NAMES",
+                    help="sim: interfaces of kernel-uapi/proposals to offer; a node is asked what it has")
     group.addoption("--expect", metavar="NAME", help="expected failures: expected/NAME.txt "
                     f"(default: the quirks' name for sim, {MAINLINE} for a node)")
     group.addoption("--tap", metavar="FILE", help="also write the results as TAP version 13")
@@ -69,6 +71,7 @@ def open_system(config: pytest.Config) -> System:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="rocket-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ.update(CERMET_SIM_SOCKET=str(folder / "s"), CERMET_SIM_QUIRKS=config.getoption("--quirks"),
+                      CERMET_SIM_PROPOSALS=config.getoption("--proposals"),
                       CERMET_SIM_CACHES="" if config.getoption("--coherent") else "1")
     config.stash[LOG] = KernelLog(folder / "s.log")
     return System(str(paths.library("libcermet_shim.so")), SIMULATED_PATH)

@@ -105,6 +105,8 @@ def test_client_of_another_index(node: Node) -> None:
 @pytest.mark.parametrize(("capability", "value"), [(0x6, 1), (0x5, 3), (0x13, 0), (0x14, 0)],
                          ids=["timestamp-monotonic", "prime", "syncobj", "syncobj-timeline"])
 def test_capability(node: Node, capability: int, value: int) -> None:
+    if capability == 0x13 and node.features:
+        pytest.skip("the proposed queues come with sync objects")
     assert node.call("GET_CAP", capability=capability).value == value
 
 
@@ -120,6 +122,8 @@ def test_capability_unknown(node: Node, capability: int) -> None:
     ids=["set-client-cap", "create-dumb", "map-dumb", "destroy-dumb", "mode-getresources", "syncobj-create",
          "syncobj-destroy", "syncobj-timeline-wait", "mode-setcrtc", "gem-change-handle", "auth-magic"])
 def test_refused(node: Node, index: int, expected: int) -> None:
+    if index in (0xBF, 0xC0) and node.features:
+        pytest.skip("the proposed queues come with sync objects")
     argument = ctypes.create_string_buffer(256)
     assert node.raw(number(index, 3, 32), ctypes.addressof(argument)) == expected
 

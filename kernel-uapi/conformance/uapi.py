@@ -45,6 +45,34 @@ Client = _struct("Client", ("idx", c_int), ("auth", c_int), ("pid", c_ulong), ("
 Unique = _struct("Unique", ("length", c_size_t), ("unique", c_char_p))
 ClientName = _struct("ClientName", ("length", c_uint64), ("name", c_uint64))
 
+SyncobjCreate = _struct("SyncobjCreate", ("handle", c_uint32), ("flags", c_uint32))
+SyncobjDestroy = _struct("SyncobjDestroy", ("handle", c_uint32), ("pad", c_uint32))
+SyncobjWait = _struct("SyncobjWait", ("handles", c_uint64), ("timeout_nsec", c_int64), ("count_handles", c_uint32),
+                      ("flags", c_uint32), ("first_signaled", c_uint32), ("pad", c_uint32), ("deadline_nsec", c_uint64))
+SyncobjArray = _struct("SyncobjArray", ("handles", c_uint64), ("count_handles", c_uint32), ("pad", c_uint32))
+
+# The proposal "queues".
+GetParam = _struct("GetParam", ("param", c_uint32), ("pad", c_uint32), ("value", c_uint64))
+VmCreate = _struct("VmCreate", ("flags", c_uint32), ("vm", c_uint32))
+VmDestroy = _struct("VmDestroy", ("vm", c_uint32), ("pad", c_uint32))
+VmBind = _struct("VmBind", ("vm", c_uint32), ("op", c_uint32), ("handle", c_uint32), ("pad", c_uint32),
+                 ("address", c_uint64))
+QueueCreate = _struct("QueueCreate", ("vm", c_uint32), ("core_mask", c_uint32), ("flags", c_uint32),
+                      ("queue", c_uint32), ("timeout_ns", c_uint64))
+QueueDestroy = _struct("QueueDestroy", ("queue", c_uint32), ("pad", c_uint32))
+QueueTask = _struct("QueueTask", ("regcmd", c_uint32), ("regcmd_count", c_uint32), ("num_programs", c_uint32),
+                    ("flags", c_uint32))
+Sync = _struct("Sync", ("handle", c_uint32), ("flags", c_uint32), ("point", c_uint64))
+QueueJob = _struct("QueueJob", ("tasks", c_uint64), ("syncs", c_uint64), ("in_bo_handles", c_uint64),
+                   ("out_bo_handles", c_uint64), ("task_count", c_uint32), ("task_struct_size", c_uint32),
+                   ("sync_count", c_uint32), ("sync_struct_size", c_uint32), ("in_bo_handle_count", c_uint32),
+                   ("out_bo_handle_count", c_uint32), ("queue", c_uint32), ("flags", c_uint32), ("seqno", c_uint64))
+QueueSubmit = _struct("QueueSubmit", ("jobs", c_uint64), ("job_count", c_uint32), ("job_struct_size", c_uint32),
+                      ("flags", c_uint32), ("failed_job", c_uint32))
+JobStatus = _struct("JobStatus", ("queue", c_uint32), ("pad", c_uint32), ("seqno", c_uint64), ("state", c_uint32),
+                    ("error", c_uint32), ("start_ns", c_uint64), ("end_ns", c_uint64), ("core", c_uint32),
+                    ("tasks_done", c_uint32))
+
 WRITE, READ = 1, 2
 
 
@@ -64,6 +92,13 @@ IOCTLS = {
     "PRIME_FD_TO_HANDLE": _of(0x2E, 3, Prime), "SET_CLIENT_NAME": _of(0xD1, 3, ClientName),
     "CREATE_BO": _of(0x40, 3, CreateBo), "SUBMIT": _of(0x41, WRITE, Submit), "PREP_BO": _of(0x42, WRITE, PrepBo),
     "FINI_BO": _of(0x43, WRITE, FiniBo),
+    "SYNCOBJ_CREATE": _of(0xBF, 3, SyncobjCreate), "SYNCOBJ_DESTROY": _of(0xC0, 3, SyncobjDestroy),
+    "SYNCOBJ_WAIT": _of(0xC3, 3, SyncobjWait), "SYNCOBJ_RESET": _of(0xC4, 3, SyncobjArray),
+    "SYNCOBJ_SIGNAL": _of(0xC5, 3, SyncobjArray),
+    "GET_PARAM": _of(0x44, 3, GetParam), "VM_CREATE": _of(0x45, 3, VmCreate), "VM_DESTROY": _of(0x46, WRITE, VmDestroy),
+    "VM_BIND": _of(0x47, WRITE, VmBind), "QUEUE_CREATE": _of(0x48, 3, QueueCreate),
+    "QUEUE_DESTROY": _of(0x49, WRITE, QueueDestroy), "QUEUE_SUBMIT": _of(0x4A, 3, QueueSubmit),
+    "JOB_STATUS": _of(0x4B, 3, JobStatus),
 }
 
 
@@ -152,6 +187,15 @@ class Node:
         request, struct = IOCTLS[name]
         data = struct(**members)
         return self.raw(request, ctypes.addressof(data))
+
+    @property
+    def features(self) -> int:
+        """What the node has of the proposal "queues"; 0 where GET_PARAM is not there."""
+        try:
+            return int(self.call("GET_PARAM", param=0).value)
+        except OSError as error:
+            assert error.errno == errno.EINVAL, error
+            return 0
 
     def create(self, size: int = PAGE) -> Any:
         return self.call("CREATE_BO", size=size)

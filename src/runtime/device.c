@@ -101,15 +101,34 @@ open_first_rocket(struct cermet_device *device, struct cermet_error *error)
 	                   "makes it); pass device=sim to use the simulated NPU");
 }
 
-bool
-cermet_device_open(struct cermet_device *device, const char *name, const char *soc, struct cermet_error *error)
+/* 0 where the kernel does not know the parameter, or has no GET_PARAM at all. */
+static uint64_t
+get_param(const struct cermet_device *device, uint32_t param)
 {
-	*device = (struct cermet_device){.fd = -1};
+	struct drm_rocket_get_param get = {.param = param};
+
+	return call(device, DRM_IOCTL_ROCKET_GET_PARAM, &get) == 0 ? get.value : 0;
+}
+
+static bool
+open_any(struct cermet_device *device, const char *name, const char *soc, struct cermet_error *error)
+{
 	if (strcmp(name, "sim") == 0)
 		return open_simulated(device, soc, error);
 	if (strcmp(name, "auto") == 0)
 		return open_first_rocket(device, error);
 	return open_node(device, name, error);
+}
+
+bool
+cermet_device_open(struct cermet_device *device, const char *name, const char *soc, struct cermet_error *error)
+{
+	*device = (struct cermet_device){.fd = -1};
+	if (!open_any(device, name, soc, error))
+		return false;
+	device->features = get_param(device, DRM_ROCKET_PARAM_FEATURES);
+	device->num_cores = (uint32_t)get_param(device, DRM_ROCKET_PARAM_NUM_CORES);
+	return true;
 }
 
 void

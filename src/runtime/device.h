@@ -4,12 +4,15 @@
 #define CERMET_DEVICE_H
 
 #include "base.h"
-#include "rocket_accel.h"
+#include "rocket_queues.h"
 
 struct cermet_device {
 	int fd;
 	bool is_simulated;
 	char name[64]; /* "sim" or the node's path */
+	/* The proposal "queues" (rocket_queues.h): DRM_ROCKET_FEATURE_*; 0 on mainline. */
+	uint64_t features;
+	uint32_t num_cores;
 };
 
 /* One buffer, mapped for the CPU. */

@@ -32,7 +32,7 @@ class FakeCore:
         self.registers: dict[int, int] = {}
         self.num_tasks = 0
 
-    def begin_job(self) -> None:
+    def begin_job(self, timeout_ms: int) -> None:
         pass
 
     def reset(self) -> None:

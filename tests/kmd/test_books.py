@@ -34,7 +34,7 @@ def file(device: Device) -> File:
 def test_a_device_in_use(device: Device, file: File) -> None:
     assert books.problems(device) == []
     assert str(books.read(device)) == ("1 files, 2 handles, 2 BOs of 12288 bytes, 0 jobs queued and 0 running, "
-                                       "0 calls waiting")
+                                       "0 calls waiting, 0 address spaces of queues")
     device.release(file)
     assert books.read(device).are_empty and books.problems(device) == []
     device.stop()

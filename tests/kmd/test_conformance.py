@@ -26,12 +26,17 @@ def run_suite(folder: pathlib.Path, *options: str) -> subprocess.CompletedProces
 
 
 def test_driver_without_quirks_passes_everything(tmp_path: pathlib.Path) -> None:
-    """The suite itself runs the driver with mainline's bugs."""
-    done = run_suite(SUITE, "--quirks", "none", "--tap", str(tmp_path / "tap"))
+    """With what is proposed for it. The suite itself runs the driver with mainline's bugs and without proposals."""
+    done = run_suite(SUITE, "--quirks", "none", "--proposals", "queues", "--tap", str(tmp_path / "tap"))
     assert done.returncode == 0, done.stdout[-3000:]
     lines = (tmp_path / "tap").read_text().splitlines()
     assert lines[0] == "TAP version 13" and len(lines) - 2 == int(lines[1].split("..")[1]) >= 150
     assert all(line.startswith("ok ") for line in lines[2:])
+
+
+def test_proposal_on_a_driver_with_quirks() -> None:
+    done = run_suite(SUITE, "--proposals", "queues", "-k", "queues or sync_objects")
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:]
 
 
 def test_runner(tmp_path: pathlib.Path) -> None:

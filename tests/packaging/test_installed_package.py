@@ -39,7 +39,7 @@ def test_library_has_no_search_path_of_the_build_machine(library):
     assert all(path.startswith("$ORIGIN") for value in run_paths for path in value.split(":"))
 
 
-@pytest.mark.parametrize("name", ["rocket_accel.h", "drm_core.h", "cermet_blob.h", "cermet_plan.h"])
+@pytest.mark.parametrize("name", ["rocket_accel.h", "drm_core.h", "rocket_queues.h", "cermet_blob.h", "cermet_plan.h"])
 def test_installed_header_is_the_one_of_this_tree(name):
     (source,) = (ROOT / folder / name for folder in paths.HEADER_FOLDERS if (ROOT / folder / name).is_file())
     assert paths.header(name).read_bytes() == source.read_bytes()

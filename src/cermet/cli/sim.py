@@ -10,7 +10,15 @@ import textwrap
 from cermet import paths
 from cermet.errors import CermetError
 from cermet.hw.soc import SOCS, soc_by_name
-from cermet.kmd.behaviour import MAINLINE, NO_QUIRKS, QUIRKS, Behaviour, parse_quirks
+from cermet.kmd.behaviour import (
+    MAINLINE,
+    NO_QUIRKS,
+    PROPOSALS,
+    QUIRKS,
+    Behaviour,
+    parse_proposals,
+    parse_quirks,
+)
 from cermet.kmd.faults import KINDS, parse_faults
 
 
@@ -21,6 +29,7 @@ def entry(name: str, text: str) -> str:
 
 LISTS = "\n".join(
     ["quirks (mainline-7.2 is all of them):", *(entry(name, text) for name, text in QUIRKS.items()), "",
+     "proposals:", *(entry(name, text) for name, text in PROPOSALS.items()), "",
      "faults, each with the event that is counted:",
      *(entry(name, f"{kind.event}: {kind.text}" + ("" if kind.value is None else f" (default: {kind.value})"))
        for name, kind in KINDS.items())])
@@ -34,7 +43,8 @@ examples:
   cermet sim --verbose                      # in one terminal: every call, job and task, and why a job hangs
   cermet exec -- ./my_rocket_test           # in another
   cermet sim --faults create-fails@3,lost-interrupt@2+
-  CERMET_SIM_FAULTS=hung-core=0 cermet run MODEL.tflite --random 1      # also CERMET_SIM_QUIRKS, CERMET_SIM_CACHES=1
+  CERMET_SIM_FAULTS=hung-core=0 cermet run MODEL.tflite --random 1
+Also CERMET_SIM_QUIRKS, CERMET_SIM_PROPOSALS, CERMET_SIM_CACHES=1.
 """
 PATH_BYTES = 108
 MESSAGE_BYTES = 512
@@ -48,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         f"{NO_QUIRKS}, or names of the list below with commas between")
     parser.add_argument("--caches", action="store_true", default=bool(os.environ.get("CERMET_SIM_CACHES")),
                         help="CPU and NPU see each other's writes only after PREP_BO and FINI_BO")
+    parser.add_argument("--proposals", metavar="NAMES", default=os.environ.get("CERMET_SIM_PROPOSALS", ""),
+                        help="interfaces that no kernel has yet, listed below, with commas between (default: none)")
     parser.add_argument("--faults", metavar="LIST", default=os.environ.get("CERMET_SIM_FAULTS", ""),
                         help="what is to go wrong: KIND[@N[+]][=VALUE] with commas between, at the N-th event, with + "
                         "at all from then on; the kinds are listed below")
@@ -93,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     log.start(verbose=arguments.verbose)
     options = Options(arguments.socket or default_socket(arguments.soc), arguments.on_demand, arguments.linger,
                       arguments.ready_fd)
-    behaviour = Behaviour(parse_quirks(arguments.quirks), arguments.caches, parse_faults(arguments.faults))
+    behaviour = Behaviour(parse_quirks(arguments.quirks), arguments.caches, parse_faults(arguments.faults),
+                          parse_proposals(arguments.proposals))
     serve(Server(soc_by_name(arguments.soc), Core, options, behaviour=behaviour))
     return 0

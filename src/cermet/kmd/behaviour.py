@@ -21,17 +21,25 @@ QUIRKS: Mapping[str, str] = {
                       "wait for it; else they do",
     "unchecked-tails": "bytes of a job or task behind the known struct are ignored; else EINVAL unless they are 0",
 }
+# Interfaces that no kernel has yet, each described in kernel-uapi/proposals.
+PROPOSALS: Mapping[str, str] = {
+    "queues": "address spaces that several queues share, sync objects, status of jobs, timeouts, chains of programs",
+}
 MAINLINE = "mainline-7.2"
 NO_QUIRKS = "none"
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """quirks: the names of QUIRKS that hold. has_caches: CPU and NPU see each other's writes only after a sync."""
+    """quirks: the names of QUIRKS that hold. has_caches: CPU and NPU see each other's writes only after a sync.
+
+    proposals: the names of PROPOSALS that the driver has.
+    """
 
     quirks: frozenset[str] = frozenset(QUIRKS)
     has_caches: bool = False
     faults: tuple[Fault, ...] = ()
+    proposals: frozenset[str] = frozenset()
 
     def has(self, quirk: str) -> bool:
         assert quirk in QUIRKS, quirk
@@ -49,3 +57,11 @@ def parse_quirks(text: str) -> frozenset[str]:
         elif name != NO_QUIRKS:
             raise CermetError(f"quirks: '{name}' must be {MAINLINE}, {NO_QUIRKS} or one of {', '.join(QUIRKS)}")
     return frozenset(chosen)
+
+
+def parse_proposals(text: str) -> frozenset[str]:
+    """Names of PROPOSALS with commas between."""
+    chosen = frozenset(filter(None, text.split(",")))
+    for name in sorted(chosen - set(PROPOSALS)):
+        raise CermetError(f"proposals: '{name}' must be one of {', '.join(PROPOSALS)}")
+    return chosen

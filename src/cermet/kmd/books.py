@@ -23,10 +23,12 @@ class Books:
     queued_jobs: int
     running_jobs: int
     waiting_calls: int
+    address_spaces: int     # of queues
 
     def __str__(self) -> str:
         return (f"{self.files} files, {self.handles} handles, {self.buffers} BOs of {self.buffer_bytes} bytes, "
-                f"{self.queued_jobs} jobs queued and {self.running_jobs} running, {self.waiting_calls} calls waiting")
+                f"{self.queued_jobs} jobs queued and {self.running_jobs} running, {self.waiting_calls} calls waiting, "
+                f"{self.address_spaces} address spaces of queues")
 
     @property
     def are_empty(self) -> bool:
@@ -40,7 +42,7 @@ def read(device: Device) -> Books:
         return Books(len(device.files), sum(len(file.handles()) for file in device.files), len(buffers),
                      sum(bo.mapped_bytes for bo in buffers),
                      sum(len(entity.queue) for core in cores for entity in core.entities),
-                     sum(core.running is not None for core in cores), sum(bo.waits for bo in buffers))
+                     sum(core.running is not None for core in cores), sum(bo.waits for bo in buffers), len(device.vms))
 
 
 def problems(device: Device) -> list[str]:
@@ -60,12 +62,14 @@ def jobs_of(core: CoreThread) -> Iterator[Job]:
 
 
 def reference_problems(device: Device, jobs: list[Job]) -> Iterator[str]:
-    """Each BO has as many references as there are handles, jobs and waiting calls that hold it."""
+    """Each BO has as many references as there are handles, jobs, bindings and waiting calls that hold it."""
     holders: Counter[Bo] = Counter()
     for file in device.files:
         holders.update(file.handles().values())
     for job in jobs:
         holders.update(job.in_bos + job.out_bos)
+    for vm in device.vms:
+        holders.update(vm.bos.values())
     buffers = set(device.buffers())
     for bo in buffers:
         expected = holders[bo] + bo.waits

@@ -69,6 +69,8 @@ def get_cap(call: Call, args: Any) -> None:
     if args.capability not in CAPABILITIES:
         raise DeviceError(errno.EOPNOTSUPP, f"capability {args.capability:#x}")
     args.value = CAPABILITIES[args.capability]
+    if args.capability == uapi.CONSTANTS["DRM_CAP_SYNCOBJ"] and "queues" in call.file.device.behaviour.proposals:
+        args.value = 1
 
 
 def set_client_name(call: Call, args: Any) -> None:

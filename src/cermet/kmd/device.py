@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 
 from cermet.hw.soc import Soc
@@ -16,6 +17,7 @@ from cermet.kmd.faults import Faults
 from cermet.kmd.faulty_core import FaultyCore
 from cermet.kmd.file import File
 from cermet.kmd.job import NpuCore
+from cermet.kmd.queue import Vm
 from cermet.kmd.ranges import RangeAllocator
 from cermet.kmd.scheduler import Scheduler
 
@@ -61,6 +63,7 @@ class Device:
             cores = [FaultyCore(core, self.faults) for core in cores]
         self.scheduler = Scheduler(soc, cores, self.lock)
         self.files: set[File] = set()
+        self.vms: set[Vm] = set()
         self.flink_names: dict[int, Bo] = {}
         self._numbers = itertools.count(1)
         self._bos_by_offset: dict[int, Bo] = {}
@@ -88,15 +91,22 @@ class Device:
         The queue is handed to the hardware first: all of it after a plain close, for 1 s when the process exits.
         """
         exiting = all(is_exiting(pid) for pid in file.pids)
-        self.scheduler.wait_handed_over(file.entity, EXIT_WAIT_S if exiting else None)
-        dropped = self.scheduler.drop_queue(file.entity)
+        with self.lock:
+            entities = list(file.entities)
+        deadline = time.monotonic() + EXIT_WAIT_S
+        for entity in entities:
+            self.scheduler.wait_handed_over(entity, max(0.0, deadline - time.monotonic()) if exiting else None)
+        dropped = sum(self.scheduler.drop_queue(entity) for entity in entities)
         if dropped:
             log.warning("%s: closed with %d jobs queued, dropped", file, dropped)
         with self.lock:
             file.is_closed = True
             file.close_all_handles()
             self.files.discard(file)
-        self.scheduler.detach(file.entity)
+        for entity in entities:
+            self.scheduler.detach(entity)
+        with self.lock:
+            file.close_vms()
         self.collect()
         log.info("%s: closed", file)
 

@@ -22,8 +22,8 @@ class FaultyCore:
         self.index = core.index
         self._was_interrupted = False
 
-    def begin_job(self) -> None:
-        self.core.begin_job()
+    def begin_job(self, timeout_ms: int) -> None:
+        self.core.begin_job(timeout_ms)
 
     def write(self, offset: int, value: int) -> None:
         self.core.write(offset, value)

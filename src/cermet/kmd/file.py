@@ -5,8 +5,8 @@ import errno
 import heapq
 import logging
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from cermet.kmd.bo import PAGE_BYTES, Bo
 from cermet.kmd.errors import DeviceError
@@ -21,6 +21,39 @@ log = logging.getLogger("cermet.kmd")
 
 NPU_SPACE_BYTES = 1 << 32
 MAX_HANDLE = (1 << 31) - 1
+MAX_QUEUES = 1 << 10
+MAX_THINGS = 1 << 16            # address spaces, queues and sync objects of one file, each
+
+
+class Numbered:
+    """Things of a file by number: a new one gets the lowest free number, from 1."""
+
+    def __init__(self, what: str, most: int = MAX_THINGS) -> None:
+        self.what = what
+        self.most = most
+        self._things: dict[int, Any] = {}
+        self._free: list[int] = []
+
+    def add(self, thing: Any) -> int:
+        if len(self._things) >= self.most:
+            raise DeviceError(errno.ENOMEM, f"{self.what}: more than {self.most}")
+        number = heapq.heappop(self._free) if self._free else len(self._things) + 1
+        self._things[number] = thing
+        return number
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._things.values())
+
+    def find(self, number: int, error: int = errno.ENOENT) -> Any:
+        if number not in self._things:
+            raise DeviceError(error, f"{self.what} {number}: unknown")
+        return self._things[number]
+
+    def remove(self, number: int, error: int = errno.ENOENT) -> Any:
+        thing = self.find(number, error)
+        del self._things[number]
+        heapq.heappush(self._free, number)
+        return thing
 
 
 class File:
@@ -36,7 +69,9 @@ class File:
         self.client_name = ""
         self.space = SharedAddressSpace()
         self.addresses = RangeAllocator(0, NPU_SPACE_BYTES, PAGE_BYTES)
-        self.entity = Entity()
+        self.entity = Entity()          # of SUBMIT; queues have others
+        self.entities = {self.entity}   # all of them, also of queues that were destroyed with jobs in them
+        self.syncobjs, self.vms, self.queues = Numbered("syncobj"), Numbered("vm"), Numbered("queue", MAX_QUEUES)
         self.is_closed = False
         self._handles: dict[int, Bo] = {}
         self._free_handles: list[int] = []
@@ -89,6 +124,10 @@ class File:
     def close_all_handles(self) -> None:
         for handle in list(self._handles):
             self.close_handle(handle)
+
+    def close_vms(self) -> None:
+        for vm in self.vms:
+            vm.put()
 
     # --- buffers ---
 

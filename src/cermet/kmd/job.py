@@ -20,11 +20,13 @@ from cermet.sim.outcome import TaskOutcome
 
 log = logging.getLogger("cermet.kmd")
 
-DPU_INTERRUPTS = 0x300          # INTERRUPT_MASK: DPU groups 0 and 1, nothing else ends a task
+DPU_INTERRUPTS = 0x300          # INTERRUPT_MASK: DPU groups 0 and 1; on mainline nothing else ends a task
+PPU_INTERRUPTS = 0xC00
 DMA_ERRORS = 0x3000
 ALL_INTERRUPTS = 0x1FFFF
 POINTER_PING_PONG = 0xE
-TASK_CON_ONE_TASK = 1 << 14 | 1 << 13 | 1 << 12 | 1
+TASK_CON = 1 << 14 | 1 << 13 | 1 << 12      # and TASK_NUMBER in the bits below
+MAX_PROGRAMS = 0xFFF            # of one task: what TASK_NUMBER holds
 AMOUNT_MASK = 0xFFFF            # the register's field: longer programs wrap
 # Between tasks the kernel takes an interrupt and starts the next one: 27..41 us measured (execution model §10).
 TASK_GAP_US = 34
@@ -35,38 +37,60 @@ class NpuCore(Protocol):
 
     index: int
 
-    def begin_job(self) -> None: ...
+    def begin_job(self, timeout_ms: int) -> None: ...
     def write(self, offset: int, value: int) -> None: ...
     def run(self, space: AddressSpace, cancelled: Callable[[], bool]) -> TaskOutcome: ...
     def reset(self) -> None: ...
 
 
+@dataclass
+class Progress:
+    """What became of a job: mainline tells nobody, the proposal in queue_ioctls.py does.
+
+    error   0, ETIMEDOUT, EFAULT (the IOMMU's), ECANCELED (it did not run) or EIO
+    """
+
+    start_ns: int = 0                   # CLOCK_MONOTONIC; 0: never
+    end_ns: int = 0
+    core: int | None = None
+    tasks_done: int = 0
+    error: int = 0
+
+
 @dataclass(eq=False)
 class Job:
-    """Tasks that run one after another, and the buffers that they hold until the end."""
+    """Tasks that run one after another, and the buffers that they hold until the end.
+
+    tasks       (n, 4) uint32: regcmd, regcmd_count, number of programs, mask of the interrupts that end it
+    waits_for   fences that must have signalled, with an error or not
+    needs       fences that must have signalled without an error, or the job does not run; mainline has none
+    """
 
     space: AddressSpace
-    tasks: np.ndarray                   # (n, 2) uint32: regcmd, regcmd_count
+    tasks: np.ndarray
     in_bos: list[Bo]
     out_bos: list[Bo]
     fence: Fence
     waits_for: list[Fence] = field(default_factory=list)
+    needs: list[Fence] = field(default_factory=list)
+    timeout_ms: int = 0                 # 0: the kernel's
     number: int = field(default_factory=itertools.count(1).__next__)
+    progress: Progress = field(default_factory=Progress)
 
     def is_ready(self) -> bool:
         self.waits_for = [fence for fence in self.waits_for if not fence.is_signalled]
         return not self.waits_for
 
 
-def program_task(core: NpuCore, soc: Soc, regcmd: int, regcmd_count: int) -> None:
-    """The register writes of Linux 7.2 for one task, in its order (execution model §4)."""
+def program_task(core: NpuCore, soc: Soc, regcmd: int, regcmd_count: int, programs: int, interrupts: int) -> None:
+    """The register writes of Linux 7.2 for one task, in its order (execution model §4); there programs is 1."""
     registers = soc.registers
     pointers = POINTER_PING_PONG | core.index << 28
     for name, value in (
             ("PC.BASE_ADDRESS", 1), ("CNA.S_POINTER", pointers), ("CORE.S_POINTER", pointers),
             ("PC.BASE_ADDRESS", regcmd), ("PC.REGISTER_AMOUNTS", ((regcmd_count + 1) // 2 - 1) & AMOUNT_MASK),
-            ("PC.INTERRUPT_MASK", DPU_INTERRUPTS), ("PC.INTERRUPT_CLEAR", DPU_INTERRUPTS),
-            ("PC.TASK_CON", TASK_CON_ONE_TASK), ("PC.TASK_DMA_BASE_ADDR", 0), ("PC.OPERATION_ENABLE", 1)):
+            ("PC.INTERRUPT_MASK", interrupts), ("PC.INTERRUPT_CLEAR", interrupts),
+            ("PC.TASK_CON", TASK_CON | programs), ("PC.TASK_DMA_BASE_ADDR", 0), ("PC.OPERATION_ENABLE", 1)):
         core.write(registers[name].offset, value)
 
 
@@ -78,9 +102,9 @@ def acknowledge(core: NpuCore, soc: Soc) -> None:
 
 def run_task(core: NpuCore, soc: Soc, job: Job, index: int, cancelled: Callable[[], bool]) -> tuple[int, str | None]:
     """(cycles, why no completion interrupt came or None)."""
-    regcmd, count = (int(value) for value in job.tasks[index])
+    regcmd, count, programs, interrupts = (int(value) for value in job.tasks[index])
     place = f"core {core.index} job {job.number} task {index} at {regcmd:#x}"
-    program_task(core, soc, regcmd, count)
+    program_task(core, soc, regcmd, count, programs, interrupts)
     try:
         outcome = core.run(job.space, cancelled)
         while outcome == TaskOutcome():     # an interrupt without a status bit: not ours, the task goes on
@@ -93,11 +117,13 @@ def run_task(core: NpuCore, soc: Soc, job: Job, index: int, cancelled: Callable[
     if outcome.interrupts & DMA_ERRORS:
         log.warning("%s: DMA error interrupt, status %#x", place, outcome.interrupts)
     log.debug("%s: status %#x, %d cycles", place, outcome.interrupts, outcome.cycles)
-    if outcome.interrupts & DPU_INTERRUPTS:
+    ended = programs == 1 or not outcome.hang and not outcome.fault     # a chain interrupts behind its last program
+    if outcome.interrupts & interrupts and ended:
         acknowledge(core, soc)
         return outcome.cycles, None
+    job.progress.error = errno.EFAULT if outcome.fault else errno.ETIMEDOUT
     reason = outcome.hang or (outcome.fault and str(outcome.fault))
-    return outcome.cycles, reason or f"no DPU interrupt, raw status {outcome.interrupts:#x}"
+    return outcome.cycles, reason or f"no interrupt of mask {interrupts:#x}, raw status {outcome.interrupts:#x}"
 
 
 def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) -> str | None:
@@ -105,26 +131,40 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) 
 
     The clock is the NPU's, not the simulation's: slow simulating is no timeout, many estimated cycles are one.
     """
-    limit = soc.job_timeout_ms * 1000 * soc.clock_mhz
+    limit = timeout_ms(soc, job) * 1000 * soc.clock_mhz
     spent = 0
-    core.begin_job()
+    core.begin_job(timeout_ms(soc, job))
     for index in range(len(job.tasks)):
         cycles, reason = run_task(core, soc, job, index, cancelled)
         spent += cycles + TASK_GAP_US * soc.clock_mhz
         if reason:
             return f"task {index}: {reason}"
         if spent > limit:
-            return f"task {index}: {spent} cycles so far are more than {soc.job_timeout_ms} ms at {soc.clock_mhz} MHz"
+            job.progress.error = errno.ETIMEDOUT
+            return f"task {index}: {spent} cycles so far are more than {limit}, the timeout at {soc.clock_mhz} MHz"
+        job.progress.tasks_done = index + 1
     return None
+
+
+def timeout_ms(soc: Soc, job: Job) -> int:
+    return job.timeout_ms or soc.job_timeout_ms
 
 
 def run_job(core: NpuCore, soc: Soc, job: Job, stopping: threading.Event) -> int:
     """Run to the end or to the timeout; the fence's error. A job that hangs takes its 500 ms of wall time."""
-    started = time.monotonic()
+    progress = job.progress
+    if any(fence.error for fence in job.needs):
+        progress.error = errno.ECANCELED
+        return errno.ECANCELED
+    progress.core, progress.start_ns = core.index, time.monotonic_ns()
+    progress.error = errno.EIO              # unless it gets somewhere: the driver itself may fail
     reason = run_tasks(core, soc, job, stopping.is_set)
     if reason is None:
-        return 0
-    stopping.wait(max(0.0, started + soc.job_timeout_ms / 1000 - time.monotonic()))
-    log.warning("core %d job %d: NPU job timed out: %s", core.index, job.number, reason)
-    core.reset()
-    return errno.ECANCELED
+        progress.error = 0
+    else:
+        deadline_ns = progress.start_ns + timeout_ms(soc, job) * 1_000_000
+        stopping.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))
+        log.warning("core %d job %d: NPU job timed out: %s", core.index, job.number, reason)
+        core.reset()
+    progress.end_ns = time.monotonic_ns()
+    return 0 if reason is None else errno.ECANCELED

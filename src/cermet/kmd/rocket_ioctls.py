@@ -16,7 +16,8 @@ from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
 from cermet.kmd.file import File
 from cermet.kmd.ioctl import Blocking, Call, IoctlTable
-from cermet.kmd.job import Job
+from cermet.kmd.job import DPU_INTERRUPTS, Job
+from cermet.kmd.scheduler import Entity
 
 log = logging.getLogger("cermet.kmd")
 
@@ -140,7 +141,7 @@ def fini_bo(call: Call, args: Any) -> None:
 class Request:
     """A job as it was asked for, read and looked up."""
 
-    tasks: np.ndarray           # (n, 2) uint32: regcmd, regcmd_count
+    tasks: np.ndarray           # (n, 4) uint32, see Job
     in_bos: list[Bo]
     out_bos: list[Bo]
 
@@ -196,7 +197,7 @@ def read_job(call: Call, record: np.void) -> Request:
 
 
 def read_tasks(call: Call, record: np.void) -> np.ndarray:
-    """(n, 2) uint32: regcmd, regcmd_count."""
+    """(n, 4) uint32 as a Job wants them: one program each, which ends in a DPU interrupt."""
     count, stride = int(record["task_count"]), int(record["task_struct_size"])
     if count == 0:
         raise DeviceError(errno.EINVAL, "task_count 0")
@@ -205,7 +206,8 @@ def read_tasks(call: Call, record: np.void) -> np.ndarray:
     if count > min(MAX_TASKS, MAX_TASKS_OF_KERNEL):
         raise DeviceError(errno.ENOMEM, f"task_count {count}: more than {MAX_TASKS}")
     records = read_structs(call, int(record["tasks"]), count, stride, TASK)
-    tasks = np.stack([records["regcmd"], records["regcmd_count"]], axis=1)
+    tasks = np.empty((count, 4), np.uint32)
+    tasks[:, 0], tasks[:, 1], tasks[:, 2], tasks[:, 3] = records["regcmd"], records["regcmd_count"], 1, DPU_INTERRUPTS
     if not tasks[:, 1].all():
         raise DeviceError(errno.EINVAL, f"task {int(np.argmin(tasks[:, 1]))}: regcmd_count 0")
     return tasks
@@ -235,18 +237,21 @@ def push_job(file: File, request: Request) -> None:
     """Lock the buffers, collect what to wait for, attach the fence to what is used, queue."""
     check_job(file, request)
     entity = file.entity
-    fence = Fence(entity)
-    waits_for = [other for bos, reads in ((request.in_bos, False), (request.out_bos, True)) for bo in bos
-                 for other in bo.pending_fences(reads) if other.context is not entity]
-    for bo in request.in_bos + request.out_bos:
+    push(file, entity, Job(file.space, request.tasks, request.in_bos, request.out_bos, Fence(entity)))
+
+
+def push(file: File, entity: Entity, job: Job) -> None:
+    """Queue a job behind the fences of its buffers, with its own fence on them."""
+    job.waits_for += [other for bos, reads in ((job.in_bos, False), (job.out_bos, True)) for bo in bos
+                      for other in bo.pending_fences(reads) if other.context is not entity]
+    for bo in job.in_bos + job.out_bos:
         bo.get()
-    for bo in request.out_bos:
-        bo.write_fences.append(fence)
+    for bo in job.out_bos:
+        bo.write_fences.append(job.fence)
     if not file.device.behaviour.has("unfenced-reads"):
-        for bo in request.in_bos:
-            bo.read_fences.append(fence)
-    file.device.scheduler.push(entity, Job(file.space, request.tasks, request.in_bos, request.out_bos, fence,
-                                           waits_for))
+        for bo in job.in_bos:
+            bo.read_fences.append(job.fence)
+    file.device.scheduler.push(entity, job)
 
 
 def add_to(table: IoctlTable) -> None:

@@ -15,14 +15,22 @@ log = logging.getLogger("cermet.kmd")
 
 
 class Entity:
-    """The queue of one open file. All fields belong to the scheduler's lock."""
+    """The queue of one open file. All fields belong to the scheduler's lock.
 
-    def __init__(self) -> None:
+    core_mask   which cores may run its jobs: bit n, core n; mainline knows no such thing
+    """
+
+    def __init__(self, core_mask: int = -1) -> None:
+        self.core_mask = core_mask
         self.queue: deque[Job] = deque()
         self.in_flight = 0                      # queued and running
         self.num_queued_tasks = 0
         self.core: CoreThread | None = None     # where its jobs go while any is in flight
         self.run_time_ns = 0                    # what the fair policy compares
+        self.is_closed = False                  # nothing will be queued any more
+
+    def ended(self) -> None:
+        """The scheduler has no use for it any more."""
 
 
 class CoreThread(threading.Thread):
@@ -70,7 +78,8 @@ class Scheduler:
         """Queue a job. Its core is chosen when nothing of the entity is in flight: least load, then lowest index."""
         with self.changed:
             if entity.in_flight == 0:
-                self._attach(entity, min(self.cores, key=lambda core: (core.load, core.core.index)))
+                allowed = [core for core in self.cores if entity.core_mask >> core.core.index & 1]
+                self._attach(entity, min(allowed, key=lambda core: (core.load, core.core.index)))
             assert entity.core is not None
             entity.queue.append(job)
             entity.num_queued_tasks += len(job.tasks)
@@ -112,10 +121,26 @@ class Scheduler:
             entity.core.load -= 1
             entity.core.running = None
             self._release(job, error)
+            if entity.is_closed and not entity.in_flight:
+                self._forget(entity)
             self.changed.notify_all()
+
+    def close(self, entity: Entity) -> None:
+        """It ends when its last job has."""
+        with self.changed:
+            entity.is_closed = True
+            if not entity.in_flight:
+                self._forget(entity)
+
+    def _forget(self, entity: Entity) -> None:
+        if entity.core is not None and entity in entity.core.entities:
+            entity.core.entities.remove(entity)
+        entity.ended()
 
     def _release(self, job: Job, error: int) -> None:
         """The job has ended one way or another."""
+        if error and not job.progress.error:
+            job.progress.error = errno.ECANCELED
         job.fence.signal(error)
         for bo in job.out_bos:
             bo.write_error = error
@@ -146,5 +171,4 @@ class Scheduler:
         """The file is gone. A job that still runs keeps the entity until it ends."""
         with self.changed:
             self.changed.wait_for(lambda: entity.in_flight == 0 or self.stopping.is_set())
-            if entity.core is not None and entity in entity.core.entities:
-                entity.core.entities.remove(entity)
+            self._forget(entity)

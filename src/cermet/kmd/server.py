@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from cermet.errors import CermetError
 from cermet.hw.soc import Soc
-from cermet.kmd import books, core_ioctls, protocol, rocket_ioctls
+from cermet.kmd import books, core_ioctls, protocol, queue_ioctls, rocket_ioctls, syncobj_ioctls
 from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.connection import Connection
 from cermet.kmd.device import Device
@@ -44,10 +44,13 @@ class Options:
     ready_fd: int = -1              # gets one byte when clients may connect
 
 
-def default_table() -> IoctlTable:
+def default_table(proposals: frozenset[str] = frozenset()) -> IoctlTable:
     table = IoctlTable()
     core_ioctls.add_to(table)
     rocket_ioctls.add_to(table)
+    if "queues" in proposals:
+        syncobj_ioctls.add_to(table)
+        queue_ioctls.add_to(table)
     return table
 
 
@@ -57,8 +60,9 @@ class Server:
     def __init__(self, soc: Soc, make_core: Callable[[Soc, int], NpuCore], options: Options,
                  table: IoctlTable | None = None, behaviour: Behaviour | None = None) -> None:
         self.options = options
-        self.table = table or default_table()
-        self.device = Device(soc, make_core, behaviour or Behaviour())
+        behaviour = behaviour or Behaviour()
+        self.table = table or default_table(behaviour.proposals)
+        self.device = Device(soc, make_core, behaviour)
         self.stopping = threading.Event()
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ import cffi
 
 from cermet import paths
 
-HEADERS = ("drm_core.h", "rocket_accel.h")
+HEADERS = ("drm_core.h", "rocket_accel.h", "rocket_queues.h")
 KERNEL_TYPES = "".join(f"typedef {signed}int{bits}_t __{letter}{bits};\n" for bits in (8, 16, 32, 64)
                        for letter, signed in (("u", "u"), ("s", "")))
 

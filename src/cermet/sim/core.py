@@ -80,9 +80,11 @@ class Core:
         self._words_before_start = 0        # of the program that is running
         self.reused_weights = False         # the last convolution of this job ran with WEIGHT_REUSE
         self.job_after_reuse = False        # of the job before; nothing else has run since
+        self.timeout_ms = self.soc.job_timeout_ms
 
-    def begin_job(self) -> None:
-        """A new job starts: LUT contents do not survive from one submission to the next."""
+    def begin_job(self, timeout_ms: int = 0) -> None:
+        """A new job starts: LUT contents do not survive from one submission to the next. timeout_ms 0: the kernel's."""
+        self.timeout_ms = timeout_ms or self.soc.job_timeout_ms
         self.lut.begin_job()
         self.job_after_reuse, self.reused_weights = self.reused_weights, False
 
@@ -265,10 +267,10 @@ class Core:
         self._words_before_start = 0        # a second start in the same program
         outcome.launches.append(launch)
         outcome.cycles += launch.total
-        limit = cycles.timeout_cycles(self.soc)
+        limit = cycles.timeout_cycles(self.soc, self.timeout_ms)
         if outcome.cycles > limit:
             raise Hang("core.too_long", f"task: {outcome.cycles} estimated cycles are more than {limit}, the kernel's "
-                       f"job timeout of {self.soc.job_timeout_ms} ms at {self.soc.clock_mhz} MHz")
+                       f"job timeout of {self.timeout_ms} ms at {self.soc.clock_mhz} MHz")
 
     def _run_conv(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
                   cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:

@@ -151,6 +151,6 @@ def total_cycles(launches: Iterable[LaunchTime]) -> int:
     return sum(launch.total for launch in launches)
 
 
-def timeout_cycles(soc: Soc) -> int:
+def timeout_cycles(soc: Soc, timeout_ms: int) -> int:
     """Cycles within the kernel's job timeout: a task estimated longer is never waited for."""
-    return soc.job_timeout_ms * soc.clock_mhz * 1000
+    return timeout_ms * soc.clock_mhz * 1000
