@@ -3,6 +3,7 @@
 
 #include "cermet_client.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,6 +15,13 @@
 #define NODE_FORMAT "/dev/accel/accel%d"
 #define NUM_MINORS 256 /* the accel class has minors 0..255 */
 
+/* Whether `cermet trace` listens: its library replaces ioctl() and makes the call on a simulated device itself. */
+static bool
+is_recorded(void)
+{
+	return dlsym(RTLD_DEFAULT, "cermet_trace_note") != NULL;
+}
+
 /* As drmIoctl: calls that a signal interrupted are repeated; deadlines are absolute, so nothing is lost. */
 static int
 call(const struct cermet_device *device, unsigned long request, void *argument)
@@ -21,7 +29,7 @@ call(const struct cermet_device *device, unsigned long request, void *argument)
 	int result;
 
 	do {
-		result = device->is_simulated ? cermet_client_ioctl(device->fd, request, argument)
+		result = device->calls_client ? cermet_client_ioctl(device->fd, request, argument)
 		                              : ioctl(device->fd, request, argument);
 	} while (result == -1 && (errno == EINTR || errno == EAGAIN));
 	return result;
@@ -45,6 +53,7 @@ open_simulated(struct cermet_device *device, const char *soc, struct cermet_erro
 	if (device->fd < 0)
 		return cermet_fail(error, "device sim: %s", message[0] ? message : strerror(errno));
 	device->is_simulated = true;
+	device->calls_client = !is_recorded();
 	snprintf(device->name, sizeof(device->name), "sim");
 	return true;
 }
@@ -64,7 +73,7 @@ open_node(struct cermet_device *device, const char *path, struct cermet_error *e
 {
 	char driver[32];
 
-	device->is_simulated = false;
+	device->is_simulated = device->calls_client = false;
 	device->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (device->fd < 0 && (errno == EACCES || errno == EPERM))
 		return cermet_fail(error, "device %s: %s; is this user in the node's group (often render)?", path,

@@ -9,6 +9,7 @@
 struct cermet_device {
 	int fd;
 	bool is_simulated;
+	bool calls_client; /* ioctls go straight to the simulated device, not through ioctl() */
 	char name[64]; /* "sim" or the node's path */
 	/* The proposal "queues" (rocket_queues.h): DRM_ROCKET_FEATURE_*; 0 on mainline. */
 	uint64_t features;

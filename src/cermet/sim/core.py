@@ -64,6 +64,7 @@ class Core:
         self.files = RegisterFile(soc.registers)
         self.lut = LutState()
         self.cbuf = Cbuf()
+        self.launches: list[dict[str, Snapshot]] = []   # of the last run: the registers that each op_en found, by block
         self.reset()
 
     # -- the kernel's side -----------------------------------------------------------------------------------
@@ -115,6 +116,7 @@ class Core:
     def run(self, space: AddressSpace, cancelled: Callable[[], bool] = lambda: False) -> TaskOutcome:
         """Execute what OPERATION_ENABLE = 1 started. Never raises for anything a program can contain."""
         outcome = TaskOutcome()
+        self.launches = []
         try:
             self._run_tasks(space, cancelled, outcome)
         except Hang as hang:
@@ -224,6 +226,7 @@ class Core:
             groups[name] = executed
         if not snapshots:
             raise Hang("pc.empty_mask", f"op_en: mask {mask:#x} starts no block")
+        self.launches.append(snapshots)
         self._check_mask(mask, snapshots)
         self._run_blocks(snapshots, space, cancelled, outcome)
         for name, group in groups.items():

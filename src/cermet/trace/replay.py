@@ -1,0 +1,296 @@
+"""Runs the tasks of a trace in the simulator and compares what they wrote with what was recorded, task by task.
+
+Each comparison is local: the simulator starts a job from the memory that was recorded, and once a buffer has been
+compared it holds what was recorded again. So one wrong task makes no other one wrong.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cermet.errors import CermetError
+from cermet.hw.soc import Soc
+from cermet.kmd.job import DPU_INTERRUPTS, acknowledge, program_task
+from cermet.sim.core import Core
+from cermet.sim.memory import IommuFault
+from cermet.sim.outcome import TaskOutcome
+from cermet.trace.events import Call, Check, Event, Malformed, Note, TracedJob, read_events
+from cermet.trace.machine import ATOM_BYTES, Buffer, File, Machine
+from cermet.trace.reader import constant
+from cermet.trace.written import Written, written_by
+
+MAX_TASKS = 1 << 20         # of one trace
+MAX_TASKS_OF_JOB = 1 << 16
+WORD_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first byte, by address, that is not what was recorded."""
+
+    handle: int
+    address: int
+    offset: int                 # in the buffer
+    recorded: int               # element values, signed
+    simulated: int
+    surface: int
+    row: int
+    column: int
+    channel: int
+
+
+@dataclass
+class TaskResult:
+    """One task. Counts are of atoms of 16 bytes and of bytes.
+
+    failure        why the simulator says that it never completes, or None
+    num_written    atoms that the simulator wrote
+    num_compared   of these, those that could still be seen when the buffer was recorded
+    num_different  bytes of the tensor that differ; num_filler: bytes of no channel
+    """
+
+    number: int
+    job: int
+    index: int
+    file: int
+    regcmd: int
+    regcmd_count: int
+    label: str
+    words: tuple[int, ...] = field(repr=False, default=())
+    registers: dict[int, int] = field(repr=False, default_factory=dict)     # what the last launch found
+    written: list[Written] = field(repr=False, default_factory=list)
+    diagnostics: tuple[str, ...] = ()
+    failure: str | None = None
+    num_written: int = 0
+    num_compared: int = 0
+    num_different: int = 0
+    num_filler: int = 0
+    largest: int = 0
+    first: Difference | None = None
+
+    @property
+    def verdict(self) -> str:
+        """differs, hangs, equal, unseen."""
+        if self.num_different:
+            return "differs"
+        if self.failure:
+            return "hangs"
+        return "equal" if self.num_compared else "unseen"
+
+
+@dataclass
+class Stray:
+    """Bytes that changed on the device although no simulated task wrote them."""
+
+    file: int
+    handle: int
+    num_bytes: int
+    offset: int
+
+
+class Replay:
+    """One run over a trace. tasks, strays and remarks are its results."""
+
+    def __init__(self, soc: Soc, progress: Callable[[int], None] = lambda number: None) -> None:
+        self.remarks: list[str] = []
+        self.machine = Machine(soc, self.remarks)
+        self.tasks: list[TaskResult] = []
+        self.strays: list[Stray] = []
+        self.notes: list[Note] = []
+        self.num_jobs = 0
+        self.num_calls = 0
+        self.num_failed_calls = 0
+        self.wait_ns = 0                # inside the application's PREP_BO calls
+        self._label: dict[int, str] = {}
+        self._progress = progress
+
+    def run(self, path: Path) -> None:
+        """Raises CermetError when the file is no trace or asks for more than a device could have."""
+        for event in read_events(path, self.remarks):
+            try:
+                self._take(event)
+            except Malformed as error:
+                self.remarks.append(f"frame at {event.offset}: {error}")
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.notes.append(event)
+            if event.level == constant("NOTE_LABEL"):
+                self._label[event.process] = event.text
+        if isinstance(event, Call):
+            self._count(event)
+            if event.name == "SUBMIT" and not event.error:
+                for job in event.jobs:
+                    self._run_job(self.machine.file(event.file), job, self._label.get(event.process, ""))
+        if isinstance(event, Check):
+            self._check(event)
+        self.machine.apply(event)
+
+    def _count(self, call: Call) -> None:
+        if call.flags & constant("CALL_BY_RECORDER"):
+            return
+        self.num_calls += 1
+        self.num_failed_calls += call.error != 0
+        if call.name == "PREP_BO":
+            self.wait_ns += call.end_ns - call.start_ns
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def _run_job(self, file: File, job: TracedJob, label: str) -> None:
+        number = self.num_jobs
+        self.num_jobs += 1
+        if job.is_unreadable or not len(job.tasks):
+            self.remarks.append(f"job {number}: its tasks could not be read; the kernel drops such a job")
+            return
+        if len(job.tasks) > MAX_TASKS_OF_JOB or len(self.tasks) + len(job.tasks) > MAX_TASKS:
+            raise CermetError(f"job {number}: {len(job.tasks)} tasks are more than replay takes")
+        file.core.begin_job()
+        for index, (regcmd, count) in enumerate(job.tasks.tolist()):
+            result = TaskResult(len(self.tasks), number, index, file.number, regcmd, count, label,
+                                words=words_at(file, regcmd, count))
+            self.tasks.append(result)
+            self._progress(result.number)
+            self._run_task(file, result)
+            if result.failure:
+                file.core.reset()       # as the kernel's timeout does; the rest of the job is not run
+                self._skip_rest(file, job, result)
+                return
+
+    def _skip_rest(self, file: File, job: TracedJob, failed: TaskResult) -> None:
+        for index in range(failed.index + 1, len(job.tasks)):
+            regcmd, count = job.tasks[index].tolist()
+            self.tasks.append(TaskResult(len(self.tasks), failed.job, index, file.number, regcmd, count, failed.label,
+                                         words=words_at(file, regcmd, count),
+                                         failure=f"not run: task {failed.number} before it did not complete"))
+
+    def _run_task(self, file: File, result: TaskResult) -> None:
+        core = file.core
+        program_task(core, self.machine.soc, result.regcmd, result.regcmd_count)
+        outcome = core.run(file.space)
+        result.diagnostics = tuple(f"{one.rule}: {one.text}" for one in outcome.diagnostics)
+        result.registers = registers_of(core)
+        if not outcome.interrupts & DPU_INTERRUPTS:
+            result.failure = failure_of(outcome)
+            return
+        acknowledge(core, self.machine.soc)
+        result.written = written_by(core.launches)
+        for written in result.written:
+            result.num_written += written.num_atoms
+            mark(file, written.atoms().reshape(-1), result.number)
+
+    # -- comparing -------------------------------------------------------------------------------------------
+
+    def _check(self, check: Check) -> None:
+        buffer = self.machine.buffer(check.file, check.handle)
+        if buffer is None:
+            raise Malformed(f"check of handle {check.handle}, which does not exist")
+        owners, counts = np.unique(buffer.writer, return_counts=True)
+        for owner, count in zip(owners.tolist(), counts.tolist(), strict=True):
+            if owner:
+                self.tasks[owner - 1].num_compared += count
+        different = buffer.memory != buffer.recorded
+        if different.any():
+            self._record_differences(check.file, buffer, different.reshape(-1, ATOM_BYTES))
+        buffer.memory[different] = buffer.recorded[different]
+        buffer.writer[:] = 0
+
+    def _record_differences(self, file: int, buffer: Buffer, different: np.ndarray) -> None:
+        atoms = np.flatnonzero(different.any(axis=1))
+        owners = buffer.writer[atoms]
+        for owner in np.unique(owners).tolist():
+            mine = atoms[owners == owner]
+            if owner:
+                compare(self.tasks[owner - 1], buffer, mine, different)
+            else:
+                first = int(mine[0]) * ATOM_BYTES + int(np.argmax(different[mine[0]]))
+                self.strays.append(Stray(file, buffer.handle, int(different[mine].sum()), first))
+
+    @property
+    def is_equal(self) -> bool:
+        return not self.strays and all(task.verdict in ("equal", "unseen") for task in self.tasks)
+
+
+def failure_of(outcome: TaskOutcome) -> str:
+    return outcome.hang or (str(outcome.fault) if outcome.fault else
+                            f"no DPU interrupt, raw status {outcome.interrupts:#x}")
+
+
+def words_at(file: File, regcmd: int, count: int) -> tuple[int, ...]:
+    """The program, as it lies in memory when its job starts; nothing where nothing is mapped."""
+    try:
+        raw = file.space.read(regcmd & ~0xF, min(count, MAX_TASKS_OF_JOB) * WORD_BYTES)
+    except IommuFault:
+        return ()
+    return tuple(np.frombuffer(raw.tobytes(), "<u8").tolist())
+
+
+def registers_of(core: Core) -> dict[int, int]:
+    """Offset -> value of all blocks that the last launch of the last run started."""
+    values: dict[int, int] = {}
+    for blocks in core.launches[-1:]:
+        for snapshot in blocks.values():
+            values.update(snapshot.values)
+    return values
+
+
+def mark(file: File, addresses: np.ndarray, number: int) -> None:
+    """These atoms are the task's now."""
+    for buffer in file.buffers.values():
+        inside = addresses[(addresses >= buffer.address) & (addresses < buffer.address + buffer.memory.size)]
+        buffer.writer[(inside - buffer.address) // ATOM_BYTES] = number + 1
+
+
+def owners_of(written: list[Written], address: int) -> Iterator[tuple[Written, tuple[int, int, int]]]:
+    """The last launch first."""
+    for one in reversed(written):
+        position = one.position(address)
+        if position is not None:
+            yield one, position
+
+
+def filler_mask(task: TaskResult, buffer: Buffer, atoms: np.ndarray) -> np.ndarray:
+    """bool [atoms][16]: bytes of no channel of the tensor that the task wrote."""
+    mask = np.zeros((len(atoms), ATOM_BYTES), bool)
+    for written in task.written:
+        filler = written.filler()
+        if not filler.any():
+            continue
+        places = (written.atoms() - buffer.address) // ATOM_BYTES
+        surface_of = np.full(buffer.writer.size, -1, np.int32)
+        for surface in range(written.surfaces):
+            inside = places[surface][(places[surface] >= 0) & (places[surface] < surface_of.size)]
+            surface_of[inside] = surface
+        surfaces = surface_of[atoms]
+        mask |= np.where((surfaces >= 0)[:, None], filler[surfaces], False)
+    return mask
+
+
+def compare(task: TaskResult, buffer: Buffer, atoms: np.ndarray, different: np.ndarray) -> None:
+    """Count the differing bytes of a task's atoms, and keep the first of the tensor's."""
+    filler = filler_mask(task, buffer, atoms)
+    real = different[atoms] & ~filler
+    task.num_filler += int((different[atoms] & filler).sum())
+    task.num_different += int(real.sum())
+    rows = np.flatnonzero(real.any(axis=1))
+    if not len(rows):
+        return
+    simulated, recorded = (side.reshape(-1, ATOM_BYTES)[atoms].view(np.int8).astype(np.int16)
+                           for side in (buffer.memory, buffer.recorded))
+    distance = np.abs(simulated - recorded)[real]
+    task.largest = max(task.largest, int(distance.max()))
+    atom = int(atoms[rows[0]])
+    if task.first is None:
+        task.first = difference_at(task, buffer, atom * ATOM_BYTES + int(np.argmax(real[rows[0]])))
+
+
+def difference_at(task: TaskResult, buffer: Buffer, offset: int) -> Difference:
+    address = buffer.address + offset
+    byte = offset % ATOM_BYTES
+    written, (surface, row, column) = next(owners_of(task.written, address - byte))
+    start = offset - offset % written.element_bytes
+    values = [int.from_bytes(side[start:start + written.element_bytes].tobytes(), "little", signed=True)
+              for side in (buffer.recorded, buffer.memory)]
+    return Difference(buffer.handle, address, offset, *values, surface, row, column, written.channel(surface, byte))

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cermet_client.h"
+#include "drm_core.h"
+#include "writer.h"
+
+#define ACCEL_MAJOR 261
+#define FRAME_PAGES 1024 /* pages of one frame at most */
+#define MAX_FDS 65536
+
+static struct file *files;
+static size_t num_files;
+static uint32_t num_numbers;
+/* By fd: index of its file plus 1, 0: none of ours. Read without the lock by file_is_known(). */
+static _Atomic int file_by_fd[MAX_FDS];
+static int num_fds; /* behind the highest one ever used */
+
+/* --- fds ---------------------------------------------------------------------------------------------------------- */
+
+int
+device_ioctl(int fd, unsigned long request, void *argument)
+{
+   return cermet_client_owns(fd) ? cermet_client_ioctl(fd, request, argument)
+                                 : (int)syscall(SYS_ioctl, fd, request, argument);
+}
+
+/* The name that a simulated device's socket bears: the same in all fds of one file. False: it is none. */
+static bool
+socket_name(int fd, char *text, size_t room)
+{
+   struct sockaddr_un name;
+   socklen_t bytes = sizeof(name);
+
+   if (!cermet_client_owns(fd) || getsockname(fd, (struct sockaddr *)&name, &bytes) != 0)
+      return false;
+   snprintf(text, room, "%.*s", (int)(bytes - offsetof(struct sockaddr_un, sun_path) - 1), name.sun_path + 1);
+   return true;
+}
+
+static bool
+is_accel_node(int fd)
+{
+   struct stat status;
+
+   return syscall(SYS_fstat, fd, &status) == 0 && S_ISCHR(status.st_mode) && major(status.st_rdev) == ACCEL_MAJOR;
+}
+
+static bool
+is_same_file(int one, int other)
+{
+   return syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, (unsigned long)one, (unsigned long)other) == 0;
+}
+
+bool
+file_is_known(int fd)
+{
+   return fd >= 0 && fd < MAX_FDS && file_by_fd[fd] > 0;
+}
+
+static struct file *
+known_file(int fd)
+{
+   return file_is_known(fd) ? &files[file_by_fd[fd] - 1] : NULL;
+}
+
+static void
+set_file(int fd, int index)
+{
+   file_by_fd[fd] = index;
+   if (fd >= num_fds)
+      num_fds = fd + 1;
+}
+
+static struct file *
+free_slot(void)
+{
+   for (size_t i = 0; i < num_files; i++)
+      if (!files[i].number)
+         return &files[i];
+   struct file *larger = realloc(files, (num_files + 1) * sizeof(*larger));
+   if (!larger)
+      return NULL;
+   files = larger;
+   files[num_files] = (struct file){0};
+   return &files[num_files++];
+}
+
+/* Driver name and version; false when it is not ours. */
+static bool
+ask_version(int fd, struct trace_file *record)
+{
+   struct drm_version version = {.name_len = sizeof(record->driver) - 1, .name = record->driver};
+
+   if (device_ioctl(fd, DRM_IOCTL_VERSION, &version) != 0 || strcmp(record->driver, "rocket") != 0)
+      return false;
+   record->version_major = version.version_major;
+   record->version_minor = version.version_minor;
+   record->version_patchlevel = version.version_patchlevel;
+   return true;
+}
+
+static struct file *
+record_new(int fd, bool is_simulated, const char *name)
+{
+   struct trace_file record = {.fd = fd, .is_simulated = is_simulated};
+   char link[64], path[sizeof(record.path)] = "";
+
+   if (!ask_version(fd, &record))
+      return NULL;
+   struct file *file = free_slot();
+   if (!file)
+      return NULL;
+   snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+   if (is_simulated)
+      snprintf(path, sizeof(path), "simulated");
+   else if (syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof(path) - 1) < 0)
+      path[0] = '\0';
+   memcpy(record.path, path, sizeof(path));
+   record.file = (uint64_t)getpid() << 32 | ++num_numbers;
+   *file = (struct file){.number = record.file, .is_simulated = is_simulated};
+   snprintf(file->name, sizeof(file->name), "%s", name);
+   trace_write(TRACE_FILE, &(struct piece){&record, sizeof(record)}, 1);
+   return file;
+}
+
+/* A known file that this unknown fd is too. */
+static struct file *
+find_same(int fd, bool is_simulated, const char *name)
+{
+   for (int other = 0; other < num_fds; other++) {
+      struct file *file = known_file(other);
+
+      if (!file || other == fd || file->is_simulated != is_simulated)
+         continue;
+      if (is_simulated ? strcmp(file->name, name) == 0 : is_same_file(fd, other))
+         return file;
+   }
+   return NULL;
+}
+
+struct file *
+file_of_fd(int fd)
+{
+   char name[sizeof(files->name)] = "";
+   bool is_simulated;
+
+   if (fd < 0 || fd >= MAX_FDS)
+      return NULL;
+   struct file *file = known_file(fd);
+   is_simulated = socket_name(fd, name, sizeof(name));
+   if (file && (is_simulated ? strcmp(file->name, name) == 0 : !file->is_simulated && is_accel_node(fd)))
+      return file;
+   file_by_fd[fd] = 0; /* closed and used again behind our back */
+   if (!is_simulated && !is_accel_node(fd))
+      return NULL;
+   file = find_same(fd, is_simulated, name);
+   if (!file)
+      file = record_new(fd, is_simulated, name);
+   if (file)
+      set_file(fd, (int)(file - files) + 1);
+   return file;
+}
+
+void
+file_was_duplicated(int fd, int copy)
+{
+   if (file_is_known(fd) && copy >= 0 && copy < MAX_FDS && fd != copy)
+      set_file(copy, file_by_fd[fd]);
+}
+
+struct file *
+file_last_of_fd(int fd)
+{
+   if (!file_is_known(fd))
+      return NULL;
+   int index = file_by_fd[fd];
+   for (int other = 0; other < num_fds; other++)
+      if (other != fd && file_by_fd[other] == index) {
+         file_by_fd[fd] = 0;
+         return NULL;
+      }
+   return &files[index - 1];
+}
+
+void
+file_forget(struct file *file)
+{
+   const int index = (int)(file - files) + 1;
+   const struct trace_close record = {.file = file->number};
+
+   for (size_t i = 0; i < file->num_bos; i++)
+      bo_forget(&file->bos[i]);
+   free(file->bos);
+   trace_write(TRACE_CLOSE, &(struct piece){&record, sizeof(record)}, 1);
+   *file = (struct file){0};
+   for (int fd = 0; fd < num_fds; fd++)
+      if (file_by_fd[fd] == index)
+         file_by_fd[fd] = 0;
+}
+
+void
+file_visit_all(void (*visit)(struct file *file, int fd))
+{
+   for (size_t i = 0; i < num_files; i++) {
+      int fd = 0;
+
+      while (fd < num_fds && file_by_fd[fd] != (int)i + 1)
+         fd++;
+      if (files[i].number && fd < num_fds)
+         visit(&files[i], fd);
+   }
+}
+
+void
+file_all_inherited(void)
+{
+   for (size_t i = 0; i < num_files; i++)
+      for (size_t k = 0; k < files[i].num_bos; k++)
+         files[i].bos[k].map = NULL;
+}
+
+/* --- buffers ------------------------------------------------------------------------------------------------------ */
+
+struct bo *
+bo_find(const struct file *file, uint32_t handle)
+{
+   for (size_t i = 0; handle && i < file->num_bos; i++)
+      if (file->bos[i].handle == handle)
+         return &file->bos[i];
+   return NULL;
+}
+
+/* The recorder's own view: applications need not map what they only pass from job to job. */
+static void
+map_bo(struct file *file, int fd, struct bo *bo)
+{
+   void *map = file->is_simulated
+                  ? cermet_client_mmap(NULL, bo->size_bytes, PROT_READ, MAP_SHARED, fd, (off_t)bo->offset)
+                  : (void *)syscall(SYS_mmap, NULL, bo->size_bytes, PROT_READ, MAP_SHARED, fd, (off_t)bo->offset);
+
+   if (map == MAP_FAILED) {
+      trace_note(TRACE_NOTE_WARNING, "handle %u: cannot be mapped, its contents are not recorded: %s", bo->handle,
+                 strerror(errno));
+      return;
+   }
+   syscall(SYS_madvise, map, bo->size_bytes, MADV_DONTFORK);
+   bo->map = map;
+}
+
+static struct bo *
+new_slot(struct file *file)
+{
+   for (size_t i = 0; i < file->num_bos; i++)
+      if (!file->bos[i].handle)
+         return &file->bos[i];
+   struct bo *larger = realloc(file->bos, (file->num_bos + 1) * sizeof(*larger));
+   if (!larger)
+      return NULL;
+   file->bos = larger;
+   return &file->bos[file->num_bos++];
+}
+
+bool
+bo_add(struct file *file, int fd, const struct drm_rocket_create_bo *made)
+{
+   if (bo_find(file, made->handle))
+      return false;
+   struct bo *bo = new_slot(file);
+   if (!bo)
+      return true;
+   const uint64_t pages = ((uint64_t)made->size + TRACE_PAGE_BYTES - 1) / TRACE_PAGE_BYTES;
+   *bo = (struct bo){.handle = made->handle, .size_bytes = pages * TRACE_PAGE_BYTES, .offset = made->offset,
+                     .address = made->dma_address};
+   void *known = (void *)syscall(SYS_mmap, NULL, bo->size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                                 0L);
+   if (known == MAP_FAILED) {
+      trace_note(TRACE_NOTE_WARNING, "handle %u: no memory to record its contents", bo->handle);
+      return true;
+   }
+   bo->known = known;
+   map_bo(file, fd, bo);
+   return true;
+}
+
+void
+bo_forget(struct bo *bo)
+{
+   if (bo->map)
+      syscall(SYS_munmap, bo->map, bo->size_bytes);
+   if (bo->known)
+      syscall(SYS_munmap, bo->known, bo->size_bytes);
+   *bo = (struct bo){0};
+}
+
+/* Changed pages from *page on, at most FRAME_PAGES of them, into runs and the known contents. Number of runs. */
+static uint32_t
+take_changes(struct bo *bo, uint64_t *page, struct trace_run *runs, uint32_t *num_pages)
+{
+   const uint64_t end = bo->size_bytes / TRACE_PAGE_BYTES;
+   uint32_t num_runs = 0;
+
+   for (*num_pages = 0; *page < end && *num_pages < FRAME_PAGES; ++*page) {
+      const uint64_t at = *page * TRACE_PAGE_BYTES;
+
+      if (memcmp(bo->map + at, bo->known + at, TRACE_PAGE_BYTES) == 0)
+         continue;
+      memcpy(bo->known + at, bo->map + at, TRACE_PAGE_BYTES);
+      if (num_runs && runs[num_runs - 1].first_page + runs[num_runs - 1].num_pages == *page)
+         runs[num_runs - 1].num_pages++;
+      else
+         runs[num_runs++] = (struct trace_run){(uint32_t)*page, 1};
+      ++*num_pages;
+   }
+   return num_runs;
+}
+
+/* From the copy, which nobody changes while it is written. */
+static void
+write_runs(const struct trace_pages *record, const struct bo *bo, const struct trace_run *runs)
+{
+   static struct piece pieces[2 + FRAME_PAGES];
+
+   pieces[0] = (struct piece){record, sizeof(*record)};
+   pieces[1] = (struct piece){runs, record->num_runs * sizeof(*runs)};
+   for (uint32_t i = 0; i < record->num_runs; i++)
+      pieces[2 + i] = (struct piece){bo->known + (uint64_t)runs[i].first_page * TRACE_PAGE_BYTES,
+                                     (size_t)runs[i].num_pages * TRACE_PAGE_BYTES};
+   trace_write(TRACE_PAGES, pieces, 2 + record->num_runs);
+}
+
+void
+bo_record(struct file *file, int fd, struct bo *bo, uint32_t side)
+{
+   static struct trace_run runs[FRAME_PAGES];
+   struct trace_pages record = {.file = file->number, .bo_bytes = bo->size_bytes, .handle = bo->handle, .side = side};
+
+   if (!bo->known || trace_is_full())
+      return;
+   if (!bo->map)
+      map_bo(file, fd, bo);
+   if (!bo->map)
+      return;
+   for (uint64_t page = 0; page < bo->size_bytes / TRACE_PAGE_BYTES;) {
+      record.num_runs = take_changes(bo, &page, runs, &record.num_pages);
+      if (record.num_runs)
+         write_runs(&record, bo, runs);
+   }
+}
+
+/* --- programs ----------------------------------------------------------------------------------------------------- */
+
+/* The only registers that the recorder knows, as a program word names them: block in bits 48.., offset in bits 0... */
+#define CBUF_CON0 UINT64_C(0x0201000000001040)
+#define EW_CFG UINT64_C(0x1001000000004070)
+#define LUT_ACCESS_DATA UINT64_C(0x1001000000004104)
+#define REGISTER_MASK UINT64_C(0xFFFF00000000FFFF)
+#define CBUF_REUSE (3 << 12) /* WEIGHT_REUSE, DATA_REUSE */
+#define EW_BYPASS (1 << 0)
+#define EW_LUT_BYPASS (1 << 7)
+#define LUT_WORDS 513 /* of each of the two tables */
+
+static const struct bo *
+bo_at(const struct file *file, uint64_t address, uint64_t bytes)
+{
+   for (size_t i = 0; i < file->num_bos; i++) {
+      const struct bo *bo = &file->bos[i];
+
+      if (bo->known && address >= bo->address && address - bo->address + bytes <= bo->size_bytes)
+         return bo;
+   }
+   return NULL;
+}
+
+bool
+program_needs_previous(const struct file *file, uint32_t address, uint32_t num_words)
+{
+   const uint64_t bytes = (uint64_t)num_words * sizeof(uint64_t);
+   const struct bo *bo = bo_at(file, address & ~15u, bytes);
+   uint32_t num_lut_words = 0;
+   bool uses_lut = false, reuses = false;
+
+   for (uint64_t at = 0; bo && at < bytes; at += sizeof(uint64_t)) {
+      uint64_t word;
+      memcpy(&word, bo->known + (address & ~15u) - bo->address + at, sizeof(word));
+      const uint32_t value = (uint32_t)(word >> 16);
+
+      if ((word & REGISTER_MASK) == CBUF_CON0)
+         reuses = value & CBUF_REUSE;
+      else if ((word & REGISTER_MASK) == EW_CFG)
+         uses_lut = !(value & (EW_BYPASS | EW_LUT_BYPASS));
+      else if ((word & REGISTER_MASK) == LUT_ACCESS_DATA)
+         num_lut_words++;
+   }
+   return reuses || (uses_lut && num_lut_words < 2 * LUT_WORDS);
+}
