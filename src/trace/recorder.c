@@ -82,13 +82,14 @@ announce(void)
    record.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
    ssize_t bytes = (ssize_t)syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof(path) - 1);
    path[bytes < 0 ? 0 : bytes] = '\0';
-   snprintf(record.program, sizeof(record.program), "%s", strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+   snprintf(record.program, sizeof(record.program), "%.60s", strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
    if (uname(&system) == 0)
       snprintf(record.system, sizeof(record.system), "%.20s %.70s %.30s", system.sysname, system.release,
                system.machine);
    read_text("/proc/device-tree/model", model, sizeof(model));
    read_text("/proc/device-tree/compatible", compatible, sizeof(compatible));
-   snprintf(record.board, sizeof(record.board), "%s%s%s", model, model[0] && compatible[0] ? " / " : "", compatible);
+   snprintf(record.board, sizeof(record.board), "%.90s%s%.90s", model, model[0] && compatible[0] ? " / " : "",
+            compatible);
    snprintf(record.recorder, sizeof(record.recorder), "%s", CERMET_BUILD_ID);
    trace_write(TRACE_PROCESS, &(struct piece){&record, sizeof(record)}, 1);
 }

@@ -39,6 +39,7 @@ def record(tmp_path: pathlib.Path) -> Callable[..., tuple[subprocess.CompletedPr
         program.write_text(APP_HEAD + text)
         output = tmp_path / f"{number}.trace"
         command = ["cermet", "trace", "--device", "sim", "-o", str(output), *options, "--"]
-        done = subprocess.run([*command, sys.executable, str(program)], env=os.environ, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*command, sys.executable, str(program)], env=os.environ, capture_output=True, text=True,
+                              timeout=120)
         return done, output
     return run
