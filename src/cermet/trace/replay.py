@@ -168,7 +168,7 @@ class Replay:
 
     def _run_task(self, file: File, result: TaskResult) -> None:
         core = file.core
-        program_task(core, self.machine.soc, result.regcmd, result.regcmd_count)
+        program_task(core, self.machine.soc, result.regcmd, result.regcmd_count, 1, DPU_INTERRUPTS)
         outcome = core.run(file.space)
         result.diagnostics = tuple(f"{one.rule}: {one.text}" for one in outcome.diagnostics)
         result.registers = registers_of(core)
@@ -291,6 +291,7 @@ def difference_at(task: TaskResult, buffer: Buffer, offset: int) -> Difference:
     byte = offset % ATOM_BYTES
     written, (surface, row, column) = next(owners_of(task.written, address - byte))
     start = offset - offset % written.element_bytes
-    values = [int.from_bytes(side[start:start + written.element_bytes].tobytes(), "little", signed=True)
-              for side in (buffer.recorded, buffer.memory)]
-    return Difference(buffer.handle, address, offset, *values, surface, row, column, written.channel(surface, byte))
+    recorded, simulated = (int.from_bytes(side[start:start + written.element_bytes].tobytes(), "little", signed=True)
+                           for side in (buffer.recorded, buffer.memory))
+    return Difference(buffer.handle, address, offset, recorded, simulated, surface, row, column,
+                      written.channel(surface, byte))

@@ -53,7 +53,10 @@ class Written:
     def position(self, address: int) -> tuple[int, int, int] | None:
         """(surface, row, column) of the last write to the atom at an address."""
         places = np.argwhere(self.atoms() == address)
-        return tuple(places[-1].tolist()) if len(places) else None     # type: ignore[return-value]
+        if not len(places):
+            return None
+        surface, row, column = places[-1].tolist()
+        return surface, row, column
 
     def channel(self, surface: int, byte: int) -> int:
         """Of a byte of an atom of a surface."""
