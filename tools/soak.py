@@ -17,7 +17,6 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -29,9 +28,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "kernel-uapi"))
+sys.path[:0] = [str(ROOT), str(ROOT / "kernel-uapi")]
 from conformance.laboratory import Laboratory  # noqa: E402
 from conformance.uapi import FOREVER, Node, System  # noqa: E402
+from tests.kmd.driver_process import Usage, books, driver_pid, usage  # noqa: E402
 
 from cermet import interpreter, paths  # noqa: E402
 
@@ -235,40 +235,6 @@ def run_client(system: System, work: Callable[[Laboratory, random.Random], None]
 
 
 # --- the driver -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What the driver process holds."""
-
-    fds: int
-    threads: int
-    resident_kib: int
-
-
-def driver_pid(node: Node) -> int:
-    with socket.socket(fileno=os.dup(node.fd)) as channel:
-        return int.from_bytes(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
-
-
-def usage(pid: int) -> Usage:
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
-    return Usage(len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")), resident)
-
-
-def books(pid: int, log: pathlib.Path) -> str:
-    """What the driver says about itself now."""
-    position = log.stat().st_size
-    os.kill(pid, signal.SIGUSR1)
-    for _ in range(200):
-        time.sleep(0.02)
-        with log.open(errors="replace") as file:
-            file.seek(position)
-            for line in file:
-                if "books:" in line and line.endswith("\n"):
-                    return line.split("books: ")[1].strip()
-    return "no answer"
 
 
 def check_end(pid: int, log: pathlib.Path, before: Usage) -> list[str]:

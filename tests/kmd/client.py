@@ -32,10 +32,10 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def environment(socket: pathlib.Path, **more: str) -> dict[str, str]:
-    """What makes clients start the fake driver on this socket."""
+def environment(socket: pathlib.Path, module: str = "tests.kmd.fake_driver", **more: str) -> dict[str, str]:
+    """What makes clients start the fake driver, or another module's, on this socket."""
     python_path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {"CERMET_SIM_SOCKET": str(socket), "CERMET_COMMAND": command(socket.parent, "tests.kmd.fake_driver"),
+    return {"CERMET_SIM_SOCKET": str(socket), "CERMET_COMMAND": command(socket.parent, module),
             "PYTHONPATH": python_path, **more}
 
 

@@ -17,14 +17,8 @@ from cermet.errors import CermetError
 from cermet.hw.soc import RK3588
 from cermet.kmd.server import Options, Server
 from tests.kmd.client import PAGE, Job, Node, environ, environment
+from tests.kmd.driver_process import driver_pid
 from tests.kmd.fake_core import FILL, HANG, SLEEP, FakeCore
-
-
-def driver_pid(node: Node) -> int:
-    """The process at the other end."""
-    with socket.socket(fileno=os.dup(node.fd)) as channel:
-        data = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(data[:4], sys.byteorder)
 
 
 def in_child(function: object) -> int:
