@@ -24,7 +24,7 @@ class FuzzCore:
         self.index = index
         self._base, self._registers = soc.registers["PC.BASE_ADDRESS"].offset, dict[int, int]()
 
-    def begin_job(self) -> None:
+    def begin_job(self, timeout_ms: int) -> None:
         pass
 
     def reset(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cermet.hw.soc import RK3588
 from cermet.kmd.fence import Fence
-from cermet.kmd.job import Job, run_tasks
+from cermet.kmd.job import DPU_INTERRUPTS, Job, run_tasks
 from cermet.kmd.space import SharedAddressSpace
 from cermet.sim.core import Core
 from tests.kmd.fuzz.local import LogWatch
@@ -92,7 +92,7 @@ class Lab:
         for words in programs:
             text = np.array(words, "<u8").view(np.uint8)[:TEXT_BYTES // len(programs) & ~15]
             self.text[at:at + text.size] = text
-            tasks.append((TEXT_AT + at, max(1, text.size // 8 + extra_words)))
+            tasks.append((TEXT_AT + at, max(1, text.size // 8 + extra_words), 1, DPU_INTERRUPTS))
             at += text.size + 15 & ~15
         job = Job(self.space, np.array(tasks, np.uint32), [], [], Fence(None))
         deadline = time.monotonic() + CANCEL_S

@@ -21,7 +21,8 @@ from tests.kmd.fuzz.world import WEIGHTS, OpenFile, World
 SETTLE_S = 20.0
 SEQUENCE_STEPS = 60
 SECRET = os.urandom(32) * (PAGE // 32)
-EMPTY = "1 files, 1 handles, 1 BOs of 4096 bytes, 0 jobs queued and 0 running, 0 calls waiting"
+EMPTY = "1 files, 1 handles, 1 BOs of 4096 bytes, 0 jobs queued and 0 running, 0 calls waiting, " \
+        "0 address spaces of queues"
 REMOTE_WEIGHTS = WEIGHTS | {"dup": 2, "child": 1}
 MAX_GROWTH_KIB = 64 << 10
 
