@@ -23,6 +23,7 @@ VERBS = {
     "demo": ("cermet.cli.demo", "bundled models on a picture: classify it, detect things, segment it"),
     "run": ("cermet.cli.run", "run a model through TFLite with the delegate; compare it with the CPU"),
     "report": ("cermet.cli.report", "node by node: NPU or CPU, and why"),
+    "profile": ("cermet.cli.profile", "layer by layer: cycles, time, what bounds it, memory"),
     "accuracy": ("cermet.cli.accuracy", "every tensor on the NPU against a reference, layer by layer"),
     "bench": ("cermet.cli.bench", "latency, throughput, start and memory, next to TFLite's kernels"),
     "compile": ("cermet.cli.compile", "compile models ahead of time into a cache folder"),

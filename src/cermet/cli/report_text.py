@@ -26,7 +26,7 @@ def _nodes(report: Report) -> Iterator[str]:
         why = f"{node.reason} [{node.rule}]" if node.rule else ""
         rows.append((str(node.index), _short(node.operation), f"{shape} {node.output_dtype}".strip(),
                      f"{node.macs:,}" if node.macs else "", f"{node.bytes:,}", target, why))
-    yield from _table(rows, right=(0, 3, 4))
+    yield from table(rows, right=(0, 3, 4))
 
 
 def _short(name: str) -> str:
@@ -41,10 +41,10 @@ def _partitions(report: Report) -> Iterator[str]:
         rows.append((str(number), str(len(part.nodes)), str(part.tasks), f"{part.macs:,}", f"{part.input_bytes:,}",
                      f"{part.output_bytes:,}", f"{part.npu_us:,.0f}", f"{part.cpu_us:,.0f}", runs(part.nodes)))
     yield ""
-    yield from _table(rows, right=range(8))
+    yield from table(rows, right=range(8))
 
 
-def _table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> Iterator[str]:
     """Columns aligned; the last one wrapped."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:

@@ -8,7 +8,7 @@ from cermet.drivers.base import Bo, CompileError, Job, Program, Relocation, Task
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
 from cermet.drivers.rocket.jobs import job_starts, with_witness, written_by
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
-from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, lifetimes, place
+from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, Lifetime, lifetimes, place
 from cermet.drivers.rocket.regcmd import Address, Buffer, TaskProgram
 from cermet.ir.tensor import DType
 
@@ -31,7 +31,8 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     starts = job_starts(tasks, written, MAX_JOB_CYCLES)
     ends = [*starts[1:], len(tasks)]
     witnesses = [written[end - 1].last_atom for end in ends]
-    places = _places(context, tasks, constants, witnesses)
+    alive = _alive(context, tasks, witnesses)
+    places = _places(context, alive, constants)
     sizes = {**_bo_sizes(context, places), "constant": constant_bytes}
     _check_sizes(sizes)
     numbers = {role: i for i, role in enumerate(r for r in ROLES if sizes[r])}
@@ -45,7 +46,9 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
         jobs=jobs,
         inputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.inputs),
         outputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.outputs),
-        debug={"soc": context.soc.name, "tasks": [_describe(task) for task in tasks]})
+        debug={"soc": context.soc.name, "tasks": [_describe(task) for task in tasks],
+               "arena": [[each.name, places[each.name][1], each.size_bytes, each.first_task, each.last_task]
+                         for each in alive]})
 
 
 Places = Mapping[str, tuple[str, int]]
@@ -62,8 +65,13 @@ def _constant_section(context: Context, tasks: Sequence[TaskProgram]) -> tuple[d
     programs = []
     for task in tasks:
         programs.append(offset)
-        offset = round_up(offset + round_up(len(task.words), FETCH_WORDS) * 8, ALIGNMENT_BYTES)
+        offset += program_bytes(len(task.words))
     return constants, programs, offset
+
+
+def program_bytes(num_words: int) -> int:
+    """What a register program takes in memory."""
+    return round_up(round_up(num_words, FETCH_WORDS) * 8, ALIGNMENT_BYTES)
 
 
 def _place(places: Places, address: Address) -> tuple[str, int]:
@@ -72,19 +80,20 @@ def _place(places: Places, address: Address) -> tuple[str, int]:
     return role, start + address.offset_bytes
 
 
-def _places(context: Context, tasks: Sequence[TaskProgram], constants: Mapping[str, int],
-            witnesses: Sequence[Address]) -> dict[str, tuple[str, int]]:
-    """Buffer name -> (role, offset): activations by their lifetimes, inputs and outputs one behind the other.
-
-    A buffer with a witness shares its memory with no other: it is in use from the first task to the last.
-    """
-    places = {name: ("constant", offset) for name, offset in constants.items()}
+def _alive(context: Context, tasks: Sequence[TaskProgram], witnesses: Sequence[Address]) -> list[Lifetime]:
+    """Of the arena's buffers. One with a witness shares its memory with no other: from the first task to the last."""
     arena = {b.name: b.size_bytes for b in context.buffers.values() if b.role == "arena"}
     touched = [t.reads | t.writes for t in tasks]
     kept = frozenset(witness.buffer for witness in witnesses)
     touched[0] |= kept
     touched[-1] |= kept
-    offsets, _ = place(lifetimes(arena, [sorted(names) for names in touched]))
+    return lifetimes(arena, [sorted(names) for names in touched])
+
+
+def _places(context: Context, alive: Sequence[Lifetime], constants: Mapping[str, int]) -> dict[str, tuple[str, int]]:
+    """Buffer name -> (role, offset): activations by their lifetimes, inputs and outputs one behind the other."""
+    places = {name: ("constant", offset) for name, offset in constants.items()}
+    offsets, _ = place(alive)
     places.update({name: ("arena", offset) for name, offset in offsets.items()})
     for role in ("input", "output"):
         offset = 0

@@ -1,0 +1,87 @@
+"""`cermet profile`: layer by layer, where an inference's time goes; by the cycle model, without running anything."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cermet.cli.models import add_compile_arguments, compile_options, num_subgraphs, read_model
+from cermet.errors import CermetError
+
+if TYPE_CHECKING:
+    from cermet.ir.subgraph import Subgraph
+    from cermet.profile.profile import Profile
+
+STDOUT = "-"
+EPILOG = """
+Estimates: docs/performance.md says how good they are. The JSON form is described in docs/profile-json.md.
+
+examples:
+  cermet profile model.tflite
+  cermet profile model.tflite --trace trace.json
+  cermet profile model.tflite --clock 200 --cores 3
+  cermet profile model.tflite --csv > layers.csv
+  cermet profile model.tflite --json | jq '.types[0]'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.tflite")
+    for name, what in (("json", "JSON"), ("csv", "the layers as CSV")):
+        parser.add_argument(f"--{name}", nargs="?", const=STDOUT, metavar="F",
+                            help=f"{what} to a file, or instead of the tables")
+    parser.add_argument("--trace", type=Path, metavar="F.json", help="write a trace for ui.perfetto.dev")
+    parser.add_argument("--clock", type=int, metavar="MHZ", help="of the NPU (default: the full clock)")
+    parser.add_argument("--cores", type=int, default=1, metavar="N",
+                        help="inferences side by side, one on each core, which share the memory (default: 1)")
+    parser.add_argument("--kernel", choices=("mainline", "chained"), default="mainline",
+                        help="mainline: an interrupt for each task; chained: none between tasks (default: mainline)")
+    parser.add_argument("--subgraph", type=int, default=0, metavar="N",
+                        help="which subgraph (default: 0, the main one)")
+    add_compile_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from cermet import build
+    from cermet.cli.profile_text import lines, to_csv
+    if arguments.json == STDOUT and arguments.csv == STDOUT:
+        raise CermetError("--json and --csv: only one of them can go to the standard output")
+    subgraph, profile, faults, count = _profile(arguments)
+    head = {"model": str(arguments.model), "build_id": build.BUILD_ID, "subgraph": arguments.subgraph,
+            "subgraphs": count}
+    texts = {"json": lambda: json.dumps(head | profile.to_json(), indent=1) + "\n", "csv": lambda: to_csv(profile)}
+    for name, text in texts.items():
+        place = getattr(arguments, name)
+        if place == STDOUT:
+            sys.stdout.write(text())
+        elif place:
+            Path(place).write_text(text(), encoding="utf-8")
+    if arguments.trace:
+        from cermet.profile.trace import make_trace
+        arguments.trace.write_text(make_trace(subgraph, profile, str(arguments.model)), encoding="utf-8")
+    if STDOUT not in (arguments.json, arguments.csv):
+        print("\n".join(lines(profile)))
+        if count > 1:
+            print(f"this is subgraph {arguments.subgraph} of 0..{count - 1}; --subgraph N shows another")
+    for fault in faults:
+        print(f"cermet profile: {fault}", file=sys.stderr)
+    return 0
+
+
+def _profile(arguments: argparse.Namespace) -> tuple[Subgraph, Profile, tuple[str, ...], int]:
+    """(what was compiled, its profile, faults of the compiler, number of subgraphs)."""
+    from cermet.cli.report import check_numbers
+    from cermet.compiler import compile_subgraph, driver_for
+    from cermet.frontend.tflite_file import read_tflite
+    from cermet.hw.soc import soc_by_name
+    from cermet.profile.profile import make_profile
+    from cermet.profile.setting import make_setting
+    options, driver = compile_options(arguments.option), driver_for(arguments.soc)
+    setting = make_setting(soc_by_name(arguments.soc), arguments.clock, arguments.cores, arguments.kernel)
+    model = read_model(arguments.model)
+    subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
+    check_numbers(options, len(subgraph.operations))
+    compiled = compile_subgraph(subgraph, driver, options)
+    return subgraph, make_profile(compiled, setting), compiled.faults, num_subgraphs(model)

@@ -1,0 +1,54 @@
+"""Under which circumstances a profile is made."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cermet.errors import CermetError
+from cermet.hw.soc import Soc
+from cermet.sim.cycles import Conditions
+
+KERNELS = ("mainline", "chained")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """soc: whose NPU. clock_mhz: the NPU's. cores: as many run an inference each, side by side.
+
+    kernel   mainline: an interrupt between tasks; chained: the hardware goes from task to task by itself
+    """
+
+    soc: Soc
+    clock_mhz: int
+    cores: int = 1
+    kernel: str = "mainline"
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(self.clock_mhz, self.cores)
+
+    @property
+    def is_chained(self) -> bool:
+        return self.kernel == "chained"
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Of one core."""
+        return self.soc.kernel_group * self.soc.weight_input_block
+
+    def us(self, cycles: float) -> float:
+        return cycles / self.clock_mhz
+
+    @property
+    def task_us(self) -> float:
+        """What the kernel adds to each task."""
+        return 0.0 if self.is_chained else self.soc.interrupt_us
+
+
+def make_setting(soc: Soc, clock_mhz: int | None, cores: int, kernel: str) -> Setting:
+    """Checked. clock_mhz: None for the SoC's full clock."""
+    clock = soc.clock_mhz if clock_mhz is None else clock_mhz
+    if not 1 <= clock <= soc.clock_mhz:
+        raise CermetError(f"--clock: {clock} must be 1..{soc.clock_mhz} MHz")
+    if not 1 <= cores <= soc.cores:
+        raise CermetError(f"--cores: {cores} must be 1..{soc.cores}, {soc.name} has no more")
+    return Setting(soc, clock, cores, kernel)

@@ -1,0 +1,152 @@
+"""`cermet profile`: tables, JSON, CSV and trace that say the same, for every model."""
+from __future__ import annotations
+
+import csv
+import io
+import json
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Cermet
+from tests.support.model_builder import conv2d
+
+MODELS = ("mobilenet_v1_0.25_128_quant", "kws_ref_model", "ad01_int8", "split_concat", "v2_vad")
+
+
+def profile_of(cermet: Cermet, model: Path, *arguments: object) -> dict:
+    result = cermet("profile", model, "--json", *arguments)
+    assert (result.status, result.err) == (0, ""), result.err
+    return json.loads(result.out)
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest, models_dir: Path) -> Path:
+    return models_dir / f"{request.param}.tflite"
+
+
+def test_every_operation_has_one_layer_and_sums_are_totals(cermet: Cermet, model: Path) -> None:
+    profile, report = profile_of(cermet, model), json.loads(cermet("report", model, "--json").out)
+    layers, totals = profile["layers"], profile["totals"]
+    assert sorted(index for layer in layers for index in layer["operations"]) == list(range(len(report["nodes"])))
+    for layer in layers:
+        assert {report["nodes"][index]["target"] for index in layer["operations"]} == {layer["target"]}
+        assert layer["type"] == "+".join(report["nodes"][index]["operation"] for index in layer["operations"])
+        assert layer["macs"] == sum(report["nodes"][index]["macs"] for index in layer["operations"])
+        assert layer["max_cycles"] >= max(layer["npu_cycles"], layer["ddr_cycles"] - 1)
+        assert 0 <= layer["mac_use"] <= 1 and all(0 <= share <= 1 for share in layer["load"])
+        assert (layer["tasks"] > 0) == (layer["bound_by"] not in ("", "cpu"))
+    for name in ("tasks", "macs", "ddr_cycles", "npu_cycles", "max_cycles", "read_bytes", "written_bytes"):
+        assert totals[name] == sum(layer[name] for layer in layers)
+    assert totals["tasks"] == report["estimate"]["tasks"]
+    on_npu = sum(layer["time_us"] for layer in layers if layer["target"] == "NPU")
+    submits = sum(part["submit_us"] for part in profile["parts"])
+    assert totals["npu_us"] == pytest.approx(on_npu + submits)
+    assert totals["total_us"] == pytest.approx(totals["npu_us"] + totals["convert_us"] + totals["cpu_us"])
+    assert sum(kind["time_us"] for kind in profile["types"]) == pytest.approx(sum(x["time_us"] for x in layers))
+    assert [kind["time_us"] for kind in profile["types"]] == sorted((k["time_us"] for k in profile["types"]),
+                                                                   reverse=True)
+
+
+def test_memory_holds_what_is_alive_side_by_side(cermet: Cermet, model: Path) -> None:
+    for part in profile_of(cermet, model)["parts"]:
+        memory = part["memory"]
+        assert memory["total"] == sum(memory[name] for name in ("weights", "programs", "arena", "inputs", "outputs"))
+        assert memory["programs"] >= 8 * sum(launch["words"] for task in part["tasks"] for launch in task["launches"])
+        assert memory["weights"] > 0 and memory["peak"] <= memory["arena"]
+        for one, other in combinations(part["arena"], 2):
+            apart = one["last_task"] < other["first_task"] or other["last_task"] < one["first_task"]
+            beside = (one["offset_bytes"] + one["size_bytes"] <= other["offset_bytes"]
+                      or other["offset_bytes"] + other["size_bytes"] <= one["offset_bytes"])
+            assert apart or beside, (one, other)
+        assert all(each["offset_bytes"] + each["size_bytes"] <= memory["arena"] for each in part["arena"])
+
+
+def test_csv_has_the_layers_of_the_json(cermet: Cermet, model: Path) -> None:
+    profile = profile_of(cermet, model)
+    rows = list(csv.DictReader(io.StringIO(cermet("profile", model, "--csv").out)))
+    assert [row["operations"] for row in rows] == [" ".join(map(str, x["operations"])) for x in profile["layers"]]
+    for row, layer in zip(rows, profile["layers"], strict=True):
+        assert {name: row[name] for name in ("type", "target", "bound_by", "npu_cycles", "tasks")} == {
+            name: str(layer[name]) for name in ("type", "target", "bound_by", "npu_cycles", "tasks")}
+        assert float(row["time_us"]) == pytest.approx(layer["time_us"], abs=1e-3)
+
+
+@pytest.mark.parametrize("kernel", ["mainline", "chained"])
+def test_trace_is_one_inference(cermet: Cermet, model: Path, tmp_path: Path, kernel: str) -> None:
+    path = tmp_path / "trace.json"
+    profile = profile_of(cermet, model, "--trace", path, "--kernel", kernel, "--cores", 2)
+    trace = json.loads(path.read_text())["traceEvents"]
+    spans = [event for event in trace if event["ph"] == "X"]
+    threads = {(event["pid"], event["tid"]): event["args"]["name"] for event in trace if event["name"] == "thread_name"}
+    assert all((event["pid"], event["tid"]) in threads for event in spans)
+    assert all(event["dur"] >= 0 and event["ts"] > -0.001 for event in spans)
+    assert max(event["ts"] + event["dur"] for event in spans) == pytest.approx(profile["totals"]["total_us"], abs=0.01)
+    for thread, name in threads.items():
+        own = sorted((event["ts"], event["dur"]) for event in spans if (event["pid"], event["tid"]) == thread)
+        assert name in ("PC",) or all(a + length <= b + 0.002 for (a, length), (b, _) in pairwise(own)), name
+        if name == "tasks":
+            assert len(own) == profile["totals"]["tasks"]
+    interrupts = sum(event["name"] == "interrupt" for event in spans)
+    assert interrupts == (profile["totals"]["tasks"] if kernel == "mainline" else 0)
+    assert any(event["ph"] == "C" for event in trace)
+
+
+def test_text_has_what_rockchips_users_know(cermet: Cermet, conv_model: Path) -> None:
+    result = cermet("profile", conv_model)
+    assert (result.status, result.err) == (0, "")
+    for word in ("type", "dtype", "target", "input shapes", "cycles DDR", "NPU", "max", "time us", "MAC use",
+                 "load/core", "tasks", "RW KB", "bound by", "convert in us", "convert out us", "weights", "programs",
+                 "arena", "SOFTMAX", "on the CPU: 1 operations", "per second, by estimate"):
+        assert word in result.out, word
+    (line,) = [line for line in result.out.splitlines() if line.startswith(" 0  CONV_2D")]
+    assert "1x8x8x4,6x3x3x4" in line and "1x8x8x6" in line and "NPU 0" in line
+
+
+def test_array_cycles_are_the_vendors(cermet: Cermet, models_dir: Path) -> None:
+    """MobileNet V1 0.25 128: the vendor's column for the layers that neither compiler cuts."""
+    layers = profile_of(cermet, models_dir / "mobilenet_v1_0.25_128_quant.tflite")["layers"]
+    assert [layer["npu_cycles"] for layer in layers[:4]] == [36864, 36864, 16384, 9216]
+
+
+def test_circumstances_change_what_they_should(cermet: Cermet, models_dir: Path) -> None:
+    model = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    usual = profile_of(cermet, model)
+    chained, slow = profile_of(cermet, model, "--kernel", "chained"), profile_of(cermet, model, "--clock", 200)
+    assert usual["setting"] == {"soc": "rk3588", "clock_mhz": 1000, "cores": 1, "kernel": "mainline"}
+    saved = usual["totals"]["npu_us"] - chained["totals"]["npu_us"]
+    assert saved >= 34 * usual["totals"]["tasks"]
+    busy = [sum(part["busy_us"] for part in profile["parts"]) for profile in (usual, slow)]
+    assert 4 * busy[0] < busy[1] <= 5.001 * busy[0]
+    three = profile_of(cermet, model, "--cores", 3)
+    assert 2 < three["totals"]["per_second"] / usual["totals"]["per_second"] <= 3
+    assert all(len(set(layer["load"])) == 1 for layer in three["layers"])
+    assert {layer["load"][1] for layer in usual["layers"]} == {0.0}
+
+
+def test_model_without_anything_for_the_npu(cermet: Cermet, conv_model: Path) -> None:
+    profile = profile_of(cermet, conv_model, "--option", "deny=CONV_2D")
+    assert profile["parts"] == [] and profile["totals"]["npu_us"] == 0
+    assert [layer["bound_by"] for layer in profile["layers"]] == ["cpu", "cpu"]
+    assert cermet("profile", conv_model, "--option", "deny=CONV_2D").status == 0
+
+
+def test_layers_of_several_tasks_are_one_line(cermet: Cermet, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(conv2d(np.random.default_rng(0), (1, 96, 96, 96), 32).data)
+    (layer,) = profile_of(cermet, path)["layers"]
+    assert layer["tasks"] > 1 and layer["output_shape"] == [1, 96, 96, 32]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--clock", "0"], "--clock: 0 must be 1..1000 MHz"), (["--clock", "1001"], "--clock: 1001 must be 1..1000 MHz"),
+    (["--cores", "4"], "--cores: 4 must be 1..3, rk3588 has no more"), (["--cores", "0"], "--cores: 0 must be 1..3"),
+    (["--soc", "rk1"], "soc: 'rk1' must be one of rk3588"), (["--json", "--csv"], "only one of them"),
+    (["--trace", "/nonexistent/x"], "/nonexistent/x: No such file or directory"),
+    (["--subgraph", "7"], "subgraph"), (["--option", "deny=CONV_2D+99"], "option deny: 99 must be below 2"),
+])
+def test_errors_are_one_line(cermet: Cermet, conv_model: Path, arguments: list[str], words: str) -> None:
+    result = cermet("profile", conv_model, *arguments)
+    assert result.status == 1 and words in result.err and result.err.count("\n") == 1
