@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The few DRM core calls that work on an accel node, so that a program needs no libdrm headers.
- * Same rules as rocket_accel.h: the Python side parses this file.
+ * Same rules as rocket_accel.h: the Python side parses this file. Behind the kernel's or libdrm's drm.h it is empty.
  */
-#ifndef CERMET_DRM_CORE_H
+#if !defined(CERMET_DRM_CORE_H) && !defined(_DRM_H_)
 #define CERMET_DRM_CORE_H
 
 #if defined(__linux__)

@@ -3,6 +3,7 @@
 #ifndef CERMET_CLIENT_INTERNAL_H
 #define CERMET_CLIENT_INTERNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,21 @@
 
 #define CLIENT_PATH_BYTES 108 /* of sockaddr_un */
 #define CLIENT_MARK "cermet/"  /* how the abstract name of every device fd begins, after its zero byte */
+
+#define CLIENT_NO_DEADLINE INT64_C(-1)
+
+/* One call of the driver, no cancellation point. 0 or an errno; *fd is a fd that came with the reply, the caller's to
+ * close, or -1. ETIMEDOUT after deadline_ms, a time of client_now_ms(). */
+int client_call(int device, const struct client_request *request, int64_t deadline_ms, struct client_reply *reply,
+                int *fd);
+
+/* Raise the limit of fds for a moment; *before is what client_restore_limit() needs. False: it stays as it is. */
+struct rlimit;
+bool client_raise_limit(struct rlimit *before);
+void client_restore_limit(const struct rlimit *before);
+
+/* In a forked child: whoever had raised the limit is not in it. */
+void client_forget_limit(void);
 
 /* The private folder of sockets, logs and sysfs files, made when missing. 0, or -1 with errno and a line. */
 int client_runtime_folder(char *path, size_t path_bytes, char *message, size_t message_bytes);

@@ -47,7 +47,7 @@ hide_in_link(const char *path, char *text, ssize_t length)
       return length;
    memcpy(link, text, (size_t)length);
    link[length] = '\0';
-   shim_hide_tree(link);
+   tree_hide(link);
    return copy_link(link, text, (size_t)length);
 }
 
@@ -113,7 +113,7 @@ resolve_ours(enum shim_path kind, const char *real, char *resolved)
    }
    answer = REAL(realpath)(real, resolved);
    if (answer)
-      shim_hide_tree(answer);
+      tree_hide(answer);
    return answer;
 }
 
@@ -129,7 +129,7 @@ realpath(const char *restrict path, char *restrict resolved)
 
    char *answer = REAL(realpath)(path, resolved);
    if (answer)
-      shim_hide_tree(answer);
+      tree_hide(answer);
    return answer;
 }
 
@@ -151,7 +151,7 @@ static char *
 hidden(char *path)
 {
    if (path)
-      shim_hide_tree(path);
+      tree_hide(path);
    return path;
 }
 

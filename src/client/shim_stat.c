@@ -103,14 +103,14 @@ target_of_stat(int folder, const char **path, char *real, bool follow)
    return call
 
 EXPORT int
-stat(const char *restrict path, struct stat *restrict status)
+stat(const char *path, struct stat *status)
 {
    STAT_OF_PATH(AT_FDCWD, path, status, true,
                 REAL(stat) ? REAL(stat)(path, status) : system_fstatat(AT_FDCWD, path, status, 0));
 }
 
 EXPORT int
-lstat(const char *restrict path, struct stat *restrict status)
+lstat(const char *path, struct stat *status)
 {
    STAT_OF_PATH(AT_FDCWD, path, status, false,
                 REAL(lstat) ? REAL(lstat)(path, status)
@@ -124,7 +124,7 @@ fstat(int fd, struct stat *status)
 }
 
 EXPORT int
-fstatat(int folder, const char *restrict path, struct stat *restrict status, int flags)
+fstatat(int folder, const char *path, struct stat *status, int flags)
 {
    if (means_the_fd(path, flags))
       return corrected(system_fstatat(folder, path, status, flags), folder, status);
@@ -134,13 +134,13 @@ fstatat(int folder, const char *restrict path, struct stat *restrict status, int
 }
 
 EXPORT int
-stat64(const char *restrict path, struct stat64 *restrict status)
+stat64(const char *path, struct stat64 *status)
 {
    return stat(path, (struct stat *)status);
 }
 
 EXPORT int
-lstat64(const char *restrict path, struct stat64 *restrict status)
+lstat64(const char *path, struct stat64 *status)
 {
    return lstat(path, (struct stat *)status);
 }
@@ -152,7 +152,7 @@ fstat64(int fd, struct stat64 *status)
 }
 
 EXPORT int
-fstatat64(int folder, const char *restrict path, struct stat64 *restrict status, int flags)
+fstatat64(int folder, const char *path, struct stat64 *status, int flags)
 {
    return fstatat(folder, path, (struct stat *)status, flags);
 }
@@ -209,7 +209,7 @@ __fxstatat64(int version, int folder, const char *path, struct stat *status, int
 }
 
 EXPORT int
-statx(int folder, const char *restrict path, int flags, unsigned mask, struct statx *restrict status)
+statx(int folder, const char *path, int flags, unsigned mask, struct statx *status)
 {
    char real[PATH_MAX];
 

@@ -1,56 +1,21 @@
 """Programs that know nothing of the client, run with the shim preloaded."""
 from __future__ import annotations
 
-import os
 import pathlib
-import re
-import shutil
+import platform
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from cermet import paths
 from cermet.cli.exec import preload, preloadable
-from tests.kmd.client import ROOT, environment
+from cermet.elf import Program, program_of
+from tests.kmd.client import ROOT
+from tests.kmd.conftest import AARCH64_GCC
 
 SHIM = paths.library("libcermet_shim.so")
-CFLAGS = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror"]
-
-
-@pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Path]:
-    """build(source, *options) -> program."""
-    if shutil.which("gcc") is None:
-        pytest.skip("no gcc")
-    folder = tmp_path_factory.mktemp("programs")
-
-    def compile_program(source: pathlib.Path, *options: str) -> pathlib.Path:
-        program = folder / f"{source.stem}-{abs(hash(options))}"
-        subprocess.run(["gcc", *CFLAGS, f"-I{paths.uapi_dir()}", "-o", str(program), str(source), *options], check=True)
-        return program
-    return compile_program
-
-
-@pytest.fixture
-def run_with_shim(fake_socket: pathlib.Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """run(command...) with the fake driver behind the shim."""
-    variables = os.environ | environment(fake_socket) | {"LD_PRELOAD": str(preloadable(SHIM))}
-
-    def run(*command: object, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(word) for word in command], env=variables | more, capture_output=True, text=True,
-                              timeout=60)
-    return run
-
-
-@pytest.mark.parametrize("fortify", ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"])
-def test_c_program_with_nothing_but_the_header(build, run_with_shim, fortify: str, record_table) -> None:  # type: ignore[no-untyped-def]
-    done = run_with_shim(build(ROOT / "tests/kmd/uapi_client.c", "-pthread", fortify))
-    assert (done.returncode, done.stderr) == (0, "")
-    match = re.search(r"median ([\d.]+) p99 ([\d.]+)", done.stdout)
-    assert match
-    record_table("Time of an ioctl through the shim", {"program": fortify, "median us": match[1], "p99 us": match[2]})
 
 
 PYTHON_CHECKS = """
@@ -104,44 +69,6 @@ def test_unknown_soc(run_with_shim, tmp_path: pathlib.Path) -> None:       # typ
     assert "soc: 'Rk 1' must be 1 to 16 of" in done.stderr
 
 
-LIBDRM = """
-#include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-#include <xf86drm.h>
-
-int
-main(void)
-{
-   int fd = open("/dev/accel/accel0", O_RDWR | O_CLOEXEC), exported = -1;
-   drmVersionPtr version = drmGetVersion(fd);
-   uint64_t value = 0;
-
-   if (!version || strcmp(version->name, "rocket") != 0 || strcmp(version->desc, "rocket DRM") != 0)
-      return 1;
-   if (drmGetCap(fd, DRM_CAP_PRIME, &value) != 0 || value != 3)
-      return 2;
-   if (drmPrimeHandleToFD(fd, 1, DRM_CLOEXEC, &exported) == 0 || errno != ENOENT)
-      return 4;
-   drmFreeVersion(version);
-   return 0;
-}
-"""
-
-
-def test_real_libdrm(build, run_with_shim, tmp_path: pathlib.Path) -> None:    # type: ignore[no-untyped-def]
-    """Its wrappers of ioctls work. Its device lists know no accel nodes, on hardware neither: they need device/drm."""
-    if not pathlib.Path("/usr/include/xf86drm.h").exists():
-        pytest.skip("libdrm's headers are not installed")
-    source = tmp_path / "libdrm.c"
-    source.write_text(LIBDRM)
-    done = run_with_shim(build(source, "-I/usr/include/libdrm", "-ldrm"))
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 # --- cermet exec ------------------------------------------------------------------------------------------------------
 
 
@@ -172,3 +99,45 @@ def test_exec_works_where_the_installation_has_a_blank_in_its_path(tmp_path: pat
 def test_exec_keeps_what_is_preloaded() -> None:
     assert preload("/shim.so", None) == "/shim.so"
     assert preload("/shim.so", "/other.so") == "/shim.so:/other.so"
+
+
+def fake_program(path: pathlib.Path, machine: int = 62, bits: int = 2, interpreter: bool = True) -> pathlib.Path:
+    """An ELF file of one program header."""
+    header = struct.pack("<4sBB10xHHIQQQIHHH", b"\x7fELF", bits, 1, 2, machine, 1, 0, 64, 0, 0, 64, 56, 1)
+    path.write_bytes(header.ljust(64, b"\0") + struct.pack("<I52x", 3 if interpreter else 1))
+    path.chmod(0o755)
+    return path
+
+
+def test_what_kind_of_program(tmp_path: pathlib.Path) -> None:
+    assert program_of(fake_program(tmp_path / "a")) == Program("x86_64", True)
+    assert program_of(fake_program(tmp_path / "b", machine=183, interpreter=False)) == Program("aarch64", False)
+    assert program_of(fake_program(tmp_path / "c", bits=1)) is None
+    assert program_of(tmp_path / "missing") is None and program_of(tmp_path) is None
+    whole = (tmp_path / "a").read_bytes()
+    for length in range(len(whole)):        # damaged files are no programs
+        (tmp_path / "d").write_bytes(whole[:length])
+        assert program_of(tmp_path / "d") is None
+
+
+def test_exec_says_what_cannot_work(run_with_shim, tmp_path: pathlib.Path) -> None:     # type: ignore[no-untyped-def]
+    def cermet_exec(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+        return run_with_shim(sys.executable, "-m", "cermet", "exec", *words, LD_PRELOAD="", **more)
+    other = fake_program(tmp_path / "other", machine=183 if platform.machine() == "x86_64" else 62)
+    done = cermet_exec("--", other)
+    assert done.returncode == 1 and "name one for" in done.stderr and done.stderr.count("\n") == 1
+    static = fake_program(tmp_path / "static", machine=62 if platform.machine() == "x86_64" else 183, interpreter=False)
+    assert "is statically linked and will not see the simulated device" in cermet_exec("--", static).stderr
+    done = cermet_exec("--shim", tmp_path / "none.so", "--", "true")
+    assert done.returncode == 1 and "is no 64-bit library" in done.stderr
+    done = cermet_exec("--shim", other, "--", other, PATH="")
+    assert done.returncode == 1 and "needs qemu-" in done.stderr
+
+
+def test_exec_runs_aarch64_programs(build, aarch64_shim, run_with_shim) -> None:    # type: ignore[no-untyped-def]
+    program = build(ROOT / "tests/kmd/clients/usual.c", "-pthread", compiler=AARCH64_GCC)
+    words = [sys.executable, "-m", "cermet", "exec", "--shim", aarch64_shim, "--"]
+    done = run_with_shim(*words, program, LD_PRELOAD="")
+    assert (done.returncode, done.stderr) == (0, "")
+    missing = run_with_shim(*words, "/no/such", LD_PRELOAD="")
+    assert missing.returncode == 127 and "/no/such: No such file or directory" in missing.stderr
