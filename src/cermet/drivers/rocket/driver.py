@@ -1,10 +1,10 @@
 """The driver of Rockchip NPUs behind the interface that all drivers share."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,20 +20,24 @@ from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
 from cermet.drivers.rocket.passes.fuse_normalisation import Normalisation, fuse_normalisations
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
-from cermet.drivers.rocket.pipeline import deciding_passes, passes
+from cermet.drivers.rocket.pipeline import deciding_passes, lowering_passes
 from cermet.drivers.rocket.placement.homes import find_homes
 from cermet.drivers.rocket.placement.parts import place_parts
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.support import refusal_of
+from cermet.drivers.rocket.views import VIEW_KINDS
 from cermet.hw.soc import Soc
+from cermet.ir.moves import LAYOUTS
 from cermet.ir.numerics_float import is_float
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.passes import is_shown, run_passes, show_result
 from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
 
+T = TypeVar("T")
+
 # What may have been claimed as part of something only, with float operations: see pipeline.py.
-ONLY_TOGETHER = (Kind.SPACE_TO_BATCH, Kind.BATCH_TO_SPACE, *REDUCTIONS)
+ONLY_TOGETHER = frozenset({*LAYOUTS, *REDUCTIONS, *VIEW_KINDS, Kind.RESIZE_BILINEAR})
 
 
 class RocketDriver:
@@ -71,21 +75,24 @@ class RocketDriver:
     def compile(self, subgraph: Subgraph, options: CompileOptions) -> Program:
         """A program for a subgraph in which nothing is refused. Raises CompileError (our bug) and Refused."""
         with _place("passes"):
-            subgraph = run_passes(subgraph, passes(self.soc, options))
+            subgraph = run_passes(subgraph, deciding_passes(self.soc, options))
         self._check_parts(subgraph)
+        with _place("passes"):
+            subgraph = run_passes(subgraph, lowering_passes(self.soc))
         context = Context(self.soc, subgraph, options)
-        with _place("pass fuse_adds"):
-            fused = fuse_adds(subgraph, options.match, with_clamps=options.assume == "on")
-        with _place("pass fuse_unaries"):
-            context.fused_unaries = fuse_unaries(subgraph, options.match, with_tables=options.assume == "on")
-        with _place("pass fuse_normalisations"):
-            normalised = fuse_normalisations(subgraph, options.match, with_addends=options.assume != "off")
-        with _place("pass find_homes"):
-            context.homes = find_homes(subgraph, context.views)
-        with _place("pass place_parts"):
-            context.parts = place_parts(subgraph, context.views)
-        if is_shown():
-            _show_decisions(context, fused, normalised)
+        fused = _decided("fuse_adds", lambda: fuse_adds(
+            subgraph, options.match, with_clamps=options.assume == "on"),
+            lambda _, made: f"{made.add} behind {made.convolution}")
+        context.fused_unaries = _decided("fuse_unaries", lambda: fuse_unaries(
+            subgraph, options.match, with_tables=options.assume == "on"),
+            lambda _, made: f"{made.unary} behind {made.convolution}")
+        normalised = _decided("fuse_normalisations", lambda: fuse_normalisations(
+            subgraph, options.match, with_addends=options.assume != "off"),
+            lambda _, made: f"{made.add} with {made.product}")
+        context.homes = _decided("find_homes", lambda: find_homes(subgraph, context.views),
+                                 lambda operand, home: f"%{operand} in %{home}")
+        context.parts = _decided("place_parts", lambda: place_parts(subgraph, context.views),
+                                 lambda root, part: f"%{root} in %{part.host} from surface {part.surface}")
         elsewhere = {made.convolution.index for made in fused.values()}
         elsewhere |= {made.product.index for made in normalised.values()}
         elsewhere |= {made.unary.index for made in context.fused_unaries.values()}
@@ -99,7 +106,10 @@ class RocketDriver:
                 elif operation.index not in elsewhere:
                     tasks += _operation(context, operation)
         with _place("pass reload_weights"):
-            tasks = reload_weights(tasks, self.soc.registers)
+            before, tasks = tasks, reload_weights(tasks, self.soc.registers)
+        if is_shown():
+            show_result("reload_weights", "\n".join(new.layer for old, new in zip(before, tasks, strict=True)
+                                                    if old is not new))
         with _place("assumed parts"):
             tasks = with_assumed(self.soc, tasks)
             refusals = refusals_of(tasks, options.assume)
@@ -154,13 +164,10 @@ def _place(place: str) -> Iterator[None]:
         raise CompileError(f"{place}: {type(error).__name__}: {error}") from error
 
 
-def _show_decisions(context: Context, fused: Mapping[int, FusedAdd], normalised: Mapping[int, Normalisation]) -> None:
-    """What passes have decided without changing the subgraph."""
-    decided = {
-        "fuse_adds": [f"{made.add} behind {made.convolution}" for made in fused.values()],
-        "fuse_unaries": [f"{made.unary} behind {made.convolution}" for made in context.fused_unaries.values()],
-        "fuse_normalisations": [f"{made.add} with {made.product}" for made in normalised.values()],
-        "find_homes": [f"%{operand} in %{home}" for operand, home in context.homes.items()],
-        "place_parts": [f"%{root} in %{part.host} from surface {part.surface}" for root, part in context.parts.items()]}
-    for name, lines in decided.items():
-        show_result(name, "\n".join(lines))
+def _decided(name: str, decide: Callable[[], Mapping[int, T]], line: Callable[[int, T], str]) -> Mapping[int, T]:
+    """What a pass decides without changing the subgraph; line: an entry for people."""
+    with _place(f"pass {name}"):
+        made = decide()
+    if is_shown():
+        show_result(name, "\n".join(line(number, value) for number, value in made.items()))
+    return made

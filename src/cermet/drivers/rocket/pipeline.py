@@ -13,9 +13,15 @@ from cermet.drivers.rocket.chains import can_look_up, is_worth_a_look_up
 from cermet.drivers.rocket.passes.drop_identities import drop_identities
 from cermet.drivers.rocket.support import refusal_of
 from cermet.hw.soc import Soc
+from cermet.ir.operation import Operation
 from cermet.ir.passes import Pass
+from cermet.ir.passes.cancel_moves import cancel_moves
+from cermet.ir.passes.drop_dead import drop_dead
+from cermet.ir.passes.explicit_padding import explicit_padding
+from cermet.ir.passes.fold_activation import fold_activation
 from cermet.ir.passes.fold_dilation import fold_dilations
 from cermet.ir.passes.fold_pad import fold_pad
+from cermet.ir.passes.merge_duplicates import merge_duplicates
 from cermet.ir.passes.sink_transpose import sink_transposes
 from cermet.ir.passes.tabulate import Wanted, tabulate
 from cermet.ir.subgraph import Subgraph
@@ -27,20 +33,32 @@ def deciding_passes(soc: Soc, options: CompileOptions) -> tuple[Pass, ...]:
     Look-ups are parts without proof on silicon, which an option refuses.
     """
     looked_up = (partial(_tabulate, soc, options.match),) if options.assume == "on" else ()
-    return *looked_up, partial(_fold_dilations, soc), partial(_sink_transposes, soc)
+    return *looked_up, *(partial(one, soc) for one in (_fold_dilations, _cancel_moves, _sink_transposes))
 
 
-def passes(soc: Soc, options: CompileOptions) -> tuple[Pass, ...]:
-    """All of them, for a group that is about to be lowered."""
-    return (*deciding_passes(soc, options), fold_pad, drop_identities)
+def lowering_passes(soc: Soc) -> tuple[Pass, ...]:
+    """The others, for a group that is about to be lowered: what they make need not keep the rules for models."""
+    return (explicit_padding, fold_pad, partial(_fold_activation, soc), merge_duplicates, drop_identities, drop_dead)
+
+
+def _can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
+    return refusal_of(soc, subgraph, operation) is None
 
 
 def _fold_dilations(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return fold_dilations(subgraph, lambda folded, conv: refusal_of(soc, folded, conv) is None)
+    return fold_dilations(subgraph, partial(_can_run, soc))
+
+
+def _cancel_moves(soc: Soc, subgraph: Subgraph) -> Subgraph:
+    return cancel_moves(subgraph, partial(_can_run, soc))
 
 
 def _sink_transposes(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return sink_transposes(subgraph, lambda sunk, operation: refusal_of(soc, sunk, operation) is None)
+    return sink_transposes(subgraph, partial(_can_run, soc))
+
+
+def _fold_activation(soc: Soc, subgraph: Subgraph) -> Subgraph:
+    return fold_activation(subgraph, partial(_can_run, soc))
 
 
 def _tabulate(soc: Soc, match: str, subgraph: Subgraph) -> Subgraph:

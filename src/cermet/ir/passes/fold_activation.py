@@ -1,6 +1,7 @@
 """Activations of their own, fused into the operation before them."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from cermet.ir.operation import Activation, Kind, Operation
@@ -11,11 +12,12 @@ CLAMPING = frozenset({Kind.CONV, Kind.DEPTHWISE_CONV, Kind.FULLY_CONNECTED, Kind
                       Kind.MUL, Kind.AVERAGE_POOL, Kind.MAX_POOL})
 
 
-def fold_activation(subgraph: Subgraph) -> Subgraph:
+def fold_activation(subgraph: Subgraph, accepts: Callable[[Subgraph, Operation], bool] = lambda *_: True) -> Subgraph:
     """CONV then RELU becomes one CONV(activation=RELU), a clamp of its output.
 
     Needs: the activation is the only reader of the other operation's output, which has no activation yet and is no
     graph output; both outputs have the same dtype and quantisation, so that the activation does not requantise.
+    accepts: whether the operation may be made, in the subgraph that has it.
     """
     for activation in subgraph.operations:
         producer = _foldable(subgraph, activation)
@@ -23,7 +25,9 @@ def fold_activation(subgraph: Subgraph) -> Subgraph:
             continue
         fused = replace(producer, outputs=activation.outputs, activation=FOLDED[activation.name],
                         fused=(*producer.fused, activation.index))
-        subgraph = subgraph.replaced([producer, activation], [fused])
+        made = subgraph.replaced([producer, activation], [fused])
+        if accepts(made, fused):
+            subgraph = made
     return subgraph
 
 
