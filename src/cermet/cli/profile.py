@@ -20,7 +20,7 @@ Estimates: docs/performance.md says how good they are. The JSON form is describe
 
 examples:
   cermet profile model.tflite
-  cermet profile model.tflite --trace trace.json
+  cermet profile model.tflite --html profile.html --trace trace.json
   cermet profile model.tflite --clock 200 --cores 3
   cermet profile model.tflite --csv > layers.csv
   cermet profile model.tflite --json | jq '.types[0]'
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, what in (("json", "JSON"), ("csv", "the layers as CSV")):
         parser.add_argument(f"--{name}", nargs="?", const=STDOUT, metavar="F",
                             help=f"{what} to a file, or instead of the tables")
+    parser.add_argument("--html", type=Path, metavar="F.html",
+                        help="write a page with roofline, timeline and memory, which needs no other file")
     parser.add_argument("--trace", type=Path, metavar="F.json", help="write a trace for ui.perfetto.dev")
     parser.add_argument("--clock", type=int, metavar="MHZ", help="of the NPU (default: the full clock)")
     parser.add_argument("--cores", type=int, default=1, metavar="N",
@@ -58,6 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(text())
         elif place:
             Path(place).write_text(text(), encoding="utf-8")
+    if arguments.html:
+        from cermet.profile_html.page import make_profile_page
+        from cermet.report_html.pieces import Heading
+        heading = Heading(arguments.model.name, arguments.soc, build.BUILD_ID)
+        arguments.html.write_text(make_profile_page(heading, subgraph, profile), encoding="utf-8")
     if arguments.trace:
         from cermet.profile.trace import make_trace
         arguments.trace.write_text(make_trace(subgraph, profile, str(arguments.model)), encoding="utf-8")

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 
 from cermet.cli.report_text import runs, table
-from cermet.profile.layers import KB, Layer
+from cermet.profile.layers import KB, Layer, shape_text
 from cermet.profile.profile import Part, Profile
 
 COLUMNS = ("id", "type", "dtype", "target", "input shapes", "output shape", "cycles DDR", "NPU", "max", "time us",
@@ -34,25 +34,12 @@ def _layers(profile: Profile) -> Iterator[str]:
 
 def _layer(layer: Layer) -> Sequence[str]:
     on_npu = layer.target == "NPU"
-    return (runs(layer.operations), shortened(layer.type), layer.dtype, target(layer),
-            ",".join(shape(each) for each in layer.input_shapes), shape(layer.output_shape),
+    return (runs(layer.operations), shortened(layer.type), layer.dtype, layer.place,
+            ",".join(shape_text(each) for each in layer.input_shapes), shape_text(layer.output_shape),
             *(f"{cycles:,}" if layer.tasks else "" for cycles in (layer.ddr_cycles, layer.npu_cycles,
                                                                   layer.max_cycles)),
-            f"{layer.time_us:,.1f}", f"{layer.mac_use:.1%}" if on_npu and layer.macs else "", load(layer),
+            f"{layer.time_us:,.1f}", f"{layer.mac_use:.1%}" if on_npu and layer.macs else "", layer.load_text,
             str(layer.tasks) if on_npu else "", f"{layer.rw_kb:,.1f}" if layer.tasks else "", layer.bound_by)
-
-
-def target(layer: Layer) -> str:
-    return layer.target if layer.partition is None else f"NPU {layer.partition}"
-
-
-def load(layer: Layer) -> str:
-    """Percent of each core: 93/0/0."""
-    return "/".join(f"{100 * share:.0f}" for share in layer.load) if layer.tasks else ""
-
-
-def shape(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes)) or "scalar"
 
 
 def shortened(name: str) -> str:
@@ -112,8 +99,8 @@ def to_csv(profile: Profile) -> str:
     for layer in profile.layers:
         writer.writerow((
             " ".join(map(str, layer.operations)), layer.type, layer.dtype, layer.target,
-            "" if layer.partition is None else layer.partition, " ".join(map(shape, layer.input_shapes)),
-            shape(layer.output_shape), layer.macs, layer.ddr_cycles, layer.npu_cycles, layer.max_cycles,
+            "" if layer.partition is None else layer.partition, " ".join(map(shape_text, layer.input_shapes)),
+            shape_text(layer.output_shape), layer.macs, layer.ddr_cycles, layer.npu_cycles, layer.max_cycles,
             f"{layer.time_us:.3f}", f"{layer.mac_use:.5f}", "/".join(f"{share:.4f}" for share in layer.load),
             layer.tasks, f"{layer.rw_kb:.3f}", layer.read_bytes, layer.written_bytes, layer.bound_by))
     return file.getvalue()

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     report = make_report(compile_subgraph(subgraph, driver, options), arguments.soc)
     count = num_subgraphs(model)
     if arguments.html:
-        from cermet.report_html.page import Heading, make_page
+        from cermet.report_html.page import make_page
+        from cermet.report_html.pieces import Heading
         heading = Heading(arguments.model.name, arguments.soc, build.BUILD_ID)
         arguments.html.write_text(make_page(heading, subgraph, report), encoding="utf-8")
     if arguments.json:

@@ -53,8 +53,22 @@ class Layer:
     bound_by: str
 
     @property
+    def place(self) -> str:
+        """NPU 0."""
+        return self.target if self.partition is None else f"{self.target} {self.partition}"
+
+    @property
+    def load_text(self) -> str:
+        """Percent of each core: 93/0/0."""
+        return "/".join(f"{100 * share:.0f}" for share in self.load) if self.tasks else ""
+
+    @property
     def rw_kb(self) -> float:
         return (self.read_bytes + self.written_bytes) / KB
+
+
+def shape_text(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes)) or "scalar"
 
 
 def npu_layers(subgraph: Subgraph, group: Sequence[int], partition: int, tasks: Sequence[TimedTask],

@@ -3,26 +3,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
 
 from cermet.ir.subgraph import Subgraph
 from cermet.report import NodeReport, Report
 from cermet.report_html.graph import NUM_PARTITION_COLOURS, draw_graph
-from cermet.report_html.style import STYLE
+from cermet.report_html.pieces import Heading, amount, document, header, percent, tile, tiles
 
 SHOWN_NODES = 12
 SHOWN_REASONS = 4
 MAX_NARROW = 900.0      # a graph up to this width, in pixels, has the lists beside it
-
-
-@dataclass(frozen=True)
-class Heading:
-    """What the page is about."""
-
-    model: str
-    soc: str
-    build_id: str
 
 
 def make_page(heading: Heading, subgraph: Subgraph, report: Report) -> str:
@@ -30,17 +20,8 @@ def make_page(heading: Heading, subgraph: Subgraph, report: Report) -> str:
     beside = "\n".join([_left_on_cpu(report), _partitions(report), _hints(report), _assumed(report)])
     graph, is_narrow = _graph(subgraph, report)
     middle = f'<div class="split">{graph}<div>{beside}</div></div>' if is_narrow else f"{beside}\n{graph}"
-    parts = [_header(heading), _tiles(report), _faults(report), middle, _nodes(report), _footer()]
-    title = escape(f"{heading.model} on {heading.soc}")
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(filter(None, parts)) +
-            "\n</main></body></html>\n")
-
-
-def _header(heading: Heading) -> str:
-    return (f"<header><h1>{escape(heading.model)}</h1><p>on the NPU of {escape(heading.soc)}, as cermet "
-            f"{escape(heading.build_id)} compiles it</p></header>")
+    parts = [header(heading, "compiles it"), _tiles(report), _faults(report), middle, _nodes(report), _footer()]
+    return document(heading, parts)
 
 
 # Totals
@@ -49,36 +30,22 @@ def _header(heading: Heading) -> str:
 def _tiles(report: Report) -> str:
     summary, estimate = report.summary, report.estimate
     nodes_share = summary.nodes_npu / summary.nodes if summary.nodes else 0.0
-    tiles = [_share("operations", f"{summary.nodes_npu} of {summary.nodes}", nodes_share),
-             _share("multiply-accumulates", f"{_amount(summary.macs_npu)} of {_amount(summary.macs)}",
+    made = [_share("operations", f"{summary.nodes_npu} of {summary.nodes}", nodes_share),
+             _share("multiply-accumulates", f"{amount(summary.macs_npu)} of {amount(summary.macs)}",
                     summary.macs_share),
-             _share("bytes moved", f"{_amount(summary.bytes_npu)} of {_amount(summary.bytes)}", summary.bytes_share),
-             _tile("partitions", str(summary.partitions),
-                   "groups that run without the CPU; data is converted at their borders"),
-             _tile("tasks", str(estimate.tasks), "register programs of one inference"),
-             _tile("estimated time", f"{estimate.mainline_ms:.1f} ms",
-                   f"of the NPU's part on a board, at mainline's {estimate.mainline_clock_mhz} MHz; "
-                   f"{estimate.total_ms:.1f} ms at {estimate.clock_mhz} MHz; {estimate.interrupts_ms:.1f} ms of it are "
-                   "interrupts")]
-    return '<section class="tiles">' + "".join(tiles) + "</section>"
+             _share("bytes moved", f"{amount(summary.bytes_npu)} of {amount(summary.bytes)}", summary.bytes_share),
+             tile("partitions", str(summary.partitions),
+                  "groups that run without the CPU; data is converted at their borders"),
+             tile("tasks", str(estimate.tasks), "register programs of one inference"),
+             tile("estimated time", f"{estimate.mainline_ms:.1f} ms",
+                  f"of the NPU's part on a board, at mainline's {estimate.mainline_clock_mhz} MHz; "
+                  f"{estimate.total_ms:.1f} ms at {estimate.clock_mhz} MHz; {estimate.interrupts_ms:.1f} ms of it are "
+                  "interrupts")]
+    return tiles(made)
 
 
 def _share(name: str, detail: str, share: float) -> str:
-    """A tile with a bar."""
-    percent = f"{100 * share:.2f}".rstrip("0").rstrip(".")
-    return (f'<div class="tile"><h2>{name}</h2><p class="big">{percent} %</p>'
-            f'<div class="bar"><i style="width:{100 * share:.2f}%"></i></div><p>{escape(detail)} on the NPU</p></div>')
-
-
-def _tile(name: str, value: str, detail: str) -> str:
-    return f'<div class="tile"><h2>{name}</h2><p class="big">{escape(value)}</p><p>{escape(detail)}</p></div>'
-
-
-def _amount(number: int) -> str:
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return str(number)
+    return tile(name, percent(share), f"{detail} on the NPU", share)
 
 
 def _faults(report: Report) -> str:
@@ -139,8 +106,8 @@ def _partitions(report: Report) -> str:
     rows = []
     for number, part in enumerate(report.partitions):
         nodes = [node for node in report.nodes if node.partition == number]
-        cells = [f"{len(nodes)}, {part.tasks}", _amount(part.macs),
-                 f"{_amount(part.input_bytes)}, {_amount(part.output_bytes)}",
+        cells = [f"{len(nodes)}, {part.tasks}", amount(part.macs),
+                 f"{amount(part.input_bytes)}, {amount(part.output_bytes)}",
                  f"{part.npu_us / 1000:.2f}, {part.cpu_us / 1000:.2f}"]
         rows.append(f'<tr><td><i class="dot p{number % NUM_PARTITION_COLOURS}"></i>{number}</td>'
                     f'<td>{_links([nodes[0]])} to {_links([nodes[-1]])}</td>'
