@@ -1,7 +1,7 @@
 """A model with the shapes of ResNet50 v1.5 (int8, a scale per channel, 25.5 M weights, random): resnet50.py OUT.tflite
 
-For timing the compiler, the delegate and the cycle model. Activations have scales that the random weights keep busy: every
-layer's outputs have the root mean square of its inputs, by the variance of its weights.
+For timing the compiler, the delegate and the cycle model. Activations have scales that the random weights keep busy:
+every layer's outputs have the root mean square of its inputs, by the variance of its weights.
 """
 from __future__ import annotations
 

@@ -169,8 +169,8 @@ def _swatch(layer: Layer) -> str:
 
 def _footer(profile: Profile) -> str:
     setting = profile.setting
-    return (f"<footer><p>Estimates of the cycle model from the programs' registers; nothing was run. DDR and NPU "
-            f"cycles are what the vendor's tools call so: all bytes over {setting.soc.timing.memory_gb_s.value:g} GB/s at the "
-            "full clock, and the MAC array's cycles. Times count what does not overlap, and "
-            f"{setting.task_us:g} µs of interrupt for each task. Conversions and the CPU's times are ASSUMED."
-            "</p></footer>")
+    rate = setting.soc.timing.memory_gb_s.value
+    return ("<footer><p>Estimates of the cycle model from the programs' registers; nothing was run. DDR and NPU cycles "
+            f"are what the vendor's tools call so: all bytes over {rate:g} GB/s at the full clock, and the MAC array's "
+            f"cycles. Times count what does not overlap, and {setting.task_us:g} µs of interrupt for each task. "
+            "Conversions and the CPU's times are ASSUMED.</p></footer>")
