@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,24 @@ def _joined_convolutions() -> Model:
     return made.model(made.op("CONCATENATION", halves, shape=(1, 6, 6, 128), Axis=3))
 
 
+def _split_then_logistics() -> Model:
+    made = Sketch()
+    x = made.input((1, 6, 6, 48))
+    axis = made.constant(np.int32(3))
+    made.tensors += [replace(made.tensors[x], name=f"part{i}", shape=(1, 6, 6, 16)) for i in range(3)]
+    parts = tuple(range(axis + 1, axis + 4))
+    made.operations.append(model_builder.OperationSpec("SPLIT", (axis, x), parts, {"NumSplits": 3}))
+    return made.model(*(made.op("LOGISTIC", (part,), 1 / 256, -128) for part in parts))
+
+
+def _split_and_joined() -> Model:
+    model = _split_then_logistics()
+    split, *_ = model.operations
+    joined = replace(model.tensors[0], name="joined", shape=(1, 6, 6, 96))
+    whole = model_builder.OperationSpec("CONCATENATION", (*split.outputs, 0), (len(model.tensors),), {"Axis": 3})
+    return Model((*model.tensors, joined), (split, whole), (0,), whole.outputs)
+
+
 def _bands_then_sum() -> Model:
     return model_builder.chain(_conv((1, 112, 112, 64), 64, (3, 3), padding="SAME"), lambda t: model_builder.add(
         _rng(), t.shape, t.shape, zero_points=(t.zero_point, None)))
@@ -137,9 +156,11 @@ def _bands_then_sum() -> Model:
 DRAWN: dict[str, Callable[[], Model]] = {
     "tabulate": _hard_swish, "fold_dilations": _dilation, "cancel_moves": _there_and_back,
     "sink_transposes": _mean_of_channels_first, "explicit_padding": _same, "fold_pad": _padded,
-    "fold_activation": _sum_then_relu, "merge_duplicates": _twice_the_same, "drop_identities": _nothing_added,
+    "fold_activation": _sum_then_relu, "merge_duplicates": _twice_the_same, "rejoin_parts": _split_and_joined,
+    "drop_identities": _nothing_added,
     "drop_dead": _unread, "fuse_adds": _residual, "fuse_unaries": _conv_then_logistic,
     "fuse_normalisations": _normalisation, "find_homes": _heads, "place_parts": _joined_convolutions,
+    "place_slices": _split_then_logistics,
     "reload_weights": _bands_then_sum}
 
 

@@ -22,7 +22,8 @@ from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
 from cermet.drivers.rocket.pipeline import deciding_passes, lowering_passes
 from cermet.drivers.rocket.placement.homes import find_homes
-from cermet.drivers.rocket.placement.parts import place_parts
+from cermet.drivers.rocket.placement.parts import Part, place_parts
+from cermet.drivers.rocket.placement.slices import place_slices
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.support import refusal_of
 from cermet.drivers.rocket.views import VIEW_KINDS
@@ -92,7 +93,9 @@ class RocketDriver:
         context.homes = _decided("find_homes", lambda: find_homes(subgraph, context.views),
                                  lambda operand, home: f"%{operand} in %{home}")
         context.parts = _decided("place_parts", lambda: place_parts(subgraph, context.views),
-                                 lambda root, part: f"%{root} in %{part.host} from surface {part.surface}")
+                                 _text_of_part)
+        context.parts = {**context.parts, **_decided("place_slices", lambda: place_slices(
+            subgraph, context.views, context.parts), _text_of_part)}
         elsewhere = {made.convolution.index for made in fused.values()}
         elsewhere |= {made.product.index for made in normalised.values()}
         elsewhere |= {made.unary.index for made in context.fused_unaries.values()}
@@ -162,6 +165,10 @@ def _place(place: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise CompileError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _text_of_part(tensor: int, part: Part) -> str:
+    return f"%{tensor} in %{part.host} from surface {part.surface}"
 
 
 def _decided(name: str, decide: Callable[[], Mapping[int, T]], line: Callable[[int, T], str]) -> Mapping[int, T]:

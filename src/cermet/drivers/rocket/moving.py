@@ -243,16 +243,19 @@ def _copies(context: Context, operation: Operation, made: Made) -> list[TaskProg
         tasks += fill(context, operation, _map(context, made.tensor, made.parts[0].target), value)
     for number, part in enumerate(made.parts):
         name = f"part {number}" if len(made.parts) > 1 else f"tensor {made.tensor}"
-        if context.views.root(part.box.source) in context.parts and _is_in_place(context, part):
+        if _is_in_place(context, part):
             continue
         tasks += copy_patch(context, operation, part.patch, *_ends(context, part), _stages(context, part), name)
     return tasks
 
 
 def _is_in_place(context: Context, part: Placed) -> bool:
-    """Whether the part was written where it belongs (placement/parts.py)."""
+    """Whether the part was written where it belongs, or is read where it lies (placement/)."""
+    if not any(context.views.root(t) in context.parts for t in (part.box.source, part.box.target)):
+        return False
     source, target = _ends(context, part)
-    return source.address == target.row(0, part.patch.channels.target // ATOM_BYTES)
+    channels = part.patch.channels
+    return source.row(0, channels.source // ATOM_BYTES) == target.row(0, channels.target // ATOM_BYTES)
 
 
 def _blocks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:

@@ -22,6 +22,7 @@ from cermet.ir.passes.fold_activation import fold_activation
 from cermet.ir.passes.fold_dilation import fold_dilations
 from cermet.ir.passes.fold_pad import fold_pad
 from cermet.ir.passes.merge_duplicates import merge_duplicates
+from cermet.ir.passes.rejoin_parts import rejoin_parts
 from cermet.ir.passes.sink_transpose import sink_transposes
 from cermet.ir.passes.tabulate import Wanted, tabulate
 from cermet.ir.subgraph import Subgraph
@@ -38,7 +39,8 @@ def deciding_passes(soc: Soc, options: CompileOptions) -> tuple[Pass, ...]:
 
 def lowering_passes(soc: Soc) -> tuple[Pass, ...]:
     """The others, for a group that is about to be lowered: what they make need not keep the rules for models."""
-    return (explicit_padding, fold_pad, partial(_fold_activation, soc), merge_duplicates, drop_identities, drop_dead)
+    return (explicit_padding, fold_pad, partial(_fold_activation, soc), merge_duplicates, rejoin_parts,
+            drop_identities, drop_dead)
 
 
 def _can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
