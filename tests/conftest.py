@@ -21,7 +21,7 @@ KEPT_VARIABLES = {"CERMET_LIB_DIR", "CERMET_COMMAND"}     # choose what is teste
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write golden texts instead of comparing with them")
-    parser.addoption("--graphs", type=int, default=2000, metavar="N", help="random networks to compile and simulate")
+    parser.addoption("--graphs", type=int, default=300, metavar="N", help="random networks to compile and simulate")
     parser.addoption("--first-graph", type=int, default=0, metavar="SEED", help="the first of their seeds")
 
 

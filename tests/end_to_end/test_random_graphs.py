@@ -19,6 +19,7 @@ from tests.support.networks.recipe import Recipe, to_text
 from tests.support.networks.shrink import checked, shrink
 
 CHUNK = 25
+TOGETHER = "several as one"
 REGRESSIONS = ROOT / "tests" / "data" / "regressions"
 alone: dict[str, Tally] = {}
 counts: Counter[str] = Counter()
@@ -78,10 +79,10 @@ def report(seed: int, recipe: Recipe, failure: Failure) -> str:
 def add(outcome: Outcome) -> None:
     counts.update(networks=1, partitions=outcome.partitions, tasks=outcome.tasks, elements=outcome.chained[0],
                   unlike=outcome.chained[1])
-    if outcome.assume == "on":
+    if not outcome.restricted:
         counts.update(operations=outcome.operations, on_npu=outcome.on_npu)
     for name, tally in outcome.alone.items():
-        alone.setdefault(name if name.count(" and ") < 2 else "three or more as one", Tally()).add(tally)
+        alone.setdefault(name if " and " not in name else TOGETHER, Tally()).add(tally)
 
 
 def test_kinds_and_shares(record_table: Callable[[str, dict[str, object]], None]) -> None:
@@ -90,14 +91,15 @@ def test_kinds_and_shares(record_table: Callable[[str, dict[str, object]], None]
     Operations that run as one may be farther off than 1: the step of the inner one, as the outer one's scales show it.
     """
     for name, tally in sorted(alone.items()):
-        record_table("random networks, each operation on the simulator's own inputs, against the numerics", {
+        record_table("random networks, each operation on the simulator's own inputs", {
             "operation": name, "operations": tally.operations, "elements": tally.elements,
-            "off by 1": f"{tally.ones / tally.elements:.4%}", "largest": tally.largest})
-        assert " and " in name or "three" in name or tally.largest <= 1
+            "off by 1, numerics": f"{tally.ones / tally.elements:.4%}", "largest": tally.largest,
+            "off by 1, exact": f"{tally.exact_ones / tally.exact_elements:.4%}" if tally.exact_elements else ""})
+        assert name == TOGETHER or tally.largest <= 1
     record_table("random networks", {
-        "networks": counts["networks"], "operations, assume=on": counts["operations"],
+        "networks": counts["networks"], "operations, no options": counts["operations"],
         "on the NPU": f"{counts['on_npu'] / counts['operations']:.2%}", "partitions": counts["partitions"],
         "tasks": counts["tasks"],
         "outputs' elements equal, chained": f"{1 - counts['unlike'] / counts['elements']:.3%}"})
     assert counts["on_npu"] > 0.98 * counts["operations"]
-    assert len([name for name in alone if " and " not in name]) >= min(40, counts["networks"] // 5)
+    assert len(alone) >= min(40, counts["networks"] // 5)

@@ -6,7 +6,7 @@ behind it.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,10 +18,12 @@ from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.execute import run_program
 from cermet.frontend.tflite_file import read_tflite
 from cermet.hw.soc import RK3588, Soc
+from cermet.ir.macs import count_macs
 from cermet.ir.numerics import evaluate_all
 from cermet.ir.operation import Operation
 from cermet.ir.problems import op_problem
 from cermet.ir.subgraph import Subgraph
+from tests.support import exact
 from tests.support.model_builder import Model
 from tests.support.networks.network import Invalid
 
@@ -45,18 +47,25 @@ class Failure(Exception):
 
 @dataclass
 class Tally:
-    """Of one kind of operation, or of several that run as one."""
+    """Of one kind of operation, or of several that run as one.
+
+    exact_elements, exact_ones   of those that tests/support/exact.py knows, against exact arithmetic
+    """
 
     operations: int = 0
     elements: int = 0
     ones: int = 0
     largest: int = 0
+    exact_elements: int = 0
+    exact_ones: int = 0
 
     def add(self, other: Tally) -> None:
         self.operations += other.operations
         self.elements += other.elements
         self.ones += other.ones
         self.largest = max(self.largest, other.largest)
+        self.exact_elements += other.exact_elements
+        self.exact_ones += other.exact_ones
 
 
 @dataclass
@@ -68,7 +77,8 @@ class Outcome:
     partitions: int
     tasks: int
     refused: list[tuple[str, str]]
-    assume: str
+    restricted: bool        # by options
+    macs_on_npu: float      # share
     alone: dict[str, Tally] = field(default_factory=dict)
     chained: tuple[int, int, int] = (0, 0, 0)
     values: dict[str, np.ndarray] = field(default_factory=dict)     # the network's inputs and outputs, by name
@@ -80,10 +90,11 @@ def soc_with(entries_per_bank: int) -> Soc:
 
 
 def check(model: Model, seed: int = 0, match: str = "tflite", entries_per_bank: int = 256,
-          assume: str = "on") -> Outcome:
+          assume: str = "on", deny: Sequence[str] = ()) -> Outcome:
     """Raises Failure when something crashes or an operation is farther off than it may be; Invalid for nonsense."""
     driver = RocketDriver(soc_with(entries_per_bank))
-    subgraph, options = read_tflite(model.data), CompileOptions(match=match, assume=assume, prefer="npu")
+    subgraph, options = read_tflite(model.data), CompileOptions(
+        match=match, deny=frozenset(deny), assume=assume, prefer="npu")
     for operation in subgraph.operations:
         if (problem := op_problem(subgraph, operation)) is not None:
             raise Invalid(f"{operation}: {problem}")
@@ -94,12 +105,20 @@ def check(model: Model, seed: int = 0, match: str = "tflite", entries_per_bank: 
     inputs = dict(zip(subgraph.inputs, model_inputs(subgraph, rng), strict=True))
     outcome = Outcome(sum(len(group) for group in compiled.groups), len(subgraph.operations), len(compiled.groups),
                       sum(len(program.tasks) for program in compiled.programs),
-                      [(subgraph.operations[i].name, r.rule) for i, r in compiled.refusals.items()], assume)
-    values = _exposed(driver, compiled, options, inputs, outcome)
+                      [(subgraph.operations[i].name, r.rule) for i, r in compiled.refusals.items()],
+                      assume != "on" or bool(deny), _share_of_macs(compiled))
+    values = _exposed(driver, model, compiled, options, inputs, outcome)
     _compare_as_it_is(driver, compiled, inputs, values)
     outcome.values = {subgraph.tensor(t).name: values[t] for t in (*subgraph.inputs, *subgraph.outputs)}
     outcome.chained = _chained(subgraph, inputs, values, match)
     return outcome
+
+
+def _share_of_macs(compiled: Compiled) -> float:
+    """1 where there are none."""
+    macs = {op.index: count_macs(compiled.subgraph, op) for op in compiled.subgraph.operations}
+    on_npu = sum(macs[index] for group in compiled.groups for index in group)
+    return on_npu / sum(macs.values()) if any(macs.values()) else 1.0
 
 
 def model_inputs(subgraph: Subgraph, rng: np.random.Generator) -> list[np.ndarray]:
@@ -112,7 +131,7 @@ def model_inputs(subgraph: Subgraph, rng: np.random.Generator) -> list[np.ndarra
     return made
 
 
-def _exposed(driver: RocketDriver, compiled: Compiled, options: CompileOptions, inputs: Values,
+def _exposed(driver: RocketDriver, model: Model, compiled: Compiled, options: CompileOptions, inputs: Values,
              outcome: Outcome) -> Values:
     """Runs with every tensor that exists in memory as an output, and compares each unit of operations."""
     partitions, values = partitions_of(compiled), dict(inputs)
@@ -127,6 +146,7 @@ def _exposed(driver: RocketDriver, compiled: Compiled, options: CompileOptions, 
         values |= _run(driver, step.exposed, program, values)
         for unit in step.units:
             tally = _compare(compiled.subgraph, unit, values, options.match)
+            tally.add(_compare_with_exact(model, compiled.subgraph, unit, values))
             outcome.alone.setdefault(_name(unit), Tally()).add(tally)
     return values
 
@@ -158,6 +178,23 @@ def _compare(subgraph: Subgraph, unit: Unit, values: Values, match: str) -> Tall
             raise Failure(f"off {_name(unit)}", f"{unit.operations[-1]} is {off.max()} from the numerics, may be "
                                                 f"{allowed[tensor].reshape(-1)[(off - allowed[tensor]).argmax()]:g}")
         tally.add(Tally(0, off.size, int((off == 1).sum()), int(off.max())))
+    return tally
+
+
+def _compare_with_exact(model: Model, subgraph: Subgraph, unit: Unit, values: Values) -> Tally:
+    """An operation alone, given the values that it was given."""
+    tally = Tally()
+    numbers = {tensor.name: number for number, tensor in enumerate(model.tensors)}
+    operation = unit.operations[-1]
+    spec = model.operations[operation.index]
+    if len(unit.operations) > 1 or spec.name not in exact.REAL:
+        return tally
+    given = {i: tensor.data for i, tensor in enumerate(model.tensors) if tensor.data is not None}
+    given |= {numbers[subgraph.tensor(t).name]: values[t] for t in unit.part.inputs}
+    off = np.abs(values[operation.output].astype(np.int64) - exact.operation(model, spec, given).quantised)
+    if off.max() > 1:
+        raise Failure(f"far from exact {operation.name}", f"{operation} is {off.max()} from exact arithmetic")
+    tally.exact_elements, tally.exact_ones = off.size, int((off == 1).sum())
     return tally
 
 

@@ -35,4 +35,12 @@ def draw(seed: int, lowest: int = 5, highest: int = 40) -> Recipe:
     outputs = [value for value, tensor in enumerate(d.net.values) if value in unread
                or tensor not in d.net.inputs and d.chance(0.1)]
     return Recipe(tuple(d.net.steps), tuple(outputs), d.net.per_channel, d.choice(["tflite", "tflite", "exact"]), seed,
-                  d.choice([256, 256, 64, 16, 8]), "off" if d.chance(0.15) else "on")
+                  d.choice([256, 256, 64, 16, 8]), d.choice(["off", "replayed"]) if d.chance(0.2) else "on",
+                  _denied(d) if d.chance(0.15) else ())
+
+
+def _denied(d: Drawing) -> tuple[str, ...]:
+    """Operations by their names, one by its number, or some in a row."""
+    names = tuple(d.choice(d.net.operations).name for _ in range(d.number(1, 2)))
+    first = d.number(0, len(d.net.operations) - 1)
+    return d.choice([names, (str(first),), (f"{first}-{first + d.number(1, 3)}",)])

@@ -1,7 +1,7 @@
 """Networks as text: one call of a layer in a line, in Python's syntax.
 
     # int8 weights per tensor; inputs from seed 7
-    network(per_channel=False, match="tflite", seed=7, cbuf=256, assume="on")
+    network(per_channel=False, match="tflite", seed=7, cbuf=256, assume="on", deny=())
     t0 = input(shape=(1, 4, 4, 8), scale=0.03, zero=-3)
     t1 = conv(t0, outputs=5, kernel=(3, 3), seed=11, scale=0.07, zero=4)
     t2, t3 = split(t1, axis=3, sizes=(2, 3))
@@ -30,7 +30,7 @@ LINE_CHARACTERS = 116
 class Recipe:
     """outputs: values; seed: of the inputs' contents; cbuf: entries in one bank.
 
-    match, assume   the compiler's options
+    match, assume, deny   the compiler's options
     """
 
     steps: tuple[Step, ...]
@@ -40,6 +40,7 @@ class Recipe:
     seed: int = 0
     cbuf: int = 256
     assume: str = "on"
+    deny: tuple[str, ...] = ()
 
     def network(self) -> Network:
         """Raises Invalid when a layer does not fit its operands."""
@@ -82,7 +83,7 @@ class Recipe:
 def to_text(recipe: Recipe, comment: str = "") -> str:
     lines = [f"# {line}" for line in comment.splitlines()]
     lines.append(f"network(per_channel={recipe.per_channel}, match={recipe.match!r}, seed={recipe.seed}, "
-                 f"cbuf={recipe.cbuf}, assume={recipe.assume!r})")
+                 f"cbuf={recipe.cbuf}, assume={recipe.assume!r}, deny={recipe.deny!r})")
     for step, start in zip(recipe.steps, recipe.starts(), strict=True):
         names = ", ".join(f"t{value}" for value in range(start, start + step.results))
         words = [*(f"t{s}" for s in step.sources), *(f"{k}={v!r}" for k, v in step.parameters.items())]

@@ -15,7 +15,7 @@ NUM_SEEDS = 3       # of the weights and of the inputs, for a candidate that doe
 
 def checked(recipe: Recipe) -> object:
     """As the tests check a random network."""
-    return check(recipe.model(), recipe.seed, recipe.match, recipe.cbuf, recipe.assume)
+    return check(recipe.model(), recipe.seed, recipe.match, recipe.cbuf, recipe.assume, recipe.deny)
 
 
 def failure_of(recipe: Recipe, run: Check = checked) -> Failure | None:
@@ -61,7 +61,7 @@ def _size(recipe: Recipe) -> tuple[int, int, int, int]:
     computing = sum(step.layer != "input" for step in recipe.steps)
     numbers = sum(_weight(value) for step in recipe.steps for key, value in step.parameters.items() if key != "seed")
     text = sum(len(repr(step.parameters)) for step in recipe.steps) + (recipe.match != "tflite") + recipe.per_channel \
-        + (recipe.cbuf != 256) + (recipe.assume != "on")
+        + (recipe.cbuf != 256) + (recipe.assume != "on") + len(repr(recipe.deny))
     return computing, len(recipe.outputs), numbers, text
 
 
@@ -132,6 +132,8 @@ def _simpler_options(recipe: Recipe) -> Iterator[Recipe]:
         yield replace(recipe, cbuf=256)
     if recipe.assume != "on":
         yield replace(recipe, assume="on")
+    for i in range(len(recipe.deny)):
+        yield replace(recipe, deny=recipe.deny[:i] + recipe.deny[i + 1:])
 
 
 def _smaller_parameters(recipe: Recipe) -> Iterator[Recipe]:

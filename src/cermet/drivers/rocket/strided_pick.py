@@ -137,7 +137,7 @@ def picks(pattern: Pattern, budget: int = MAX_WEIGHT_BYTES) -> list[Pick]:
         problem = error
     channels = sorted(pattern.table)
     middle = round_up(len(channels) // 2, GROUP)
-    if middle >= len(channels):
+    if not 0 < middle < len(channels):
         raise problem
     made = [pick for part in (channels[:middle], channels[middle:]) for pick in picks(
         replace(pattern, table={k: pattern.table[k] for k in part}), budget // 2)]
