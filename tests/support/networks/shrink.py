@@ -30,15 +30,15 @@ def failure_of(recipe: Recipe, run: Check = checked) -> Failure | None:
 
 
 def shrink(recipe: Recipe, run: Check = checked, seconds: float = 60) -> Recipe:
-    """The smallest recipe found that fails as this one does. Raises ValueError for one that does not fail."""
+    """The smallest recipe found in that time of the processor that fails as this one does. Raises ValueError for one that does not fail."""
     wanted = failure_of(recipe, run)
     if wanted is None:
         raise ValueError("does not fail")
-    end = time.monotonic() + seconds
+    end = time.process_time() + seconds
     smaller: Recipe | None = recipe
-    while smaller is not None and time.monotonic() < end:
+    while smaller is not None and time.process_time() < end:
         recipe = smaller
-        smaller = next((found for candidate in _candidates(recipe) if time.monotonic() < end
+        smaller = next((found for candidate in _candidates(recipe) if time.process_time() < end
                         and (found := _failing(candidate.without_unread(), recipe, wanted, run)) is not None), None)
     return recipe
 
