@@ -27,7 +27,7 @@ KILL_RATE = 0.95
 # Which of the suite's files probably notice a mutation of a file of the driver: they run before the whole suite.
 FIRST = {"file.py": ("bo",), "device.py": ("core",), "core_ioctls.py": ("core", "prime"), "connection.py": ("mmap",),
          "ioctl.py": ("envelope", "core"), "rocket_ioctls.py": ("submit", "wait"), "scheduler.py": ("order", "wait"),
-         "job.py": ("hang", "submit")}
+         "job.py": ("hang", "submit"), "power.py": ("power",)}
 
 
 @dataclass(frozen=True)
@@ -101,25 +101,33 @@ MUTATIONS = (
              "                log.warning(\"%s: SUBMIT job %d of %d dropped: %s\", call.file, index, count, error)\n",
              "                log.warning(\"%s: SUBMIT job %d of %d dropped: %s\", call.file, index, count, error)\n"
              "                break\n"),
-    Mutation("no fence on what is written", "rocket_ioctls.py", "        bo.write_fences.append(fence)\n",
+    Mutation("no fence on what is written", "rocket_ioctls.py", "        bo.write_fences.append(job.fence)\n",
              "        pass\n"),
     Mutation("no waiting for other files' writers", "rocket_ioctls.py", "if other.context is not entity]",
              "if False]"),
     Mutation("jobs hold no buffers", "scheduler.py",
              "        for bo in (*job.in_bos, *job.out_bos):\n            bo.put()\n", ""),
     Mutation("last in, first out", "scheduler.py", "job = entity.queue.popleft()", "job = entity.queue.pop()"),
-    Mutation("one core only", "scheduler.py", "min(self.cores, key=lambda core: (core.load, core.core.index))",
-             "self.cores[0]"),
+    Mutation("one core only", "scheduler.py", "min(allowed, key=lambda core: (core.load, core.core.index))",
+             "allowed[0]"),
     Mutation("a file moves to an idle core while busy", "scheduler.py", "            if entity.in_flight == 0:\n",
              "            if True:\n"),
     Mutation("no timeout", "job.py",
-             "    stopping.wait(max(0.0, started + soc.job_timeout_ms / 1000 - time.monotonic()))\n", ""),
-    Mutation("no reset after a timeout", "job.py", "    core.reset()\n    return errno.ECANCELED",
-             "    return errno.ECANCELED"),
+             "        stopping.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))\n", ""),
+    Mutation("no reset after a timeout", "job.py", "        core.reset()\n", ""),
     Mutation("only the first task of a job runs", "job.py", "for index in range(len(job.tasks)):",
              "for index in range(1):"),
     Mutation("programs are fetched a pair short", "job.py", "((regcmd_count + 1) // 2 - 1) & AMOUNT_MASK",
              "((regcmd_count + 1) // 2 - 2) & AMOUNT_MASK"),
+    Mutation("strides do not wrap", "rocket_ioctls.py", "wraps = behaviour.has(\"wrapping-strides\")", "wraps = False"),
+    Mutation("impossible programs are refused", "rocket_ioctls.py",
+             "if not call.file.device.behaviour.has(\"unchecked-programs\"):", "if True:"),
+    Mutation("files live as long as their buffers", "file.py", "return self.is_closed and not was_only_mapped",
+             "return False and not was_only_mapped"),
+    Mutation("mappings do not keep the file", "file.py", "was_only_mapped = self.device.is_orphan(bo) and",
+             "was_only_mapped = False and"),
+    Mutation("cores keep their registers without power", "power.py", "        self.core.reset()\n", ""),
+    Mutation("cores lose their registers after each job", "power.py", "AUTOSUSPEND_S = 0.05", "AUTOSUSPEND_S = 0.0"),
 )
 
 

@@ -16,6 +16,7 @@ from .uapi import PAGE, Job, JobStruct, Node
 
 SMALL = ctypes.sizeof(JobStruct) - 1
 BAD_ADDRESS = 8
+MAP_NORESERVE = 0x4000
 
 
 # --- the call itself --------------------------------------------------------------------------------------------------
@@ -277,3 +278,59 @@ def test_another_files_handle_is_unknown(lab: Laboratory, node: Node, second: No
     job = Job([(0, 4)], [3], [target.handle])
     error = second.submit_error(job)
     assert error in (0, errno.ENOENT) and not second.is_busy(target.bo)
+
+
+# --- what nobody looks at ---------------------------------------------------------------------------------------------
+
+
+def three_fills_two_gib_apart(lab: Laboratory, node: Node) -> tuple[list[Buffer], int]:
+    """(targets, errno of SUBMIT) of an array whose elements lie 2 GiB apart: the third is behind 4 GiB."""
+    stride, kept = 1 << 31, []
+    space = mmap.mmap(-1, 2 * stride + PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    targets = [lab.buffer(node) for _ in range(3)]
+    for index, target in enumerate(targets):
+        kept.append(lab.fill(target, 1))
+        space[index * stride:index * stride + 40] = bytes(kept[-1].record)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(space))
+    error = node.error("SUBMIT", jobs=start, job_count=3, job_struct_size=stride)
+    return targets, error
+
+
+def test_strides_do_not_wrap(lab: Laboratory, node: Node) -> None:
+    """Refused, or each job is taken from where it is."""
+    targets, error = three_fills_two_gib_apart(lab, node)
+    assert error in (0, errno.EINVAL)
+    assert error or [target.get(1) for target in targets] == [b"\1"] * 3
+
+
+@pytest.mark.quirk("wrapping-strides")
+def test_strides_wrap_at_4_gib(lab: Laboratory, node: Node) -> None:
+    """The first job runs twice, the third never."""
+    targets, error = three_fills_two_gib_apart(lab, node)
+    assert error == 0 and [target.get(1) for target in targets] == [b"\1", b"\1", b"\0"]
+
+
+def program_job(lab: Laboratory, node: Node, target: Buffer, place: int, more_words: int) -> Job:
+    """A fill whose program lies at the buffer's start, asked for at another place or with more words."""
+    text = programs.fill(target.address, target.address, 1)
+    buffer = lab.buffer(node, text)
+    return Job([(buffer.address + place, len(text) // 8 + more_words)], [buffer.handle], [target.handle])
+
+
+@dropped
+@pytest.mark.parametrize(("place", "more_words"), [(8, 0), (1, 0), (0, 131072), (0, 0xFFFF_0000)],
+                         ids=["unaligned-8", "unaligned-1", "long", "very-long"])
+def test_impossible_program_is_reported(lab: Laboratory, node: Node, place: int, more_words: int) -> None:
+    """Registers have no room for it: 16-byte steps, 65536 pairs of words."""
+    target = lab.buffer(node)
+    assert node.submit_error(program_job(lab, node, target, place, more_words)) == errno.EINVAL
+
+
+@pytest.mark.quirk("unchecked-programs")
+@pytest.mark.parametrize(("place", "more_words"), [(8, 0), (12, 0), (0, 131072), (0, 0xFFFE_0000)],
+                         ids=["unaligned-8", "unaligned-12", "long", "very-long"])
+def test_impossible_program_is_cut_to_what_fits(lab: Laboratory, node: Node, place: int, more_words: int) -> None:
+    """Low bits of the address and high bits of the count are dropped."""
+    target = lab.buffer(node)
+    node.submit(program_job(lab, node, target, place, more_words))
+    assert target.get(1) == b"\1"

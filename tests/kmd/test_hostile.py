@@ -181,11 +181,11 @@ def test_strides_wrap_at_32_bits() -> None:
     """index * stride is computed in 32 bits: with a stride of 2 GiB + 4 the third element lies 8 bytes on."""
     memory = UserMemory(os.getpid())
     data = uapi.ffi.new("__u32[]", [1, 2, 3, 4])
-    assert bytes(memory.read_elements(address_of(data), 1, 0x8000_0004, 4)[0]) == b"\1\0\0\0"
+    assert bytes(memory.read_elements(address_of(data), 1, 0x8000_0004, 4, True)[0]) == b"\1\0\0\0"
     with pytest.raises(DeviceError) as caught:
-        memory.read_elements(address_of(data), 2, 0x8000_0004, 4)
+        memory.read_elements(address_of(data), 2, 0x8000_0004, 4, True)
     assert caught.value.errno == errno.EFAULT
-    wrapped = memory.read_elements(address_of(data), 3, 0x1_0000_0004, 4)
+    wrapped = memory.read_elements(address_of(data), 3, 0x1_0000_0004, 4, True)
     assert wrapped.view("<u4")[:, 0].tolist() == [1, 2, 3]
 
 

@@ -11,7 +11,7 @@ What differs from the kernel, and why:
 - An fd of the device is a socket underneath: poll() says writable, lseek() fails, a call needs two free fds (EMFILE).
 - The interfaces of a 64-bit process only: 32-bit programs (drm_version's other layout) are not served.
 - MAP_PRIVATE is always EINVAL: the kernel refuses what may become copy-on-write, and each private mapping may.
-- Where the kernel would touch freed memory (a BO that outlives its file), nothing happens.
+- Where the kernel would touch freed memory (a BO that outlives its file), a line in the log says so, and that is all.
 - What an oversized CREATE_BO leaks in the kernel is not leaked. GET_MAGIC is EINVAL. HZ is taken as 250 (ASSUMED).
 "Least loaded core" counts the jobs queued for it or running on it; idle files that used it last do not count.
 """

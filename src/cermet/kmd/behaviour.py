@@ -20,6 +20,12 @@ QUIRKS: Mapping[str, str] = {
     "unfenced-reads": "a job leaves no fence on what it only reads, so that PREP_BO and writers of other files do not "
                       "wait for it; else they do",
     "unchecked-tails": "bytes of a job or task behind the known struct are ignored; else EINVAL unless they are 0",
+    "wrapping-strides": "the place of a job or task in its array, index times struct size, wraps at 4 GiB, so that "
+                        "an early one is taken again; else it does not",
+    "unchecked-programs": "regcmd need not be a multiple of 16, and a regcmd_count above 131072 wraps, for which the "
+                          "registers have no room: another program runs than was asked for; else EINVAL",
+    "use-after-free": "a BO that outlives its file (exported, shared or in a job on the hardware) makes the kernel "
+                      "touch freed memory when it goes, here a line in the log; else its file lives as long",
 }
 # Interfaces that no kernel has yet, each described in kernel-uapi/proposals.
 PROPOSALS: Mapping[str, str] = {

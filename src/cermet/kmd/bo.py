@@ -78,6 +78,7 @@ class Bo:
         self.dma_address = 0
         self.offset = 0
         self.was_shared = False
+        self.was_exported = False       # as a dma-buf; mappings alone keep their file alive
         self.is_freed = False
         self.references = 0
         self.waits = 0                  # calls that wait for it; each has a reference too

@@ -118,6 +118,7 @@ def prime_handle_to_fd(call: Call, args: Any) -> None:
         raise DeviceError(errno.EINVAL, f"flags {args.flags:#x}: only CLOEXEC and RDWR")
     with call.file.device.lock:
         bo = call.file.bo_or_error(args.handle)
+        bo.was_exported = True
         call.give_fd(bo.open_again(), "fd", args.flags & uapi.CONSTANTS["DRM_CLOEXEC"])
 
 

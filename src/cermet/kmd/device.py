@@ -100,8 +100,8 @@ class Device:
         if dropped:
             log.warning("%s: closed with %d jobs queued, dropped", file, dropped)
         with self.lock:
-            file.is_closed = True
             file.close_all_handles()
+            file.is_closed = True
             self.files.discard(file)
         for entity in entities:
             self.scheduler.detach(entity)

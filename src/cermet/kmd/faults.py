@@ -37,6 +37,8 @@ KINDS: Mapping[str, Kind] = {
     "removed": Kind("any call", "from this call on everything fails with ENODEV, as after an unbind"),
     "killed": Kind("any call", "the driver process dies instead of answering"),
     "job-dropped": Kind("job", "thrown away as if it were wrong; SUBMIT says 0"),
+    "start-fails": Kind("job", "its core gets no power or no IOMMU: it ends at once with errno VALUE, which mainline "
+                        "tells nobody", errno.EIO),
     "iommu-fault": Kind("task", "reads an unmapped address: no interrupt, the job times out"),
     "lost-interrupt": Kind("task", "does its work, and the kernel does not hear of it: the job times out"),
     "spurious-interrupt": Kind("task", "an interrupt without a status bit comes first; the kernel ignores it"),

@@ -23,6 +23,7 @@ class FaultyCore:
         self._was_interrupted = False
 
     def begin_job(self, timeout_ms: int) -> None:
+        self.faults.fail("start-fails")
         self.core.begin_job(timeout_ms)
 
     def write(self, offset: int, value: int) -> None:

@@ -148,10 +148,17 @@ class File:
         return bo
 
     def free_bo(self, bo: Bo) -> None:
+        if self.device.behaviour.has("use-after-free") and self._is_gone_for(bo):
+            log.warning("%s: use after free: the BO at %#x outlived it", self, bo.dma_address)
         self.space.unmap(bo.dma_address)
         self.addresses.free(bo.dma_address)
         self.device.forget_bo(bo)
         log.debug("%s: BO at %#x, %d bytes: freed", self, bo.dma_address, bo.size_bytes)
+
+    def _is_gone_for(self, bo: Bo) -> bool:
+        """Whether a kernel has freed this file by now: a mapping of the BO keeps it, and so do address spaces."""
+        was_only_mapped = self.device.is_orphan(bo) and not bo.was_exported
+        return self.is_closed and not was_only_mapped and not list(self.vms)
 
     def orphan_bo(self, bo: Bo) -> None:
         self.device.keep_orphan(bo)

@@ -14,6 +14,7 @@ import numpy as np
 
 from cermet.hw.soc import Soc
 from cermet.kmd.bo import Bo
+from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
 from cermet.sim.memory import AddressSpace
 from cermet.sim.outcome import TaskOutcome
@@ -158,7 +159,12 @@ def run_job(core: NpuCore, soc: Soc, job: Job, stopping: threading.Event) -> int
         return errno.ECANCELED
     progress.core, progress.start_ns = core.index, time.monotonic_ns()
     progress.error = errno.EIO              # unless it gets somewhere: the driver itself may fail
-    reason = run_tasks(core, soc, job, stopping.is_set)
+    try:
+        reason = run_tasks(core, soc, job, stopping.is_set)
+    except DeviceError as error:            # the core does not start: no power, no IOMMU
+        log.warning("core %d job %d: does not start: %s", core.index, job.number, error)
+        progress.end_ns = time.monotonic_ns()
+        return error.errno
     if reason is None:
         progress.error = 0
     else:

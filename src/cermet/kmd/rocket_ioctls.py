@@ -25,6 +25,8 @@ MAX_BO_BYTES = 0x7FFF_F000              # the mapped length is a signed 32-bit n
 JIFFY_NS = 4_000_000                    # HZ = 250; a wait ends up to one tick later. ASSUMED: arm64's default
 INT_MAX = 0x7FFF_FFFF
 MAX_TASKS_OF_KERNEL = 134_217_727
+REGCMD_ALIGNMENT = 16                   # PC.BASE_ADDRESS has no bits below
+MAX_REGCMD_COUNT = 2 << 16              # PC.REGISTER_AMOUNTS counts pairs in 16 bits
 # Where this driver says ENOMEM although a kernel with memory to spare would go on: nothing is allocated by a count
 # that a client chose before it has been compared with these.
 MAX_JOBS = 1 << 16                      # of one submit, and queued by one file
@@ -177,8 +179,10 @@ def submit(call: Call, args: Any) -> None:
 
 def read_structs(call: Call, address: int, count: int, stride: int, known: np.dtype) -> np.ndarray:
     """(count,) records of an array whose stride the caller chose."""
-    if stride == known.itemsize or call.file.device.behaviour.has("unchecked-tails"):
-        return call.memory.read_elements(address, count, stride, known.itemsize).view(known)[:, 0]
+    behaviour = call.file.device.behaviour
+    if stride == known.itemsize or behaviour.has("unchecked-tails"):
+        wraps = behaviour.has("wrapping-strides")
+        return call.memory.read_elements(address, count, stride, known.itemsize, wraps).view(known)[:, 0]
     if stride > MAX_STRIDE:
         raise DeviceError(errno.EINVAL, f"struct size {stride} must be at most {MAX_STRIDE}")
     whole = call.memory.read_elements(address, count, stride, stride)
@@ -210,6 +214,11 @@ def read_tasks(call: Call, record: np.void) -> np.ndarray:
     tasks[:, 0], tasks[:, 1], tasks[:, 2], tasks[:, 3] = records["regcmd"], records["regcmd_count"], 1, DPU_INTERRUPTS
     if not tasks[:, 1].all():
         raise DeviceError(errno.EINVAL, f"task {int(np.argmin(tasks[:, 1]))}: regcmd_count 0")
+    if not call.file.device.behaviour.has("unchecked-programs"):
+        if (tasks[:, 0] % REGCMD_ALIGNMENT).any():
+            raise DeviceError(errno.EINVAL, f"regcmd must be a multiple of {REGCMD_ALIGNMENT}")
+        if (tasks[:, 1] > MAX_REGCMD_COUNT).any():
+            raise DeviceError(errno.EINVAL, f"regcmd_count must be at most {MAX_REGCMD_COUNT}")
     return tasks
 
 

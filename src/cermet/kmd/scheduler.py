@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from cermet.hw.soc import Soc
 from cermet.kmd.job import Job, NpuCore, run_job
+from cermet.kmd.power import Power
 
 log = logging.getLogger("cermet.kmd")
 
@@ -40,6 +41,7 @@ class CoreThread(threading.Thread):
         super().__init__(name=f"core{core.index}", daemon=True)
         self.scheduler = scheduler
         self.core = core
+        self.power = Power(core)
         self.load = 0               # jobs queued for it or running on it
         self.running: Job | None = None
         self.entities: list[Entity] = []
@@ -49,10 +51,12 @@ class CoreThread(threading.Thread):
             entity, job = chosen
             started_ns = time.monotonic_ns()
             try:
+                self.power.resume()
                 error = run_job(self.core, self.scheduler.soc, job, self.scheduler.stopping)
             except Exception:
                 log.exception("core %d job %d: the driver failed", self.core.index, job.number)
                 error = errno.ECANCELED
+            self.power.idle()
             self.scheduler.finish(entity, job, error, time.monotonic_ns() - started_ns)
 
 

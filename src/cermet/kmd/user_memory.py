@@ -56,10 +56,10 @@ class UserMemory:
             self._copy(_libc.process_vm_writev, _address(data), len(data),
                        _ffi.new("struct iovec *", (address, len(data))), 1)
 
-    def read_elements(self, address: int, count: int, stride: int, size: int) -> np.ndarray:
+    def read_elements(self, address: int, count: int, stride: int, size: int, wraps: bool = False) -> np.ndarray:
         """(count, size) uint8: elements of an array whose stride the caller chose.
 
-        The driver computes index * stride in 32 bits, so offsets wrap at 4 GiB.
+        wraps: index * stride is computed in 32 bits, so that offsets wrap at 4 GiB.
         """
         elements = np.empty((count, size), np.uint8)
         if stride == size and count * size < 1 << 32:
@@ -67,7 +67,8 @@ class UserMemory:
                 self._copy(_libc.process_vm_readv, _address(elements), count * size,
                            _ffi.new("struct iovec *", (address, count * size)), 1)
             return elements
-        offsets = (np.arange(count, dtype=np.uint64) * np.uint64(stride)) & np.uint64(0xFFFF_FFFF)
+        mask = 0xFFFF_FFFF if wraps else 0xFFFF_FFFF_FFFF_FFFF
+        offsets = (np.arange(count, dtype=np.uint64) * np.uint64(stride)) & np.uint64(mask)
         for first in range(0, count, MAX_RANGES):
             chosen = offsets[first:first + MAX_RANGES]
             ranges = _ffi.new("struct iovec[]", [((address + int(o)) & (1 << ADDRESS_BITS) - 1, size) for o in chosen])
