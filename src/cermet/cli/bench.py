@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cermet import build
+from cermet.cli.run import add_delegate_arguments, blob_of_model, make_setting
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
@@ -44,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="how long each number of workers runs (default: 2)")
     parser.add_argument("--peers", action="store_true",
                         help="also TFLite's reference kernels and XNNPACK, one thread, in the same run")
-    parser.add_argument("--soc", help="whose NPU (default: $CERMET_SOC, else rk3588)")
-    parser.add_argument("--device", default="auto", help="auto (default), sim, or a path like /dev/accel/accel0")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
-                        help="any option of the delegate; may be repeated")
-    parser.add_argument("--runtime", choices=("litert", "tflite"), default="",
-                        help="ai-edge-litert or tflite-runtime (default: the first of them that is installed)")
+    add_delegate_arguments(parser)
     parser.add_argument("--csv", type=Path, metavar="F", help="append a line per model to this file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -78,7 +74,6 @@ def positive_seconds(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     from cermet.benchmark import measure
-    from cermet.cli.run import blob_of_model, make_setting
     load = os.getloadavg()[0]
     measured, changes = [], []
     for model in arguments.models:

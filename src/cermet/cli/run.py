@@ -49,16 +49,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", action="store_true",
                         help="cut the picture to the input's proportions instead of stretching it")
     parser.add_argument("--labels", type=Path, metavar="F", help="names of the classes, one a line: prints the best 5")
+    add_delegate_arguments(parser)
+    parser.add_argument("--compare", choices=("cpu",), help="compare the outputs with TFLite's reference kernels")
+    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="invoke N times (default: 1)")
+    parser.add_argument("--output", type=Path, metavar="F.npz", help="write the outputs, by their names")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines (docs/run-json.md)")
+
+
+def add_delegate_arguments(parser: argparse.ArgumentParser) -> None:
+    """How the delegate is used: see make_setting."""
     parser.add_argument("--soc", help="whose NPU (default: $CERMET_SOC, else rk3588)")
     parser.add_argument("--device", default="auto", help="auto (default), sim, or a path like /dev/accel/accel0")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
                         help="any option of the delegate; may be repeated")
     parser.add_argument("--runtime", choices=("litert", "tflite"), default="",
                         help="ai-edge-litert or tflite-runtime (default: the first of them that is installed)")
-    parser.add_argument("--compare", choices=("cpu",), help="compare the outputs with TFLite's reference kernels")
-    parser.add_argument("--repeat", type=positive, default=1, metavar="N", help="invoke N times (default: 1)")
-    parser.add_argument("--output", type=Path, metavar="F.npz", help="write the outputs, by their names")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines (docs/run-json.md)")
 
 
 def positive(text: str) -> int:
