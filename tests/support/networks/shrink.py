@@ -30,7 +30,10 @@ def failure_of(recipe: Recipe, run: Check = checked) -> Failure | None:
 
 
 def shrink(recipe: Recipe, run: Check = checked, seconds: float = 60) -> Recipe:
-    """The smallest recipe found in that time of the processor that fails as this one does. Raises ValueError for one that does not fail."""
+    """The smallest recipe found that fails as this one does. Raises ValueError for one that does not fail.
+
+    seconds   of the processor's time
+    """
     wanted = failure_of(recipe, run)
     if wanted is None:
         raise ValueError("does not fail")
