@@ -32,6 +32,7 @@ VERBS = {
     "exec": ("cermet.cli.exec", "run any program with a simulated /dev/accel/accel0"),
     "trace": ("cermet.cli.trace", "run a program and record what it asks of the NPU"),
     "replay": ("cermet.cli.replay", "run a recording in the simulator and compare, task by task"),
+    "probe": ("cermet.cli.probe", "small programs that settle open questions about the hardware"),
     "devices": ("cermet.cli.devices", "list the NPUs of this machine"),
     "delegate-path": ("cermet.cli.delegate_path", "print the path of the TFLite delegate"),
     "cache": ("cermet.cli.cache", "list, clear or verify the cache of compiled models"),

@@ -51,8 +51,8 @@ def details(task: TaskResult) -> Iterator[str]:
     seen = f"{task.num_compared} of {task.num_written} atoms compared"
     if task.num_different:
         yield f", {task.num_different} bytes, by up to {task.largest}; {seen}"
-    elif task.failure:
-        yield f": the simulator says {task.failure}"
+    elif task.is_hung:
+        yield f": the simulator says {task.failure}{', and it did run into the time limit' if task.hung_there else ''}"
     elif task.num_compared:
         yield f", {seen}"
     else:

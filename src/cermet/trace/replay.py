@@ -25,6 +25,7 @@ from cermet.trace.written import Written, written_by
 MAX_TASKS = 1 << 20         # of one trace
 MAX_TASKS_OF_JOB = 1 << 16
 WORD_BYTES = 8
+TIME_LIMIT_NS = 450_000_000     # the kernel gives a job 500 ms; to its clock's accuracy
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Difference:
 class TaskResult:
     """One task. Counts are of atoms of 16 bytes and of bytes.
 
-    failure        why the simulator says that it never completes, or None
+    failure        why the kernel never sees its end, says the simulator, or None
+    is_hung        it does not come to its end, so that nothing is known of what it wrote
+    hung_there     the recorded job ran into the kernel's time limit too
     num_written    atoms that the simulator wrote
     num_compared   of these, those that could still be seen when the buffer was recorded
     num_different  bytes of the tensor that differ; num_filler: bytes of no channel
@@ -64,6 +67,8 @@ class TaskResult:
     written: list[Written] = field(repr=False, default_factory=list)
     diagnostics: tuple[str, ...] = ()
     failure: str | None = None
+    is_hung: bool = False
+    hung_there: bool = False
     num_written: int = 0
     num_compared: int = 0
     num_different: int = 0
@@ -76,8 +81,8 @@ class TaskResult:
         """differs, hangs, equal, unseen."""
         if self.num_different:
             return "differs"
-        if self.failure:
-            return "hangs"
+        if self.is_hung:
+            return "equal" if self.hung_there else "hangs"
         return "equal" if self.num_compared else "unseen"
 
 
@@ -89,6 +94,16 @@ class Stray:
     handle: int
     num_bytes: int
     offset: int
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A job that never ends in the simulator, until it is known how it went when it was recorded."""
+
+    file: int
+    handles: frozenset[int]
+    start_ns: int
+    task: int
 
 
 class Replay:
@@ -105,6 +120,7 @@ class Replay:
         self.num_failed_calls = 0
         self.wait_ns = 0                # inside the application's PREP_BO calls
         self._label: dict[int, str] = {}
+        self._hung: list[Hung] = []
         self._progress = progress
 
     def run(self, path: Path) -> None:
@@ -123,8 +139,9 @@ class Replay:
         if isinstance(event, Call):
             self._count(event)
             if event.name == "SUBMIT" and not event.error:
+                label = self._label.get(event.process, "")
                 for job in event.jobs:
-                    self._run_job(self.machine.file(event.file), job, self._label.get(event.process, ""))
+                    self._run_job(self.machine.file(event.file), job, label, event.start_ns)
         if isinstance(event, Check):
             self._check(event)
         self.machine.apply(event)
@@ -139,7 +156,7 @@ class Replay:
 
     # -- running ---------------------------------------------------------------------------------------------
 
-    def _run_job(self, file: File, job: TracedJob, label: str) -> None:
+    def _run_job(self, file: File, job: TracedJob, label: str, start_ns: int) -> None:
         number = self.num_jobs
         self.num_jobs += 1
         if job.is_unreadable or not len(job.tasks):
@@ -157,14 +174,16 @@ class Replay:
             if result.failure:
                 file.core.reset()       # as the kernel's timeout does; the rest of the job is not run
                 self._skip_rest(file, job, result)
+                self._hung.append(Hung(file.number, frozenset(job.out_handles), start_ns, result.number))
                 return
 
     def _skip_rest(self, file: File, job: TracedJob, failed: TaskResult) -> None:
+        """The kernel gives the whole job up."""
         for index in range(failed.index + 1, len(job.tasks)):
             regcmd, count = job.tasks[index].tolist()
+            reason = f"not run: task {failed.number} before it did not complete"
             self.tasks.append(TaskResult(len(self.tasks), failed.job, index, file.number, regcmd, count, failed.label,
-                                         words=words_at(file, regcmd, count),
-                                         failure=f"not run: task {failed.number} before it did not complete"))
+                                         words=words_at(file, regcmd, count), is_hung=True, failure=reason))
 
     def _run_task(self, file: File, result: TaskResult) -> None:
         core = file.core
@@ -174,7 +193,9 @@ class Replay:
         result.registers = registers_of(core)
         if not outcome.interrupts & DPU_INTERRUPTS:
             result.failure = failure_of(outcome)
-            return
+            result.is_hung = outcome.hang is not None or outcome.fault is not None
+            if result.is_hung:
+                return
         acknowledge(core, self.machine.soc)
         result.written = written_by(core.launches)
         for written in result.written:
@@ -187,6 +208,7 @@ class Replay:
         buffer = self.machine.buffer(check.file, check.handle)
         if buffer is None:
             raise Malformed(f"check of handle {check.handle}, which does not exist")
+        self._confirm_hangs(check)
         owners, counts = np.unique(buffer.writer, return_counts=True)
         for owner, count in zip(owners.tolist(), counts.tolist(), strict=True):
             if owner:
@@ -196,6 +218,16 @@ class Replay:
             self._record_differences(check.file, buffer, different.reshape(-1, ATOM_BYTES))
         buffer.memory[different] = buffer.recorded[different]
         buffer.writer[:] = 0
+
+    def _confirm_hangs(self, check: Check) -> None:
+        """A job that hangs here hung there too when its results were so long in coming."""
+        for hung in self._hung:
+            if hung.file == check.file and check.handle in hung.handles:
+                job = self.tasks[hung.task].job
+                for task in self.tasks[hung.task:]:
+                    if task.job == job:
+                        task.hung_there = check.time_ns - hung.start_ns >= TIME_LIMIT_NS
+        self._hung = [hung for hung in self._hung if hung.file != check.file or check.handle not in hung.handles]
 
     def _record_differences(self, file: int, buffer: Buffer, different: np.ndarray) -> None:
         atoms = np.flatnonzero(different.any(axis=1))
