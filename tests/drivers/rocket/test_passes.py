@@ -54,6 +54,14 @@ def _dilation() -> Model:
     return builders_conv.dilated(_rng(), (1, 9, 10, 3), (2, 3), extra=(1, 0))
 
 
+def _sum_channels_first() -> Model:
+    made = Sketch()
+    first, last = (made.constant(np.array(order, np.int32)) for order in ((0, 3, 1, 2), (0, 2, 3, 1)))
+    turned = [made.op("TRANSPOSE", (made.input((1, 4, 5, 6)), first), shape=(1, 6, 4, 5)) for _ in range(2)]
+    total = made.op("ADD", turned, 0.1, -20, activation="RELU")
+    return made.model(made.op("TRANSPOSE", (total, last), shape=(1, 4, 5, 6)))
+
+
 def _there_and_back() -> Model:
     """Channels first, and last again."""
     turned = builders_move.transpose((1, 4, 5, 6), (0, 3, 1, 2))
@@ -154,7 +162,8 @@ def _bands_then_sum() -> Model:
 
 
 DRAWN: dict[str, Callable[[], Model]] = {
-    "tabulate": _hard_swish, "fold_dilations": _dilation, "cancel_moves": _there_and_back,
+    "tabulate": _hard_swish, "fold_dilations": _dilation, "join_transposes": _sum_channels_first,
+    "cancel_moves": _there_and_back,
     "sink_transposes": _mean_of_channels_first, "explicit_padding": _same, "fold_pad": _padded,
     "fold_activation": _sum_then_relu, "merge_duplicates": _twice_the_same, "rejoin_parts": _split_and_joined,
     "drop_identities": _nothing_added,

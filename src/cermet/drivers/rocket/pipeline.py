@@ -21,6 +21,7 @@ from cermet.ir.passes.explicit_padding import explicit_padding
 from cermet.ir.passes.fold_activation import fold_activation
 from cermet.ir.passes.fold_dilation import fold_dilations
 from cermet.ir.passes.fold_pad import fold_pad
+from cermet.ir.passes.join_transposes import join_transposes
 from cermet.ir.passes.merge_duplicates import merge_duplicates
 from cermet.ir.passes.rejoin_parts import rejoin_parts
 from cermet.ir.passes.sink_transpose import sink_transposes
@@ -34,7 +35,8 @@ def deciding_passes(soc: Soc, options: CompileOptions) -> tuple[Pass, ...]:
     Look-ups are parts without proof on silicon, which an option refuses.
     """
     looked_up = (partial(_tabulate, soc, options.match),) if options.assume == "on" else ()
-    return *looked_up, *(partial(one, soc) for one in (_fold_dilations, _cancel_moves, _sink_transposes))
+    return *looked_up, *(partial(one, soc) for one in (
+        _fold_dilations, _join_transposes, _cancel_moves, _sink_transposes))
 
 
 def lowering_passes(soc: Soc) -> tuple[Pass, ...]:
@@ -49,6 +51,10 @@ def _can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
 
 def _fold_dilations(soc: Soc, subgraph: Subgraph) -> Subgraph:
     return fold_dilations(subgraph, partial(_can_run, soc))
+
+
+def _join_transposes(soc: Soc, subgraph: Subgraph) -> Subgraph:
+    return join_transposes(subgraph, partial(_can_run, soc))
 
 
 def _cancel_moves(soc: Soc, subgraph: Subgraph) -> Subgraph:
