@@ -102,6 +102,17 @@ def print_networks(folder: Path) -> None:
               f"{found.few_rows_ms / time - 1:>+5.0%} {time:>10.2f} {found.mainline_ms:>9.2f}")
         print("    " + ", ".join(f"{part} {value:.2f}" for part, value in found.parts.items()))
     print(NOTES)
+    print_open_driver(folder)
+
+
+def print_open_driver(folder: Path) -> None:
+    measured = rows(folder / "open_driver_latency.csv")
+    print(f"\nMainline kernel and open driver, one core, {RK3588.mainline_clock_mhz} MHz (mainline's default; the "
+          "clock of the measurements was not recorded)")
+    for name, (build, model) in networks.OPEN_DRIVER.items():
+        told = ", ".join(f"{row['latency_ms']} ms ({row['notes']})" for row in measured if row["model"] == model)
+        print(f"  {name}: {rates.predict(build()).today_ms:.1f} ms predicted for our programs; measured with another "
+              f"compiler's: {told}")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,17 @@ def mobilenet_v2() -> Subgraph:
     return n.subgraph(n.conv(value, 1001, activation=Activation.NONE))
 
 
+def mobilenet_v1() -> Subgraph:
+    """224x224, width 1, 1001 classes."""
+    n = Network(224)
+    value = n.conv(n.input, 32, 3, 2, Activation.RELU6)
+    for channels, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2),
+                             (1024, 1)):
+        value = n.conv(n.depthwise(value, stride), channels, activation=Activation.RELU6)
+    value = n.pool(Kind.AVERAGE_POOL, value, 7, 1, Padding.VALID)
+    return n.subgraph(n.conv(value, 1001, activation=Activation.NONE))
+
+
 def resnet50() -> Subgraph:
     """224x224, 1000 classes; the stride in the 3x3 convolutions."""
     n = Network(224)
@@ -142,3 +153,6 @@ def yolov5s_relu() -> Subgraph:
 # name: (subgraph, row of vendor_model_zoo_fps.csv)
 NETWORKS = {"MobileNetV2 224": (mobilenet_v2, "mobilenetv2-12"), "ResNet50 224": (resnet50, "resnet50-v2-7"),
             "YOLOv5s ReLU 640": (yolov5s_relu, "yolov5s_relu")}
+# name: (subgraph, model in open_driver_latency.csv)
+OPEN_DRIVER = {"MobileNetV1 224": (mobilenet_v1, "MobileNetV1 224 quant"),
+               "MobileNetV2 224": (mobilenet_v2, "MobileNetV2 224 quant")}
