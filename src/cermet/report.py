@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cermet.compiler import Compiled, driver_for
+from cermet.compiler import Compiled
 from cermet.cost import border_bytes, conversion_us, cpu_us, tensor_bytes
-from cermet.drivers.base import Driver, Program
+from cermet.drivers.base import Program
 from cermet.drivers.rocket.assumed import BY_NAME, Part
-from cermet.hw.soc import soc_by_name
+from cermet.hw.soc import Soc, soc_by_name
 from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
+from cermet.profile.tasks import program_cycles
 from cermet.report_advice import advice, cut_hint, hints
+from cermet.sim.cycles import Conditions
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,15 @@ class Assumption:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a board would need for the NPU's part: cycles at the full clock, and an interrupt for each task.
+    """What a board would need for the NPU's part: cycles at the full clock and at the one at which the mainline kernel
+    leaves the NPU, and an interrupt for each task.
 
     ASSUMED: nothing else uses the memory, every task ends with one interrupt's round trip.
     """
 
     tasks: int
     npu_ms: float
+    npu_mainline_ms: float
     interrupts_ms: float
     clock_mhz: int
     mainline_clock_mhz: int
@@ -114,7 +118,7 @@ class Estimate:
     @property
     def mainline_ms(self) -> float:
         """At the clock at which the mainline kernel leaves the NPU."""
-        return self.npu_ms * self.clock_mhz / self.mainline_clock_mhz + self.interrupts_ms
+        return self.npu_mainline_ms + self.interrupts_ms
 
     def __str__(self) -> str:
         """At the clock a board has today and at the one it could have."""
@@ -150,19 +154,25 @@ def make_report(compiled: Compiled, soc: str) -> Report:
     nodes = tuple(_node(compiled, operation, partition_of, tasks.get(operation.index, []), soc)
                   for operation in compiled.subgraph.operations)
     summary = summarise(compiled.subgraph, compiled.groups)
-    driver = driver_for(soc)
-    partitions = tuple(_partition(compiled.subgraph, group, program, driver)
+    described = soc_by_name(soc)
+    partitions = tuple(_partition(compiled.subgraph, group, program, described)
                        for group, program in zip(compiled.groups, compiled.programs, strict=True))
     return Report(summary, nodes, partitions, _assumptions(nodes), estimate(compiled.programs, soc), compiled.faults)
 
 
-def _partition(subgraph: Subgraph, group: Sequence[int], program: Program, driver: Driver) -> PartitionReport:
+def _npu_us(soc: Soc, program: Program) -> float:
+    """As the mainline kernel drives it, at its clock."""
+    cycles = program_cycles(soc, program, Conditions(soc.mainline_clock_mhz))
+    return soc.submit_us + len(program.tasks) * soc.interrupt_us + cycles / soc.mainline_clock_mhz
+
+
+def _partition(subgraph: Subgraph, group: Sequence[int], program: Program, soc: Soc) -> PartitionReport:
     members = set(group)
     part = subgraph.extract(operation for operation in subgraph.operations if operation.index in members)
     macs = sum(count_macs(subgraph, operation) for operation in part.operations)
     return PartitionReport(
         list(group), len(program.tasks), macs, *border_bytes(part),
-        npu_us=round(driver.npu_us(program) + conversion_us(part), 1),
+        npu_us=round(_npu_us(soc, program) + conversion_us(part), 1),
         cpu_us=round(sum(cpu_us(part, operation) for operation in part.operations), 1))
 
 
@@ -194,19 +204,13 @@ def count_bytes(subgraph: Subgraph, operation: Operation) -> int:
 
 
 def estimate(programs: Sequence[Program], soc: str) -> Estimate:
-    """Time on a board, from the cycles that the compiler expects of each task."""
+    """Time on a board, by the cycle model."""
     described = soc_by_name(soc)
-    cycles = sum(_cycles(program) for program in programs)
     tasks = sum(len(program.tasks) for program in programs)
-    return Estimate(tasks, cycles / (described.clock_mhz * 1000), tasks * described.interrupt_us / 1000,
-                    described.clock_mhz, described.mainline_clock_mhz)
-
-
-def _cycles(program: Program) -> float:
-    tasks = program.debug.get("tasks")
-    if not isinstance(tasks, list):
-        return 0.0
-    return sum(float(task.get("cycles", 0)) for task in tasks if isinstance(task, dict))
+    full, mainline = (sum(program_cycles(described, program, Conditions(clock)) for program in programs) / clock / 1000
+                      for clock in (described.clock_mhz, described.mainline_clock_mhz))
+    return Estimate(tasks, full, mainline, tasks * described.interrupt_us / 1000, described.clock_mhz,
+                    described.mainline_clock_mhz)
 
 
 def tasks_by_operation(programs: Sequence[Program]) -> dict[int, list[dict[str, Any]]]:

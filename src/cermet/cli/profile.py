@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from cermet.cli.models import add_compile_arguments, compile_options, num_subgra
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
-    from cermet.ir.subgraph import Subgraph
+    from collections.abc import Iterator
+
+    from cermet.compiler import Compiled
     from cermet.profile.profile import Profile
+    from cermet.profile.setting import Setting
 
 STDOUT = "-"
 EPILOG = """
@@ -46,11 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from cermet import build
-    from cermet.cli.profile_text import lines, to_csv
+    from cermet.profile.profile import make_profile
     if arguments.json == STDOUT and arguments.csv == STDOUT:
         raise CermetError("--json and --csv: only one of them can go to the standard output")
-    subgraph, profile, faults, count = _profile(arguments)
+    compiled, setting, count = _compile(arguments)
+    profile = make_profile(compiled, setting)
+    _write_numbers(arguments, profile, count)
+    _write_drawings(arguments, compiled, profile)
+    if STDOUT not in (arguments.json, arguments.csv):
+        print("\n".join(_text(arguments, compiled, profile, count)))
+    for fault in compiled.faults:
+        print(f"cermet profile: {fault}", file=sys.stderr)
+    return 0
+
+
+def _write_numbers(arguments: argparse.Namespace, profile: Profile, count: int) -> None:
+    from cermet import build
+    from cermet.cli.profile_text import to_csv
     head = {"model": str(arguments.model), "build_id": build.BUILD_ID, "subgraph": arguments.subgraph,
             "subgraphs": count}
     texts = {"json": lambda: json.dumps(head | profile.to_json(), indent=1) + "\n", "csv": lambda: to_csv(profile)}
@@ -60,35 +76,43 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(text())
         elif place:
             Path(place).write_text(text(), encoding="utf-8")
+
+
+def _write_drawings(arguments: argparse.Namespace, compiled: Compiled, profile: Profile) -> None:
     if arguments.html:
+        from cermet import build
         from cermet.profile_html.page import make_profile_page
         from cermet.report_html.pieces import Heading
         heading = Heading(arguments.model.name, arguments.soc, build.BUILD_ID)
-        arguments.html.write_text(make_profile_page(heading, subgraph, profile), encoding="utf-8")
+        arguments.html.write_text(make_profile_page(heading, compiled.subgraph, profile), encoding="utf-8")
     if arguments.trace:
         from cermet.profile.trace import make_trace
-        arguments.trace.write_text(make_trace(subgraph, profile, str(arguments.model)), encoding="utf-8")
-    if STDOUT not in (arguments.json, arguments.csv):
-        print("\n".join(lines(profile)))
-        if count > 1:
-            print(f"this is subgraph {arguments.subgraph} of 0..{count - 1}; --subgraph N shows another")
-    for fault in faults:
-        print(f"cermet profile: {fault}", file=sys.stderr)
-    return 0
+        arguments.trace.write_text(make_trace(compiled.subgraph, profile, str(arguments.model)), encoding="utf-8")
 
 
-def _profile(arguments: argparse.Namespace) -> tuple[Subgraph, Profile, tuple[str, ...], int]:
-    """(what was compiled, its profile, faults of the compiler, number of subgraphs)."""
+def _text(arguments: argparse.Namespace, compiled: Compiled, profile: Profile, count: int) -> Iterator[str]:
+    from cermet.cli.profile_text import lines
+    from cermet.profile.profile import make_profile
+    yield from lines(profile)
+    if arguments.clock is None and arguments.kernel == "mainline":
+        clock = profile.setting.soc.mainline_clock_mhz
+        slow = make_profile(compiled, replace(profile.setting, clock_mhz=clock))
+        yield (f"at {clock} MHz, where the mainline kernel leaves the NPU: {slow.totals.total_us / 1000:.2f} ms, "
+               f"{slow.per_second:.1f} per second")
+    if count > 1:
+        yield f"this is subgraph {arguments.subgraph} of 0..{count - 1}; --subgraph N shows another"
+
+
+def _compile(arguments: argparse.Namespace) -> tuple[Compiled, Setting, int]:
+    """(what became of the subgraph, under which circumstances it is looked at, number of subgraphs)."""
     from cermet.cli.report import check_numbers
     from cermet.compiler import compile_subgraph, driver_for
     from cermet.frontend.tflite_file import read_tflite
     from cermet.hw.soc import soc_by_name
-    from cermet.profile.profile import make_profile
     from cermet.profile.setting import make_setting
     options, driver = compile_options(arguments.option), driver_for(arguments.soc)
     setting = make_setting(soc_by_name(arguments.soc), arguments.clock, arguments.cores, arguments.kernel)
     model = read_model(arguments.model)
     subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
     check_numbers(options, len(subgraph.operations))
-    compiled = compile_subgraph(subgraph, driver, options)
-    return subgraph, make_profile(compiled, setting), compiled.faults, num_subgraphs(model)
+    return compile_subgraph(subgraph, driver, options), setting, num_subgraphs(model)

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from cermet.drivers.base import Program
+from cermet.hw.soc import Soc
 from cermet.profile.setting import Setting
-from cermet.sim.cycles import LaunchTime
-from cermet.sim.timer import Timer
+from cermet.sim.cycles import Conditions, LaunchTime, total_cycles
+from cermet.sim.outcome import Hang
+from cermet.sim.timer import Timer, time_programs
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,18 @@ class TimedTask:
         return sum(getattr(launch.work, name) for launch in self.launches)
 
 
-def program_words(program: Program) -> list[list[int]]:
-    """The register programs, in order."""
-    return [np.frombuffer(program.bos[task.bo].data, "<u8", task.num_words, task.offset_bytes).tolist()
+def program_words(program: Program) -> list[np.ndarray]:
+    """The register programs as uint64, in order."""
+    return [np.frombuffer(program.bos[task.bo].data, "<u8", task.num_words, task.offset_bytes)
             for task in program.tasks]
+
+
+def program_cycles(soc: Soc, program: Program, conditions: Conditions) -> int:
+    """Of all tasks, one by one. A program that the simulator does not know counts nothing."""
+    try:
+        return total_cycles(time_programs(soc, program_words(program), conditions))
+    except (Hang, ValueError):
+        return 0
 
 
 def timed_tasks(program: Program, setting: Setting) -> list[TimedTask]:

@@ -181,6 +181,6 @@ def _why(node: NodeReport) -> Iterator[str]:
 
 
 def _footer() -> str:
-    return ("<footer><p>Times are estimates: the compiler's cycles, and 34 µs for the interrupt of "
+    return ("<footer><p>Times are estimates: the cycle model's cycles, and 34 µs for the interrupt of "
             "each task (27 to 41 µs were measured). ASSUMED: nothing else uses the memory; what "
             "the CPU needs.</p></footer>")

@@ -8,10 +8,12 @@ import numpy as np
 from cermet.hw.soc import Soc
 from cermet.sim import pc
 from cermet.sim.cycles import Conditions, LaunchTime, launch_time
-from cermet.sim.lut import LutState
+from cermet.sim.lut import ACCESS_DATA
 from cermet.sim.registers import BIT_OF_BLOCK, RegisterFile
 from cermet.sim.work import work_of
 
+# Tables are long, and what is in them costs no time: target and offset of LUT_ACCESS_DATA.
+PLACE_MASK, LUT_DATA = np.uint64(0xFFFF_0000_0000_FFFF), np.uint64(0x1001 << 48 | ACCESS_DATA)
 BOTH_AUTOMATIC = 0xE                # S_POINTER as the kernel writes it for CNA and CORE
 
 
@@ -20,24 +22,24 @@ class Timer:
 
     def __init__(self, soc: Soc, conditions: Conditions | None = None) -> None:
         self.soc, self.conditions = soc, conditions
-        self.files, self.lut = RegisterFile(soc.registers), LutState()
+        self.files = RegisterFile(soc.registers)
 
-    def program(self, words: Sequence[int]) -> list[LaunchTime]:
+    def program(self, words: Sequence[int] | np.ndarray) -> list[LaunchTime]:
         """Each start of blocks in a program. Raises Hang for what the simulator does not know."""
         for name in ("CNA", "CORE"):
             block = self.files.blocks[name]
             block.write(block.s_pointer, BOTH_AUTOMATIC)
         found: list[LaunchTime] = []
-        waiting = 0
-        for target, offset, value in pc.decode(np.array(words, np.uint64)):
-            waiting += 1
+        before = 0
+        array = np.asarray(words, np.uint64)
+        places = np.flatnonzero((array & PLACE_MASK) != LUT_DATA)
+        for number, (target, offset, value) in zip(places.tolist(), pc.decode(array[places]), strict=True):
             written = self.files.by_target.get(target)
             if written is not None:
-                if not (written.name == "DPU" and self.lut.write(offset, value)):
-                    written.write(offset, value)
+                written.write(offset, value)
             elif (target, offset) == (pc.OP_ENABLE_TARGET, pc.PC_OPERATION_ENABLE):
-                found.append(self._launch(value, waiting))
-                waiting = 0
+                found.append(self._launch(value, number + 1 - before))
+                before = number + 1
         return found
 
     def _launch(self, mask: int, num_words: int) -> LaunchTime:
@@ -50,7 +52,7 @@ class Timer:
         return launch_time(self.soc, work_of(self.soc, snapshots), num_words, self.conditions)
 
 
-def time_programs(soc: Soc, programs: Iterable[Sequence[int]],
+def time_programs(soc: Soc, programs: Iterable[Sequence[int] | np.ndarray],
                   conditions: Conditions | None = None) -> list[LaunchTime]:
     """Starts of all programs, in the order in which they run."""
     timer = Timer(soc, conditions)
