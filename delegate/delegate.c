@@ -109,13 +109,16 @@ make_ready(struct TfLiteContext *context, struct cermet_delegate *delegate, stru
 	const struct cermet_options *options = &delegate->options;
 	int64_t start_ns = cermet_now_ns(), plan_ns;
 
+	/* How many cores there are to compile for, is the device's to say. */
+	if (options->cores > 1 && !cermet_session_open_device(session, error))
+		return false;
 	if (!cermet_graph_read(context, &session->graph, error) ||
 	    !cermet_capture(context, &session->graph, &session->capture, error) ||
 	    !dump_blob(delegate, &session->capture.blob, error) ||
 	    !find_plan(session, options->compile.groups, error) || !agree_on_groups(context, session, error))
 		return false;
 	plan_ns = cermet_now_ns() - start_ns;
-	if (cermet_num_taken(session) > 0 && !cermet_device_open(&session->device, options->device, options->soc, error))
+	if (cermet_num_taken(session) > 0 && !cermet_session_open_device(session, error))
 		return false;
 	cermet_log_summary(session, plan_ns);
 	return true;
@@ -219,9 +222,6 @@ create(const char *const *keys, const char *const *values, size_t num_options, s
 		destroy(delegate);
 		return NULL;
 	}
-	if (delegate->options.cores > 1)
-		cermet_log(delegate->options.log_level, CERMET_LOG_WARNING, "option cores=%u: with this kernel interface an "
-		           "interpreter uses one core at a time; open one interpreter per core", delegate->options.cores);
 	delegate->base = (struct TfLiteDelegate){
 		.data_ = &delegate->applying,
 		.Prepare = prepare,

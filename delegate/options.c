@@ -287,6 +287,7 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 		.min_partition_nodes = options->texts[MIN_PARTITION_NODES],
 		.assume = options->texts[ASSUME],
 		.prefer = options->texts[PREFER],
+		.cores = "1", /* the session knows better */
 		.groups = texts,
 	};
 	return true;

@@ -12,6 +12,7 @@ cermet_session_new(const struct cermet_options *options)
 		return NULL;
 	session->num_references = 1;
 	session->device.fd = -1;
+	session->cores[0] = '1';
 	session->options = options;
 	pthread_mutex_init(&session->lock, NULL);
 	return session;
@@ -50,6 +51,27 @@ cermet_session_forget_graph(struct cermet_session *session)
 }
 
 bool
+cermet_session_open_device(struct cermet_session *session, struct cermet_error *error)
+{
+	const struct cermet_options *options = session->options;
+	uint32_t cores = options->cores;
+
+	if (session->device.fd >= 0)
+		return true;
+	if (!cermet_device_open(&session->device, options->device, options->soc, error))
+		return false;
+	if (!cermet_has_queues(&session->device) && cores > 1)
+		cermet_log(options->log_level, CERMET_LOG_WARNING, "option cores=%u: with this kernel interface an interpreter "
+		           "uses one core at a time; open one interpreter per core", cores);
+	if (!cermet_has_queues(&session->device))
+		cores = 1;
+	else if (cores > session->device.num_cores)
+		cores = session->device.num_cores;
+	session->cores[0] = (char)('0' + cores);
+	return true;
+}
+
+bool
 cermet_session_find_plan(const struct cermet_session *session, const struct cermet_graph *graph,
                          const struct cermet_capture *capture, const char *groups, struct cermet_plan_file *plan,
                          struct cermet_error *error)
@@ -63,6 +85,7 @@ cermet_session_find_plan(const struct cermet_session *session, const struct cerm
 	struct cermet_compile_options compile = options->compile;
 
 	compile.groups = groups;
+	compile.cores = session->cores;
 	if (!cermet_find_plan(&cache, &compile, &capture->blob, plan, error))
 		return false;
 	if (plan->view.header->num_nodes != graph->num_nodes)

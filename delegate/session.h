@@ -14,6 +14,7 @@ struct cermet_session {
 	pthread_mutex_t lock;    /* also: one run at a time */
 	struct cermet_device device;
 	const struct cermet_options *options; /* the delegate's, which outlives its interpreters */
+	char cores[2];                        /* the compile option: "1", or more where the kernel has queues */
 
 	/* Only while the delegate is applied: */
 	struct cermet_graph graph;
@@ -31,6 +32,10 @@ cermet_session_take(struct cermet_session *session);
 /* The last one closes the device and frees. */
 void
 cermet_session_drop(struct cermet_session *session);
+
+/* Harmless when it is open. */
+bool
+cermet_session_open_device(struct cermet_session *session, struct cermet_error *error);
 
 /* The plan of a captured graph, from the cache or compiled; groups as in cermet_plan.h. */
 bool

@@ -9,13 +9,13 @@
  * The cache key is BLAKE2b-256 (no key, no salt) over these bytes, in this order:
  *   "cermet-key-1" NUL  soc NUL  build_id NUL  options NUL  blob
  * where blob is the whole file of cermet_blob.h and options is exactly
- *   match=M;allow=WORDS;deny=WORDS;min_partition_nodes=N;assume=A;prefer=P;groups=GROUPS
+ *   match=M;allow=WORDS;deny=WORDS;min_partition_nodes=N;assume=A;prefer=P;cores=C;groups=GROUPS
  * M: tflite (the default) or exact. WORDS: operation names in upper case, operation numbers N and ranges N-N (without leading zeros, at most 7
  * digits), each word once, sorted by bytes, joined by '+'; empty when not given (a user may separate words by '+' or ','). A: on (the default),
- * replayed or off. P: speed (the default) or npu. N: decimal without leading zeros, default 1. GROUPS: empty, or the groups joined by '/', each group its
+ * replayed or off. P: speed (the default) or npu. C: 1 (the default) to 8. N: decimal without leading zeros, default 1. GROUPS: empty, or the groups joined by '/', each group its
  * operation numbers in ascending order with every run of two or more consecutive ones as FIRST-LAST, joined by '+':
  * operations 0,1,2,3,4,5,7,8,9 and 6 as two groups are "0-5+7-9/6". The key with default options has the text
- *   match=tflite;allow=;deny=;min_partition_nodes=1;assume=on;prefer=speed;groups=
+ *   match=tflite;allow=;deny=;min_partition_nodes=1;assume=on;prefer=speed;cores=1;groups=
  * A cache entry is the plan as file DIR/KEY.plan, KEY in 64 lower-case hexadecimal digits, mode 0600. DIR belongs to the user and
  * nobody else may write to it; the default is $XDG_CACHE_HOME/cermet when that is an absolute path, else $HOME/.cache/cermet.
  * Writers write DIR/.KEY.PID.tmp, fsync it and rename it. The bytes of soc are the SoC's canonical name (rk3588).
@@ -26,10 +26,11 @@
 #include <stdint.h>
 
 #define CERMET_PLAN_MAGIC 0x504d5243 /* "CRMP" */
-#define CERMET_PLAN_VERSION 2
+#define CERMET_PLAN_VERSION 3
 #define CERMET_ON_CPU 0xffffffff
 
 #define CERMET_MAX_BOS 32
+#define CERMET_MAX_LANES 8
 
 /* What a BO is for. */
 #define CERMET_BO_CONSTANT 0 /* programs, weights, operands: written once, read by the NPU */
@@ -80,6 +81,8 @@ struct cermet_plan_partition {
 	uint32_t outputs_offset; /* struct cermet_plan_io[] */
 	uint32_t debug_offset;   /* JSON: layer names, MACs per task; may be absent (0, 0) */
 	uint32_t debug_bytes;
+	uint32_t num_steps;
+	uint32_t steps_offset; /* struct cermet_plan_step[]: instead of the jobs, where the kernel has queues */
 };
 
 struct cermet_plan_bo {
@@ -102,6 +105,24 @@ struct cermet_plan_task {
 	uint32_t offset_bytes; /* multiple of 16 */
 	uint32_t num_words;    /* 64-bit words, trailer included */
 	uint32_t reserved;
+	/*
+	 * What words num_words - 4 and num_words - 3 become to make the NPU go on with the next task by itself; the NPU
+	 * address of that task is added to bits 47:16 of the first. 0: it must not, or nothing comes behind it in its step.
+	 */
+	uint64_t next_address;
+	uint64_t next_amount;
+};
+
+/*
+ * For kernels with queues (kernel-uapi/proposals/queues). Steps together are all tasks in order. Steps of a stage, at most
+ * one for each lane, in ascending order, run at the same time, each lane on a core of its own, and wait for all of the
+ * stage before. Stages are numbered from 0 without gaps.
+ */
+struct cermet_plan_step {
+	uint32_t first_task;
+	uint32_t num_tasks;
+	uint32_t lane; /* below CERMET_MAX_LANES */
+	uint32_t stage;
 };
 
 /*

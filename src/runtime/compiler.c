@@ -24,8 +24,8 @@
 extern char **environ;
 
 #define MAX_FILE_BYTES 0xffffffffu /* offsets in a plan have 32 bits */
-#define MAX_ARGUMENTS 32
-#define NUM_COMPILE_OPTIONS 7
+#define MAX_ARGUMENTS 34
+#define NUM_COMPILE_OPTIONS 8
 #define POLL_MS 20
 
 bool
@@ -299,6 +299,7 @@ option_texts(const struct cermet_compile_options *options, char *texts[NUM_COMPI
 		{"min_partition_nodes", options->min_partition_nodes},
 		{"assume", options->assume},
 		{"prefer", options->prefer},
+		{"cores", options->cores},
 		{"groups", options->groups},
 	};
 	size_t count = 0;

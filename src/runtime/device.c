@@ -22,9 +22,8 @@ is_recorded(void)
 	return dlsym(RTLD_DEFAULT, "cermet_trace_note") != NULL;
 }
 
-/* As drmIoctl: calls that a signal interrupted are repeated; deadlines are absolute, so nothing is lost. */
-static int
-call(const struct cermet_device *device, unsigned long request, void *argument)
+int
+cermet_device_call(const struct cermet_device *device, unsigned long request, void *argument)
 {
 	int result;
 
@@ -35,9 +34,8 @@ call(const struct cermet_device *device, unsigned long request, void *argument)
 	return result;
 }
 
-/* errno in words. */
-static const char *
-reason(const struct cermet_device *device)
+const char *
+cermet_device_reason(const struct cermet_device *device)
 {
 	if (device->is_simulated && errno == ENODEV)
 		return "the simulated device's process has ended, make a new interpreter";
@@ -65,7 +63,7 @@ is_rocket(const struct cermet_device *device, char name[32])
 	struct drm_version version = {.name_len = 31, .name = name};
 
 	memset(name, 0, 32);
-	return call(device, DRM_IOCTL_VERSION, &version) == 0 && strcmp(name, "rocket") == 0;
+	return cermet_device_call(device, DRM_IOCTL_VERSION, &version) == 0 && strcmp(name, "rocket") == 0;
 }
 
 static bool
@@ -110,13 +108,12 @@ open_first_rocket(struct cermet_device *device, struct cermet_error *error)
 	                   "makes it); pass device=sim to use the simulated NPU");
 }
 
-/* 0 where the kernel does not know the parameter, or has no GET_PARAM at all. */
-static uint64_t
-get_param(const struct cermet_device *device, uint32_t param)
+uint64_t
+cermet_get_param(const struct cermet_device *device, uint32_t param)
 {
 	struct drm_rocket_get_param get = {.param = param};
 
-	return call(device, DRM_IOCTL_ROCKET_GET_PARAM, &get) == 0 ? get.value : 0;
+	return cermet_device_call(device, DRM_IOCTL_ROCKET_GET_PARAM, &get) == 0 ? get.value : 0;
 }
 
 static bool
@@ -135,8 +132,8 @@ cermet_device_open(struct cermet_device *device, const char *name, const char *s
 	*device = (struct cermet_device){.fd = -1};
 	if (!open_any(device, name, soc, error))
 		return false;
-	device->features = get_param(device, DRM_ROCKET_PARAM_FEATURES);
-	device->num_cores = (uint32_t)get_param(device, DRM_ROCKET_PARAM_NUM_CORES);
+	device->features = cermet_get_param(device, DRM_ROCKET_PARAM_FEATURES);
+	device->num_cores = (uint32_t)cermet_get_param(device, DRM_ROCKET_PARAM_NUM_CORES);
 	return true;
 }
 
@@ -165,13 +162,13 @@ cermet_bo_create(const struct cermet_device *device, uint32_t size_bytes, struct
 	struct drm_rocket_create_bo create = {.size = size_bytes};
 
 	*bo = (struct cermet_bo){0};
-	if (call(device, DRM_IOCTL_ROCKET_CREATE_BO, &create) != 0)
-		return cermet_fail(error, "device %s: no buffer of %u bytes: %s", device->name, size_bytes, reason(device));
+	if (cermet_device_call(device, DRM_IOCTL_ROCKET_CREATE_BO, &create) != 0)
+		return cermet_fail(error, "device %s: no buffer of %u bytes: %s", device->name, size_bytes, cermet_device_reason(device));
 	*bo = (struct cermet_bo){create.handle, size_bytes, create.dma_address, NULL};
 	bo->map = map_bo(device, size_bytes, create.offset);
 	if (bo->map == MAP_FAILED) {
 		bo->map = NULL;
-		cermet_fail(error, "device %s: cannot map a buffer of %u bytes: %s", device->name, size_bytes, reason(device));
+		cermet_fail(error, "device %s: cannot map a buffer of %u bytes: %s", device->name, size_bytes, cermet_device_reason(device));
 		cermet_bo_destroy(device, bo);
 		return false;
 	}
@@ -186,7 +183,7 @@ cermet_bo_destroy(const struct cermet_device *device, struct cermet_bo *bo)
 	if (bo->map)
 		munmap(bo->map, bo->size_bytes);
 	if (bo->handle)
-		call(device, DRM_IOCTL_GEM_CLOSE, &close_bo);
+		cermet_device_call(device, DRM_IOCTL_GEM_CLOSE, &close_bo);
 	*bo = (struct cermet_bo){0};
 }
 
@@ -195,8 +192,8 @@ cermet_bo_finish_cpu(const struct cermet_device *device, const struct cermet_bo 
 {
 	struct drm_rocket_fini_bo finish = {.handle = bo->handle};
 
-	if (call(device, DRM_IOCTL_ROCKET_FINI_BO, &finish) != 0)
-		return cermet_fail(error, "device %s: FINI_BO: %s", device->name, reason(device));
+	if (cermet_device_call(device, DRM_IOCTL_ROCKET_FINI_BO, &finish) != 0)
+		return cermet_fail(error, "device %s: FINI_BO: %s", device->name, cermet_device_reason(device));
 	return true;
 }
 
@@ -206,11 +203,11 @@ cermet_bo_wait(const struct cermet_device *device, const struct cermet_bo *bo, i
 {
 	struct drm_rocket_prep_bo prepare = {.handle = bo->handle, .timeout_ns = deadline_ns};
 
-	if (call(device, DRM_IOCTL_ROCKET_PREP_BO, &prepare) == 0)
+	if (cermet_device_call(device, DRM_IOCTL_ROCKET_PREP_BO, &prepare) == 0)
 		return CERMET_WAIT_DONE;
 	if (errno == ETIMEDOUT || errno == EBUSY)
 		return CERMET_WAIT_TIMEOUT;
-	cermet_fail(error, "device %s: PREP_BO: %s", device->name, reason(device));
+	cermet_fail(error, "device %s: PREP_BO: %s", device->name, cermet_device_reason(device));
 	return CERMET_WAIT_FAILED;
 }
 
@@ -224,7 +221,7 @@ cermet_device_submit(const struct cermet_device *device, const struct drm_rocket
 		.job_struct_size = sizeof(*jobs),
 	};
 
-	if (call(device, DRM_IOCTL_ROCKET_SUBMIT, &submit) != 0)
-		return cermet_fail(error, "device %s: SUBMIT: %s", device->name, reason(device));
+	if (cermet_device_call(device, DRM_IOCTL_ROCKET_SUBMIT, &submit) != 0)
+		return cermet_fail(error, "device %s: SUBMIT: %s", device->name, cermet_device_reason(device));
 	return true;
 }

@@ -24,6 +24,13 @@ struct cermet_bo {
 	void *map;
 };
 
+/* Queues, and sync objects with them. */
+static inline bool
+cermet_has_queues(const struct cermet_device *device)
+{
+	return (device->features & DRM_ROCKET_FEATURE_QUEUES) != 0 && device->num_cores > 0;
+}
+
 /* name: "auto" (the first rocket node), "sim", or a path. soc: which NPU to simulate. */
 bool
 cermet_device_open(struct cermet_device *device, const char *name, const char *soc, struct cermet_error *error);
@@ -54,6 +61,18 @@ enum cermet_wait {
 enum cermet_wait
 cermet_bo_wait(const struct cermet_device *device, const struct cermet_bo *bo, int64_t deadline_ns,
                struct cermet_error *error);
+
+/* Any ioctl; as drmIoctl: calls that a signal interrupted are repeated. Deadlines are absolute, so nothing is lost. */
+int
+cermet_device_call(const struct cermet_device *device, unsigned long request, void *argument);
+
+/* errno in words. */
+const char *
+cermet_device_reason(const struct cermet_device *device);
+
+/* 0 where the kernel does not know the parameter, or has no GET_PARAM at all. */
+uint64_t
+cermet_get_param(const struct cermet_device *device, uint32_t param);
 
 bool
 cermet_device_submit(const struct cermet_device *device, const struct drm_rocket_job *jobs, uint32_t num_jobs,

@@ -101,6 +101,28 @@ wait_for_outputs(struct cermet_program *program, int64_t start_ns, struct cermet
 	return true;
 }
 
+/* Jobs of an earlier run that ran out of time: an error of theirs is none of this run. */
+static bool
+wait_for_earlier(struct cermet_program *program, int64_t start_ns, struct cermet_error *error)
+{
+	if (!program->is_running)
+		return true;
+	if (program->queues.num_jobs == 0)
+		return wait_for_outputs(program, start_ns, error);
+	return cermet_queues_wait(program, start_ns + program->timeout_ns, error) || !program->is_running;
+}
+
+/* The kernel says what became of the jobs. */
+static bool
+run_queues(struct cermet_program *program, struct cermet_error *error)
+{
+	const int64_t start_ns = cermet_now_ns();
+
+	return finish_cpu(program, error) && cermet_queues_submit(program, error) &&
+	       cermet_queues_wait(program, start_ns + program->timeout_ns, error) &&
+	       wait_for_outputs(program, start_ns, error);
+}
+
 static bool
 run_jobs(struct cermet_program *program, struct cermet_error *error)
 {
@@ -141,12 +163,12 @@ cermet_program_run(struct cermet_program *program, const void *const *inputs, vo
 	int64_t start_ns = cermet_now_ns(), submit_ns, done_ns;
 
 	/* An earlier run ran out of time: its jobs may still read what is about to be written. */
-	if (program->is_running && !wait_for_outputs(program, start_ns, error))
+	if (!wait_for_earlier(program, start_ns, error))
 		return false;
 	for (uint32_t i = 0; i < program->num_inputs; i++)
 		cermet_convert_in(&program->inputs[i], inputs[i], bo_bytes(program, program->inputs[i].bo));
 	submit_ns = cermet_now_ns();
-	if (!run_until_written(program, error))
+	if (program->queues.num_jobs > 0 ? !run_queues(program, error) : !run_until_written(program, error))
 		return false;
 	done_ns = cermet_now_ns();
 	for (uint32_t i = 0; i < program->num_outputs; i++)

@@ -10,10 +10,11 @@
 
 _Static_assert(sizeof(struct cermet_plan_header) == 152, "format");
 _Static_assert(sizeof(struct cermet_plan_node) == 8, "format");
-_Static_assert(sizeof(struct cermet_plan_partition) == 64, "format");
+_Static_assert(sizeof(struct cermet_plan_partition) == 72, "format");
 _Static_assert(sizeof(struct cermet_plan_bo) == 16, "format");
 _Static_assert(sizeof(struct cermet_plan_relocation) == 16, "format");
-_Static_assert(sizeof(struct cermet_plan_task) == 16, "format");
+_Static_assert(sizeof(struct cermet_plan_task) == 32, "format");
+_Static_assert(sizeof(struct cermet_plan_step) == 16, "format");
 _Static_assert(sizeof(struct cermet_plan_job) == 24, "format");
 _Static_assert(sizeof(struct cermet_plan_io) == 48, "format");
 
@@ -265,6 +266,30 @@ check_jobs(const struct cermet_plan_view *view, const struct cermet_plan_partiti
 	return true;
 }
 
+/* All tasks in order; stages without gaps, in each of them one step for each lane, in ascending order. */
+static bool
+check_steps(const struct cermet_plan_view *view, const struct cermet_plan_partition *partition, struct cermet_error *error)
+{
+	const struct cermet_plan_step *step = CERMET_PLAN_TABLE(view, partition->steps_offset, struct cermet_plan_step);
+	uint64_t first = 0;
+
+	for (uint32_t i = 0; i < partition->num_steps; i++, step++) {
+		const bool is_first = i == 0 && step->stage == 0;
+		const bool is_beside = i > 0 && step->stage == step[-1].stage && step->lane > step[-1].lane;
+		const bool is_behind = i > 0 && step->stage == step[-1].stage + UINT64_C(1);
+
+		if (step->first_task != first || step->num_tasks < 1 || step->lane >= CERMET_MAX_LANES ||
+		    !(is_first || is_beside || is_behind))
+			return cermet_fail(error, "plan: step %u: tasks %u + %u, lane %u, stage %u must follow task %llu and the step "
+			                   "before", i, step->first_task, step->num_tasks, step->lane, step->stage,
+			                   (unsigned long long)first);
+		first += step->num_tasks;
+	}
+	if (partition->num_steps > 0 && first != partition->num_tasks)
+		return cermet_fail(error, "plan: steps have %llu of %u tasks", (unsigned long long)first, partition->num_tasks);
+	return true;
+}
+
 /* The last byte that the runtime touches lies in the BO. Terms are below 2**63 each, so compare them one by one. */
 static bool
 io_fits(const struct cermet_plan_io *io, uint64_t bo_bytes)
@@ -342,6 +367,7 @@ tables_are_inside(const struct cermet_plan_view *view, const struct cermet_plan_
 		{"bos", partition->bos_offset, partition->num_bos, sizeof(struct cermet_plan_bo)},
 		{"relocations", partition->relocations_offset, partition->num_relocations, sizeof(struct cermet_plan_relocation)},
 		{"tasks", partition->tasks_offset, partition->num_tasks, sizeof(struct cermet_plan_task)},
+		{"steps", partition->steps_offset, partition->num_steps, sizeof(struct cermet_plan_step)},
 		{"jobs", partition->jobs_offset, partition->num_jobs, sizeof(struct cermet_plan_job)},
 		{"inputs", partition->inputs_offset, partition->num_inputs, sizeof(struct cermet_plan_io)},
 		{"outputs", partition->outputs_offset, partition->num_outputs, sizeof(struct cermet_plan_io)},
@@ -374,7 +400,7 @@ check_partition(const struct cermet_plan_view *view, uint32_t number, uint64_t *
 		                   number, partition->num_jobs, partition->num_tasks, partition->num_outputs);
 	return check_membership(view, number, error) && check_bos(view, partition, bos, error) &&
 	       check_relocations(view, partition, bos, error) && check_tasks(view, partition, bos, error) &&
-	       check_jobs(view, partition, bos, error) &&
+	       check_jobs(view, partition, bos, error) && check_steps(view, partition, error) &&
 	       check_ios(partition, bos, CERMET_PLAN_TABLE(view, partition->inputs_offset, struct cermet_plan_io),
 	                 partition->num_inputs, error) &&
 	       check_ios(partition, bos, CERMET_PLAN_TABLE(view, partition->outputs_offset, struct cermet_plan_io),

@@ -193,11 +193,15 @@ cermet_program_load(struct cermet_program *program, const struct cermet_device *
 	*program = (struct cermet_program){.device = device, .number = number, .timeout_ns = timeout_ns};
 	choose_canary(program->canary);
 	if (!allocate_arrays(program, plan, partition, error) || !create_bos(program, plan, partition, error) ||
-	    !relocate(program, plan, partition, error) || !finish_all(program, error))
+	    !relocate(program, plan, partition, error))
 		goto fail;
 	fill_jobs(program, plan, partition);
 	fill_canaries(program, plan, partition);
 	if (!choose_syncs(program, error))
+		goto fail;
+	if (cermet_queues_are_possible(device, plan, partition) && !cermet_queues_load(program, plan, partition, error))
+		goto fail;
+	if (!finish_all(program, error))
 		goto fail;
 	return true;
 fail:
@@ -210,6 +214,9 @@ cermet_program_unload(struct cermet_program *program)
 {
 	struct cermet_error ignored;
 
+	if (program->queues.num_jobs > 0 && program->is_running)
+		cermet_queues_wait(program, cermet_now_ns() + program->timeout_ns, &ignored);
+	cermet_queues_unload(program);
 	for (uint32_t i = 0; program->is_running && i < program->num_bos; i++)
 		if (program->wait_mask >> i & 1)
 			cermet_bo_wait(program->device, &program->bos[i], cermet_now_ns() + program->timeout_ns, &ignored);

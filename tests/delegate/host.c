@@ -327,7 +327,7 @@ read_blob(struct cermet_bytes *blob)
 static void
 fill_cache(const struct cermet_bytes *blob, const char *groups, uint32_t num_on_cpu, uint32_t output)
 {
-	const struct cermet_compile_options options = {"tflite", "", "", "1", "on", "speed", groups};
+	const struct cermet_compile_options options = {"tflite", "", "", "1", "on", "speed", "1", groups};
 	uint8_t key[CERMET_HASH_BYTES];
 	char hex[CERMET_KEY_HEX_BYTES], path[256];
 	struct cermet_bytes plan;

@@ -12,7 +12,7 @@ import cffi
 import pytest
 
 from cermet import paths
-from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Task, TensorPort
+from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Step, Task, TensorPort
 from cermet.program import plan as plan_file
 from cermet.program.plan import Plan, PlanError, PlanNode, PlanPartition, decode_plan, encode_plan, plan_header
 
@@ -31,9 +31,11 @@ def program(**changes: object) -> Program:
     made = Program(
         bos=(Bo("constant", 4096, bytes(range(256))), Bo("arena", 8192), Bo("input", 1024), Bo("output", 1024)),
         relocations=(Relocation(0, 8, 2, 64), Relocation(0, 40, 1, 0)),
-        tasks=(Task(0, 0, 6), Task(0, 64, 12)), jobs=(Job(0, 1, (0, 2), (1,), 1, 4096), Job(1, 1, (0, 1), (3,), 3)),
+        tasks=(Task(0, 0, 6, (0x0101_0000_0000_0010, 0x0101_0000_0005_0014)), Task(0, 64, 12)),
+        jobs=(Job(0, 1, (0, 2), (1,), 1, 4096), Job(1, 1, (0, 1), (3,), 3)),
         inputs=(port(0, 2),), outputs=(port(7, 3, layout="packed", line_stride_bytes=100, surface_stride_bytes=0),),
-        debug={"tasks": [{"layer": "operation 1 (conv_2d)", "macs": 12}]})
+        debug={"tasks": [{"layer": "operation 1 (conv_2d)", "macs": 12}]},
+        steps=(Step(0, 1, 0, 0), Step(1, 1, 2, 0)))
     return replace(made, **changes)     # type: ignore[arg-type]
 
 
@@ -138,7 +140,7 @@ def test_garbage_is_refused(size: int) -> None:
 
 
 def test_other_format_version_is_refused() -> None:
-    with pytest.raises(PlanError, match="format version 1, must be 2"):
+    with pytest.raises(PlanError, match="format version 1, must be 3"):
         decode_plan(patched(encode_plan(sample_plan()), 4, 1))
 
 
@@ -158,6 +160,13 @@ def test_other_format_version_is_refused() -> None:
     ({"jobs": (Job(0, 2, (0,), (1,), 1, 8),)}, "witness at 8 of bo 1"),
     ({"jobs": (Job(0, 2, (0,), (1,), 1, 8192),)}, "witness at 8192 of bo 1"),
     ({"jobs": ()}, "0 jobs"),
+    ({"steps": (Step(0, 1, 0, 0),)}, "steps have 1 of 2 tasks"),
+    ({"steps": (Step(1, 1, 0, 0), Step(0, 1, 1, 0))}, "step 0: tasks 1"),
+    ({"steps": (Step(0, 2, 0, 0), Step(2, 0, 0, 1))}, "step 1: tasks 2 \\+ 0"),
+    ({"steps": (Step(0, 2, 8, 0),)}, "lane 8"),
+    ({"steps": (Step(0, 2, 0, 1),)}, "stage 1 must follow"),
+    ({"steps": (Step(0, 1, 0, 0), Step(1, 1, 0, 2))}, "stage 2 must follow"),
+    ({"steps": (Step(0, 1, 1, 0), Step(1, 1, 0, 0))}, "lane 0, stage 0 must follow"),
     ({"relocations": (Relocation(0, 4, 1, 0),)}, "8-byte aligned"),
     ({"relocations": (Relocation(0, 4096, 1, 0),)}, "word at 4096"),
     ({"relocations": (Relocation(0, 8, 1, 8192),)}, "to 8192 of bo 1"),

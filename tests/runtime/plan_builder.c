@@ -61,10 +61,11 @@ fill_partition(const struct test_plan *plan, struct cermet_plan_partition *parti
 		memcpy(file + partition->debug_offset + i * PROGRAM_BYTES, program, PROGRAM_BYTES);
 		relocations[2 * i] = (struct cermet_plan_relocation){CONSTANT, i * PROGRAM_BYTES, source, 0};
 		relocations[2 * i + 1] = (struct cermet_plan_relocation){CONSTANT, i * PROGRAM_BYTES + 8, target, 0};
-		tasks[i] = (struct cermet_plan_task){CONSTANT, i * PROGRAM_BYTES, FAKE_PROGRAM_WORDS, 0};
+		tasks[i] = (struct cermet_plan_task){CONSTANT, i * PROGRAM_BYTES, FAKE_PROGRAM_WORDS, 0, 0, 0};
 		jobs[i] = (struct cermet_plan_job){i, 1, 1u << CONSTANT | 1u << source, 1u << target, target, 0};
 	}
 	partition->debug_offset = 0; /* was only a place for the program */
+	*(struct cermet_plan_step *)(void *)(file + partition->steps_offset) = (struct cermet_plan_step){0, num_jobs, 0, 0};
 	memcpy(file + partition->inputs_offset, &input, sizeof(input));
 	memcpy(file + partition->outputs_offset, &output, sizeof(output));
 }
@@ -93,6 +94,7 @@ build_plan(const struct test_plan *plan)
 		.relocations_offset = place(&end, 2 * num_jobs * sizeof(struct cermet_plan_relocation)),
 		.num_tasks = num_jobs, .tasks_offset = place(&end, num_jobs * sizeof(struct cermet_plan_task)),
 		.num_jobs = num_jobs, .jobs_offset = place(&end, num_jobs * sizeof(struct cermet_plan_job)),
+		.num_steps = 1, .steps_offset = place(&end, sizeof(struct cermet_plan_step)),
 		.num_inputs = 1, .inputs_offset = place(&end, sizeof(struct cermet_plan_io)),
 		.num_outputs = 1, .outputs_offset = place(&end, sizeof(struct cermet_plan_io)),
 		.debug_offset = place(&end, num_jobs * PROGRAM_BYTES),

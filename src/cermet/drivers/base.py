@@ -42,6 +42,7 @@ class CompileOptions:
     assume    parts of the hardware without proof on silicon: "on" uses them all, "replayed" those that a program of the
               vendor's uses, "off" none
     prefer    "speed": what is clearly slower on the NPU stays on the CPU; "npu": all that can runs on the NPU
+    cores     how many one inference may use at a time, where the kernel lets it
     groups    when not empty: the partitions, as the runtime insists on them, lists of operation indices
     """
 
@@ -51,6 +52,7 @@ class CompileOptions:
     min_partition_nodes: int = 1
     assume: str = "on"
     prefer: str = "speed"
+    cores: int = 1
     groups: tuple[tuple[int, ...], ...] = ()
 
 
@@ -75,11 +77,25 @@ class Relocation:
 
 @dataclass(frozen=True)
 class Task:
-    """A register program inside a BO. words includes the four trailing ones."""
+    """A register program inside a BO. words includes the four trailing ones.
+
+    next_words   struct cermet_plan_task: how its trailer leads to the program behind it
+    """
 
     bo: int
     offset_bytes: int
     num_words: int
+    next_words: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Consecutive tasks of one lane that follow each other without the CPU: struct cermet_plan_step."""
+
+    first_task: int
+    num_tasks: int
+    lane: int
+    stage: int
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,7 @@ class Program:
     inputs: tuple[TensorPort, ...]
     outputs: tuple[TensorPort, ...]
     debug: Mapping[str, object] = field(default_factory=dict)   # JSON-able: layers, MACs, names per task
+    steps: tuple[Step, ...] = ()    # none: only as jobs
 
 
 class Driver(Protocol):

@@ -22,11 +22,12 @@ from cermet.program.plan import MAX_FILE_BYTES, Plan, PlanError, decode_plan
 KEY_PREFIX = b"cermet-key-1"
 CHOICES = {"match": ("tflite", "exact"), "assume": ("on", "replayed", "off"), "prefer": ("speed", "npu")}
 MAX_MIN_PARTITION_NODES = 2**31 - 1     # an int in the delegate
+MAX_CORES = 8                           # CERMET_MAX_LANES
 MAX_NODES = 2**20                       # groups only: guards against 0-4000000000
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.plan")
 _LEFTOVER_NAME = re.compile(r"\.[0-9a-f]{64}\.\d+\.tmp")
-_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "groups")
+_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "cores", "groups")
 
 
 class CacheError(CermetError):
@@ -44,7 +45,7 @@ def options_text(options: CompileOptions) -> str:
     """The one spelling of options that goes into the key."""
     return (f"match={options.match};allow={'+'.join(sorted(options.allow))};deny={'+'.join(sorted(options.deny))};"
             f"min_partition_nodes={options.min_partition_nodes};assume={options.assume};"
-            f"prefer={options.prefer};groups={groups_text(options.groups)}")
+            f"prefer={options.prefer};cores={options.cores};groups={groups_text(options.groups)}")
 
 
 def groups_text(groups: Iterable[Iterable[int]]) -> str:
@@ -97,6 +98,12 @@ def _parse_count(name: str, value: str) -> int:
     return int(value)
 
 
+def _parse_cores(name: str, value: str) -> int:
+    if not re.fullmatch(r"[0-9]", value) or not 1 <= int(value) <= MAX_CORES:
+        raise OptionError(f"option {name}: {value!r} must be 1..{MAX_CORES}")
+    return int(value)
+
+
 def _parse_groups(name: str, value: str) -> tuple[tuple[int, ...], ...]:
     groups = tuple(_parse_group(name, text) for text in value.split("/")) if value else ()
     members = [node for group in groups for node in group]
@@ -118,7 +125,7 @@ def _parse_group(name: str, text: str) -> tuple[int, ...]:
 
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(CHOICES, _parse_choice), "allow": _parse_words, "deny": _parse_words,
-    "min_partition_nodes": _parse_count, "groups": _parse_groups}
+    "min_partition_nodes": _parse_count, "cores": _parse_cores, "groups": _parse_groups}
 
 
 # Key

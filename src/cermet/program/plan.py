@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from cermet import paths
-from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Task, TensorPort
+from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Step, Task, TensorPort
 from cermet.errors import CermetError
 from cermet.program.cstruct import Header, Record, parse_header
 
@@ -27,6 +27,7 @@ MAX_TASK_WORDS = 131072         # PC.REGISTER_AMOUNTS holds 16 bits of word pair
 MAX_TENSOR_BYTES = 2**31 - 1    # what TFLite's int sizes hold
 _PORT_NUMBERS = ("tensor", "bo", "offset_bytes", "batch", "height", "width", "channels", "batch_stride_bytes",
                  "line_stride_bytes", "surface_stride_bytes", "flip", "fill")
+_STEP_NUMBERS = ("first_task", "num_tasks", "lane", "stage")
 
 
 class PlanError(CermetError):
@@ -146,7 +147,9 @@ def _encode_partition(writer: _Writer, number: int, partition: PlanPartition) ->
             "data_offset": writer.place(bo.data, DATA_ALIGNMENT_BYTES), "data_bytes": len(bo.data)}
            for bo in program.bos]
     relocations = [vars(relocation) for relocation in program.relocations]
-    tasks = [vars(task) for task in program.tasks]
+    tasks = [{"bo": task.bo, "offset_bytes": task.offset_bytes, "num_words": task.num_words,
+              "next_address": task.next_words[0], "next_amount": task.next_words[1]} for task in program.tasks]
+    steps = [vars(step) for step in program.steps]
     jobs = [{"first_task": job.first_task, "num_tasks": job.num_tasks,
              "in_bo_mask": _mask(job.in_bos), "out_bo_mask": _mask(job.out_bos), "witness_bo": job.witness_bo,
              "witness_offset_bytes": job.witness_offset_bytes} for job in program.jobs]
@@ -158,7 +161,8 @@ def _encode_partition(writer: _Writer, number: int, partition: PlanPartition) ->
            "nodes_offset": writer.place(b"".join(node.to_bytes(4, "little") for node in partition.nodes))}
     tables: tuple[tuple[str, str, Sequence[Mapping[str, Any]]], ...] = (
         ("bos", "bo", bos), ("relocations", "relocation", relocations), ("tasks", "task", tasks),
-        ("jobs", "job", jobs), ("inputs", "io", ports["inputs"]), ("outputs", "io", ports["outputs"]))
+        ("jobs", "job", jobs), ("steps", "step", steps),
+        ("inputs", "io", ports["inputs"]), ("outputs", "io", ports["outputs"]))
     for name, record, table in tables:
         row[f"num_{name}"] = len(table)
         row[f"{name}_offset"] = writer.place(_record(record).pack_all(table))
@@ -298,7 +302,10 @@ class _Reader:
         outputs = tuple(self._port(bos, port) for port in self.table("io", "partition", row, "outputs"))
         _require(bool(jobs and tasks and outputs), f"plan: partition: {len(jobs)} jobs, {len(tasks)} tasks, "
                  f"{len(outputs)} outputs, must be at least one of each")
-        program = Program(bos, relocations, tasks, jobs, inputs, outputs, self._debug(row))
+        steps = tuple(Step(**{name: getattr(step, name) for name in _STEP_NUMBERS})
+                      for step in self.table("step", "partition", row, "steps"))
+        _check_steps(steps, len(tasks))
+        program = Program(bos, relocations, tasks, jobs, inputs, outputs, self._debug(row), steps)
         raw = self.bytes_at("partition: nodes", row.nodes_offset, row.num_nodes * 4)
         nodes = tuple(int.from_bytes(raw[i:i + 4], "little") for i in range(0, len(raw), 4))
         return PlanPartition(nodes, program)
@@ -322,7 +329,7 @@ class _Reader:
         _require(words_fit and count_fits and row.offset_bytes % 16 == 0 and not row.reserved,
                  f"plan: task: {row.num_words} words at {row.offset_bytes} of bo {row.bo} must be {TRAILER_WORDS}.."
                  f"{MAX_TASK_WORDS} words, inside the bo, 16-byte aligned")
-        return Task(row.bo, row.offset_bytes, row.num_words)
+        return Task(row.bo, row.offset_bytes, row.num_words, (row.next_address, row.next_amount))
 
     def _job(self, bos: tuple[Bo, ...], tasks: tuple[Task, ...], row: Any) -> Job:
         _require(row.num_tasks >= 1 and row.first_task + row.num_tasks <= len(tasks),
@@ -370,6 +377,20 @@ class _Reader:
             raise PlanError("plan: partition: debug section is not JSON") from error
         _require(isinstance(debug, dict), "plan: partition: debug section must be a JSON object")
         return debug
+
+
+def _check_steps(steps: Sequence[Step], num_tasks: int) -> None:
+    """All tasks in order; stages without gaps, in each of them one step for each lane, in ascending order."""
+    lanes, first, before = plan_header().constants["CERMET_MAX_LANES"], 0, Step(0, 0, -1, 0)
+    for number, step in enumerate(steps):
+        follows = step.first_task == first and step.num_tasks >= 1 and step.lane < lanes
+        is_beside = step.stage == before.stage and step.lane > before.lane
+        is_behind = step.stage == before.stage + 1 and number > 0
+        _require(follows and (is_beside or is_behind), f"plan: step {number}: tasks {step.first_task} + "
+                 f"{step.num_tasks}, lane {step.lane}, stage {step.stage} must follow task {first} and stage "
+                 f"{before.stage}")
+        first, before = first + step.num_tasks, step
+    _require(not steps or first == num_tasks, f"plan: steps have {first} of {num_tasks} tasks")
 
 
 def last_byte(port: TensorPort) -> int:

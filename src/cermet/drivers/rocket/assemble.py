@@ -10,14 +10,13 @@ from cermet.drivers.rocket.jobs import job_starts, with_witness, written_by
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, Lifetime, lifetimes, place
 from cermet.drivers.rocket.regcmd import Address, Buffer, TaskProgram
+from cermet.drivers.rocket.steps import FETCH_WORDS, next_words, steps_of
 from cermet.ir.tensor import DType
 
 # The kernel kills a job that runs longer than 500 ms. Mainline leaves the NPU at 200 MHz, where 10 million
 # cycles are 50 ms; memory may make that several times more.
 MAX_JOB_CYCLES = 10_000_000
 ROLES = ("constant", "arena", "input", "output")
-# The PC fetches two words at a time; a program that ends on an odd word makes it read the next word too.
-FETCH_WORDS = 2
 MAX_BO_BYTES = 0x7FFF_F000
 
 
@@ -38,12 +37,13 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     numbers = {role: i for i, role in enumerate(r for r in ROLES if sizes[r])}
     image = _constant_image(context, constants, programs, tasks, sizes["constant"])
     bos = tuple(Bo(role, sizes[role], image if role == "constant" else b"") for role in numbers)
+    steps = steps_of(tasks)
     jobs = _jobs(starts, ends, [_place(places, witness) for witness in witnesses], numbers)
     return Program(
         bos=bos, relocations=_relocations(tasks, programs, places, numbers),
-        tasks=tuple(Task(numbers["constant"], offset, len(task.words))
-                    for offset, task in zip(programs, tasks, strict=True)),
-        jobs=jobs,
+        tasks=tuple(Task(numbers["constant"], offset, len(task.words), words)
+                    for offset, task, words in zip(programs, tasks, next_words(tasks, steps), strict=True)),
+        jobs=jobs, steps=steps,
         inputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.inputs),
         outputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.outputs),
         debug={"soc": context.soc.name, "tasks": [_describe(task) for task in tasks],

@@ -202,6 +202,10 @@ class ImageContext(Context):
                 before += copy_map(self, first, self._rows(tensor), own)
         return [*before, *tasks, *behind]
 
+    def new_share(self) -> int:
+        """All images count together."""
+        return self._whole.new_share()
+
     def scratch_map(self, name: str, like: FeatureMap, shape: MapShape | None = None) -> FeatureMap:
         return super().scratch_map(f"{name} of {self._form.operations[0]}", like, shape)
 

@@ -59,11 +59,17 @@ class Context:
         self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
         self.parts: Mapping[int, Part] = {}     # tensors inside others; the driver's pass fills it
         self.homes: Mapping[int, int] = {}      # tensors that are read elsewhere, see placement/homes.py
+        self._num_shared = 0
         self._maps: dict[int, FeatureMap] = {}
         self._constants: dict[bytes, str] = {}
 
     def tensor(self, index: int | None) -> Tensor:
         return self.subgraph.tensor(index)
+
+    def new_share(self) -> int:
+        """A number for the tasks of one operation that lanes share."""
+        self._num_shared += 1
+        return self._num_shared
 
     def regcmd(self) -> Regcmd:
         """An empty register program."""

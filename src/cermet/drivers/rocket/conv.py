@@ -14,13 +14,14 @@ from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
 from cermet.drivers.rocket.geometry import Geometry, mac_cycles, with_large_pads_in_memory
+from cermet.drivers.rocket.lanes import plan_lanes
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.one_shift import with_one_shift
 from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
 from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_steps
 from cermet.drivers.rocket.requantise_channels import requantise_channels
-from cermet.drivers.rocket.tiling import Tile, plan
+from cermet.drivers.rocket.tiling import Tile
 from cermet.drivers.rocket.weights import (
     GAIN_OFFSET,
     Weights,
@@ -250,10 +251,12 @@ def convolution_programs(context: Context, conv: Convolution, operations: Sequen
     if with_large_pads_in_memory(conv.geometry) != conv.geometry:
         from cermet.drivers.rocket.padding import lay_out_padding  # copies are made of convolutions as well
         conv, before = lay_out_padding(context, operations[0], conv)
-    made = plan(context.soc, conv.geometry)
-    if made is None:
+    lanes = plan_lanes(context.soc, conv.geometry, context.options.cores)
+    if lanes is None:
         raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
-    return before + [_program(context, conv, tile, operations) for tile in made.tiles]
+    shared = context.new_share() if len(lanes) > 1 else 0
+    return before + [replace(_program(context, conv, tile, operations), lane=lane, shared=shared)
+                     for lane, made in enumerate(lanes) for tile in made.tiles]
 
 
 def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation]) -> TaskProgram:

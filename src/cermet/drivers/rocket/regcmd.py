@@ -12,6 +12,7 @@ from cermet.hw.registers import Reg, RegisterMap
 OP_ENABLE_TARGET = 0x0081
 SEPARATOR = 0x0041_0000_0000_0000
 PC_OPERATION_ENABLE = 0x0008
+PC_BASE_ADDRESS = 0x0010
 PC_REGISTER_AMOUNTS = 0x0014
 PC_TARGET = 0x0101
 
@@ -66,6 +67,8 @@ class TaskProgram:
     cycles          estimate of the compute time in NPU cycles, memory left out (SoC document §4.4)
     assumed         names of the parts that nobody has shown on silicon (assumed.py); the driver fills it in
     needs_previous  it reuses weights, or look-up tables, that the task before loaded: both go into one job
+    lane            the core that it is for, when there are several for one inference
+    shared          tasks with the same number, not 0, are shares of one operation that lanes run at the same time
     """
 
     words: tuple[int, ...]
@@ -78,6 +81,8 @@ class TaskProgram:
     cycles: int = 0
     assumed: tuple[str, ...] = ()
     needs_previous: bool = False
+    lane: int = 0
+    shared: int = 0
 
 
 class Regcmd:

@@ -36,6 +36,20 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The part of a convolution's output that one plan is for."""
+
+    first_row: int
+    rows: int
+    first_channel: int
+    channels: int
+
+    @staticmethod
+    def whole(geometry: Geometry) -> Share:
+        return Share(0, geometry.output_height, 0, geometry.output_channels)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Tiles in order."""
 
@@ -69,16 +83,17 @@ def weight_banks(soc: Soc, num_bytes: int) -> int:
     return ceil_div(num_bytes, soc.cbuf.bank_bytes) + 1
 
 
-def plan(soc: Soc, geometry: Geometry) -> Plan | None:
-    """The cheapest plan, or None when not even the rows of one output row fit."""
-    plans = list(_depthwise_plans(soc, geometry) if geometry.is_depthwise else _direct_plans(soc, geometry))
+def plan(soc: Soc, geometry: Geometry, share: Share | None = None) -> Plan | None:
+    """The cheapest plan for all or a share of the output, or None when not even the rows of one output row fit."""
+    share = share or Share.whole(geometry)
+    plans = _depthwise_plans(soc, geometry, share) if geometry.is_depthwise else _direct_plans(soc, geometry, share)
     return min(plans, key=lambda p: p.cost, default=None)
 
 
-def _direct_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
+def _direct_plans(soc: Soc, geometry: Geometry, share: Share) -> Iterator[Plan]:
     """All weights resident; some groups of kernels resident at a time; weights streamed."""
     group = soc.kernel_group
-    total_groups = ceil_div(geometry.output_channels, group)
+    total_groups = ceil_div(share.channels, group)
     group_bytes = geometry.kernel_bytes * group
     largest = MAX_TASK_CHANNELS // group
     for parts in _part_counts(total_groups):
@@ -87,16 +102,16 @@ def _direct_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
             continue
         banks = weight_banks(soc, min(groups * group_bytes, geometry.weight_bytes))
         if banks < soc.cbuf.banks:
-            yield from _plan(soc, geometry, groups * group, soc.cbuf.banks - banks, is_resident=True)
-    yield from _streamed_plans(soc, geometry, min(total_groups, largest) * group)
+            yield from _plan(soc, geometry, share, groups * group, soc.cbuf.banks - banks, is_resident=True)
+    yield from _streamed_plans(soc, geometry, share, min(total_groups, largest) * group)
 
 
-def _streamed_plans(soc: Soc, geometry: Geometry, part: int) -> Iterator[Plan]:
+def _streamed_plans(soc: Soc, geometry: Geometry, share: Share, part: int) -> Iterator[Plan]:
     """Weights fetched group by group for each task: one group must fit its banks, or so it is safest."""
     group_bytes = geometry.kernel_bytes * min(soc.kernel_group, geometry.num_kernels)
     banks = max(soc.cbuf.banks - STREAM_DATA_BANKS, ceil_div(group_bytes, soc.cbuf.bank_bytes))
-    made = list(_plan(soc, geometry, part, soc.cbuf.banks - banks, is_resident=False))
-    yield from made or _plan(soc, geometry, part, STREAM_DATA_BANKS, is_resident=False)
+    made = list(_plan(soc, geometry, share, part, soc.cbuf.banks - banks, is_resident=False))
+    yield from made or _plan(soc, geometry, share, part, STREAM_DATA_BANKS, is_resident=False)
 
 
 def _part_counts(total: int) -> list[int]:
@@ -104,18 +119,18 @@ def _part_counts(total: int) -> list[int]:
     return sorted({ceil_div(total, size) for size in range(1, total + 1)})
 
 
-def _depthwise_plans(soc: Soc, geometry: Geometry) -> Iterator[Plan]:
+def _depthwise_plans(soc: Soc, geometry: Geometry, share: Share) -> Iterator[Plan]:
     """Channel groups at a time: their weights and their surfaces only."""
     group = soc.depthwise_group
-    total_groups = ceil_div(geometry.output_channels, group)
+    total_groups = ceil_div(share.channels, group)
     for parts in _part_counts(total_groups):
         channels = ceil_div(total_groups, parts) * group
         banks = weight_banks(soc, geometry.taps * min(channels, geometry.aligned_input_channels))
         if banks < soc.cbuf.banks and channels <= MAX_TASK_CHANNELS:
-            yield from _plan(soc, geometry, channels, soc.cbuf.banks - banks, is_resident=True)
+            yield from _plan(soc, geometry, share, channels, soc.cbuf.banks - banks, is_resident=True)
 
 
-def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: bool) -> Iterator[Plan]:
+def _plan(soc: Soc, geometry: Geometry, share: Share, part: int, banks: int, *, is_resident: bool) -> Iterator[Plan]:
     """One plan with `part` output channels at a time and `banks` for data; nothing when a window's rows do not fit."""
     widest = min(part, geometry.input_channels) if geometry.is_depthwise else geometry.input_channels
     # The last channels may take more entries than the others: 48 take more than 64.
@@ -124,12 +139,13 @@ def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: b
     rows = min(rows, MAX_TASK_ROWS)
     if rows < min(geometry.kernel_height_extent, geometry.input_height):
         return
-    bands = list(_bands(geometry, rows))
-    if sum(band.output_rows for band in bands) < geometry.output_height:
+    bands = list(_bands(geometry, share, rows))
+    if sum(band.output_rows for band in bands) < share.rows:
         return
     tiles: list[Tile] = []
-    for first in range(0, geometry.output_channels, part):
-        channels = min(part, geometry.output_channels - first)
+    end = share.first_channel + share.channels
+    for first in range(share.first_channel, end, part):
+        channels = min(part, end - first)
         channels_read = channels if geometry.is_depthwise else geometry.input_channels
         for index, band in enumerate(bands):
             used = banks if len(bands) > 1 else data_banks(soc, geometry.input_width, channels_read, band.input_rows)
@@ -138,8 +154,8 @@ def _plan(soc: Soc, geometry: Geometry, part: int, banks: int, *, is_resident: b
     yield Plan(tuple(tiles), _bytes_read(geometry, tiles, widest))
 
 
-def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:
-    """Bands of output rows, each as tall as `rows` input rows allow; nothing when one output row needs more.
+def _bands(geometry: Geometry, share: Share, rows: int) -> Iterator[Tile]:
+    """Bands of a share's output rows, each as tall as `rows` input rows allow; nothing when one output row needs more.
 
     No program is known that cuts a transposed convolution into bands (Q-D3).
     """
@@ -147,9 +163,9 @@ def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:
         if rows >= geometry.input_height:
             yield Tile(0, geometry.output_height, 0, geometry.input_height, geometry.pad_top, 0, 0, 0, 0)
         return
-    first = 0
-    while first < geometry.output_height:
-        height = _tallest(geometry, first, rows)
+    first, end = share.first_row, share.first_row + share.rows
+    while first < end:
+        height = _tallest(geometry, first, end, rows)
         if height == 0:
             return
         start, size = _input_rows(geometry, first, height)
@@ -158,9 +174,9 @@ def _bands(geometry: Geometry, rows: int) -> Iterator[Tile]:
         first += height
 
 
-def _tallest(geometry: Geometry, first: int, rows: int) -> int:
-    """Output rows from `first` on whose input rows number at most `rows`."""
-    low, high = 0, geometry.output_height - first
+def _tallest(geometry: Geometry, first: int, end: int, rows: int) -> int:
+    """Output rows from `first` on, before `end`, whose input rows number at most `rows`."""
+    low, high = 0, end - first
     while low < high:
         middle = (low + high + 1) // 2
         if _input_rows(geometry, first, middle)[1] <= rows:

@@ -13,13 +13,21 @@ from cermet.hw.registers import Reg, RegisterMap
 
 
 def reload_weights(tasks: Sequence[TaskProgram], registers: RegisterMap) -> list[TaskProgram]:
-    """The tasks with WEIGHT_REUSE cleared where a DPU-only task, or the end, comes next."""
+    """The tasks with WEIGHT_REUSE cleared where a DPU-only task, or the end, comes next: of all, or of a lane's."""
     made = []
-    for task, following in zip(tasks, [*tasks[1:], None], strict=True):
-        if task.needs_previous and not _is_dpu_only(task) and (following is None or _is_dpu_only(following)):
+    for index, task in enumerate(tasks):
+        if task.needs_previous and not _is_dpu_only(task) and _is_last(tasks, index):
             task = replace(task, words=_without_reuse(task.words, registers), needs_previous=False)
         made.append(task)
     return made
+
+
+def _is_last(tasks: Sequence[TaskProgram], index: int) -> bool:
+    """Whether no convolution comes right behind a task, on one core or in its lane."""
+    behind = range(index + 1, len(tasks))
+    of_lane = next((tasks[other] for other in behind if tasks[other].lane == tasks[index].lane), None)
+    following = (tasks[index + 1] if behind else None, of_lane)
+    return any(task is None or _is_dpu_only(task) for task in following)
 
 
 def _is_dpu_only(task: TaskProgram) -> bool:

@@ -1,0 +1,189 @@
+"""Whole models where the kernel has the proposed queues: mainline's bytes, on one core in one interrupt or on three."""
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from cermet.compiler import compile_blob
+from cermet.drivers.base import CompileOptions
+from cermet.frontend.tflite_file import to_blob
+from cermet.interpreter import make_interpreter
+from cermet.program.plan import decode_plan
+from cermet.runtime import Device, RuntimeFailure
+from tests.kmd.client import environ
+
+MODELS = ("mobilenet_v1_0.25_128_quant", "mobilenet_v1_1.0_224_quant_rejoined", "mobilenet_v2_1.0_224_quant",
+          "miniresnetv2_1stacks_64x50_tl_int8", "kws_ref_model", "split_concat")
+SHARED = "mobilenet_v1_1.0_224_quant_rejoined"      # large enough for three cores
+LIMIT_S = 60
+
+
+@contextmanager
+def driver(folder: pathlib.Path, *options: str) -> Iterator[Callable[[], str]]:
+    """A simulated device of its own; what it has logged so far."""
+    folder.mkdir(exist_ok=True)
+    log = folder / "log"
+    with log.open("w") as stream, subprocess.Popen(
+            [sys.executable, "-m", "cermet", "sim", "--socket", str(folder / "s"), "--caches", "--verbose", *options],
+            stderr=stream) as process, environ(CERMET_SIM_SOCKET=str(folder / "s")):
+        deadline = time.monotonic() + LIMIT_S
+        while " cores at " not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield log.read_text
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def plans(models_dir: pathlib.Path) -> Callable[[str, int], bytes]:
+    made: dict[tuple[str, int], bytes] = {}
+
+    def plan(name: str, cores: int) -> bytes:
+        if (name, cores) not in made:
+            blob = to_blob((models_dir / f"{name}.tflite").read_bytes())
+            made[name, cores], _ = compile_blob(blob, "rk3588", CompileOptions(cores=cores))
+        return made[name, cores]
+    return plan
+
+
+def outputs(plan: bytes) -> list[bytes]:
+    """Of all partitions, each run twice on the same random inputs."""
+    made = []
+    with Device("sim") as device:
+        for number in range(len(decode_plan(plan).partitions)):
+            rng = np.random.default_rng(number)
+            with device.load(plan, number) as program:
+                inputs = [rng.integers(0, 256, port.shape, np.uint8).view(port.dtype) for port in program.inputs]
+                for _ in range(2):
+                    made += [array.tobytes() for array in program.run(inputs)]
+    return made
+
+
+@pytest.fixture(scope="module")
+def mainline(tmp_path_factory: pytest.TempPathFactory,
+             plans: Callable[[str, int], bytes]) -> dict[tuple[str, int], list[bytes]]:
+    with driver(tmp_path_factory.mktemp("m")):
+        return {(name, cores): outputs(plans(name, cores)) for name in MODELS for cores in (1, 3)}
+
+
+def test_plans_for_several_cores_run_on_mainline(mainline: dict[tuple[str, int], list[bytes]]) -> None:
+    """One task after another, with the same bytes: a plan never needs what the kernel does not have."""
+    for name in MODELS:
+        assert mainline[name, 3] == mainline[name, 1]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_same_bytes_with_queues(cores: int, tmp_path: pathlib.Path, plans: Callable[[str, int], bytes],
+                                mainline: dict[tuple[str, int], list[bytes]]) -> None:
+    with driver(tmp_path, "--proposals", "queues") as log:
+        for name in MODELS:
+            assert outputs(plans(name, cores)) == mainline[name, 1], name
+        assert " W " not in log()
+
+
+def interrupts(text: str) -> list[str]:
+    """Core numbers, one for each task that the driver started."""
+    return re.findall(r"core (\d) job \d+ task \d+ at 0x\w+: status", text)
+
+
+def test_one_interrupt_for_an_inference(tmp_path: pathlib.Path, plans: Callable[[str, int], bytes]) -> None:
+    """All programs of MobileNet V2 as one chain; on mainline each costs one."""
+    plan = plans("mobilenet_v2_1.0_224_quant", 1)
+    (partition,) = decode_plan(plan).partitions
+    for options, expected in (("", len(partition.program.tasks)), ("queues", 1)):
+        with driver(tmp_path / f"d{options}", "--proposals", options) as log:
+            outputs(plan)
+            assert len(interrupts(log())) == 2 * expected
+    assert len(partition.program.tasks) > 50
+
+
+def test_three_cores_work(tmp_path: pathlib.Path, plans: Callable[[str, int], bytes]) -> None:
+    """Each step is one interrupt, on the core of its lane."""
+    plan = plans(SHARED, 3)
+    (partition,) = decode_plan(plan).partitions
+    with driver(tmp_path, "--proposals", "queues") as log:
+        outputs(plan)
+        found = interrupts(log())
+    steps = partition.program.steps
+    assert sorted(found) == sorted(str(step.lane) for step in steps for _ in range(2))
+    assert {step.lane for step in steps} == {0, 1, 2} and len(found) < 2 * len(partition.program.tasks) + 1
+
+
+@pytest.mark.parametrize(("fault", "reason", "recovers"), [
+    ("lost-interrupt@1", "Connection timed out", True), ("iommu-fault@4", "Bad address", True),
+    ("hung-core=1", "Connection timed out", False), ("killed-in-task@5", "has ended", False)])
+def test_faults(fault: str, reason: str, recovers: bool, tmp_path: pathlib.Path, plans: Callable[[str, int], bytes],
+                mainline: dict[tuple[str, int], list[bytes]]) -> None:
+    """The kernel says which job failed and why; the next run is right, or says why not."""
+    plan = plans(SHARED, 3)
+    with driver(tmp_path, "--proposals", "queues", "--faults", fault), Device("sim") as device, \
+            device.load(plan) as program:
+        inputs = [np.random.default_rng(0).integers(0, 256, port.shape, np.uint8).view(port.dtype)
+                  for port in program.inputs]
+        with pytest.raises(RuntimeFailure, match=reason):
+            program.run(inputs)
+        if recovers:
+            assert program.run(inputs)[0].tobytes() == mainline[SHARED, 1][0]
+        else:
+            with pytest.raises(RuntimeFailure, match=reason):
+                program.run(inputs)
+
+
+def test_run_out_of_time(tmp_path: pathlib.Path, plans: Callable[[str, int], bytes],
+                         mainline: dict[tuple[str, int], list[bytes]]) -> None:
+    """timeout_ms is the caller's patience: jobs go on behind it, and the next run waits for them."""
+    with driver(tmp_path, "--proposals", "queues", "--faults", "lost-interrupt@1"), Device("sim") as device, \
+            device.load(plans(SHARED, 3), timeout_ms=200) as program:
+        inputs = [np.random.default_rng(0).integers(0, 256, port.shape, np.uint8).view(port.dtype)
+                  for port in program.inputs]
+        with pytest.raises(RuntimeFailure, match="not done after 200 ms"):
+            program.run(inputs)
+        time.sleep(0.5)
+        deadline = time.monotonic() + LIMIT_S
+        while True:         # a busy machine may be slower than 200 ms once more
+            try:
+                assert program.run(inputs)[0].tobytes() == mainline[SHARED, 1][0]
+                return
+            except RuntimeFailure as failure:
+                assert "not done after" in str(failure) and time.monotonic() < deadline
+
+
+def test_nothing_is_left_behind(tmp_path: pathlib.Path, plans: Callable[[str, int], bytes]) -> None:
+    """Address spaces and buffers are given back when programs are unloaded."""
+    with driver(tmp_path, "--proposals", "queues") as log, Device("sim") as device:
+        for _ in range(3):
+            with device.load(plans(SHARED, 3)):
+                pass
+        freed = [line for line in log().splitlines() if ": freed" in line]
+        created = [line for line in log().splitlines() if "CREATE_BO" in line]
+        assert len(freed) == len(created) > 0
+
+
+@pytest.mark.parametrize(("proposals", "cores"), [("", "1"), ("", "3"), ("queues", "1"), ("queues", "3")])
+def test_delegate(proposals: str, cores: str, tmp_path: pathlib.Path, models_dir: pathlib.Path,
+                  capfd: pytest.CaptureFixture[str]) -> None:
+    """The option cores of an unchanged application."""
+    model = models_dir / f"{SHARED}.tflite"
+    with driver(tmp_path, "--proposals", proposals) as log:
+        plain = run_once(model, {"device": "sim"})
+        assert run_once(model, {"device": "sim", "cores": cores}) == plain
+        used = set(interrupts(log()))
+    warned = "one core at a time" in capfd.readouterr().err
+    assert warned == (cores == "3" and not proposals)
+    assert (used == {"0", "1", "2"}) == (cores == "3" and bool(proposals))
+
+
+def run_once(model: pathlib.Path, options: dict[str, object]) -> bytes:
+    interpreter = make_interpreter(model, options)
+    (given,), (wanted,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.set_tensor(given["index"], np.random.default_rng(2).integers(0, 256, given["shape"], np.uint8))
+    interpreter.invoke()
+    return bytes(interpreter.get_tensor(wanted["index"]).tobytes())
