@@ -1,4 +1,4 @@
-"""What users see: boxes and masks on real pictures, the simulated NPU against TFLite's reference kernels.
+"""What users see: boxes, masks and keypoints on real pictures, the simulated NPU against TFLite's reference kernels.
 
 Both run the model's leftovers on the reference kernels, so that every difference comes from the NPU.
 """
@@ -24,13 +24,15 @@ BUNDLED_PICTURES = ("cat.bmp", "cats_and_dogs.jpg", "grace_hopper.bmp")
 OTHER_PICTURES = ("bird_segmentation.bmp", "dragonfly.bmp", "owl.jpg", "squat.bmp")
 PICTURES = BUNDLED_PICTURES + OTHER_PICTURES
 COCO_SSD = "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29_no_metadata.tflite"
+MOVENET = "movenet_single_pose_lightning_ptq.tflite"
 DEEPLAB = "deeplabv3_mnv2_dm05_pascal_quant.tflite"
 YOLO = "yolo-fastest-1.1-coco80-int8.tflite"
 TITLE = "Real pictures on the simulated NPU against TFLite's reference kernels"
 
-SCORE = 0.3             # of a detection that counts
+SCORE = 0.3             # of a detection or a keypoint that counts
 OVERLAP = 0.95          # of two boxes that are the same
 SAME_PIXELS = 0.995
+CELLS = 48              # rows and columns of the heat map of MoveNet
 # YOLO-Fastest: sizes of the anchors in pixels of a 320 x 320 picture, three for each grid.
 ANCHORS = {20: ((12, 18), (37, 49), (52, 132)), 10: ((115, 73), (119, 199), (242, 238))}
 PICTURE_SIZE = 320
@@ -171,7 +173,7 @@ def test_the_same_things_are_detected_by_yolo(picture: str, record_table: Callab
                      {"model": "yolo-fastest", "picture": picture}, record_table)
 
 
-# Segmentation
+# Segmentation and pose
 
 
 @pytest.mark.parametrize("picture", PICTURES)
@@ -181,3 +183,23 @@ def test_masks_agree(picture: str, record_table: Callable[..., None]) -> None:
     record_table(TITLE, {"model": "deeplab", "picture": picture, "found": len(np.unique(wanted)) - 1,
                          "agreement": f"{same:.4%} of the pixels"})
     assert len(np.unique(wanted)) > 1 and same >= SAME_PIXELS
+
+
+@pytest.mark.parametrize("picture", ["squat.bmp", "grace_hopper.bmp"])
+def test_keypoints_agree(picture: str, record_table: Callable[..., None]) -> None:
+    """Pictures with a person in it.
+
+    Layers of MoveNet turn one step of an input into 70 of an output, so what is not equal to the last bit ends anywhere
+    within a cell or two: TFLite's own kernels for x86 differ from its reference kernels by up to 1.2 cells here.
+    """
+    wanted, got = (outputs[0][0, 0] for outputs in both(MOVENET, picture))
+    counts = wanted[:, 2] > SCORE
+    cells = np.abs(wanted - got)[counts, :2].max(axis=1) * CELLS
+    record_table(TITLE, {"model": "movenet", "picture": picture, "found": int(counts.sum()),
+                         "agreement": f"at most {cells.max():.2f} cells, mean {cells.mean():.2f}",
+                         "scores": f"{np.abs(wanted - got)[counts, 2].max():.4f}"})
+    assert counts.sum() > 5 and cells.mean() <= 1
+    if cells.max() > 1:
+        pytest.xfail(f"{(cells > 1).sum()} of {counts.sum()} keypoints are up to {cells.max():.2f} cells away: four "
+                     "depthwise layers have a channel with a multiplier above 1/2 beside channels of 2**-9, which "
+                     "leaves their factors 21 bits; 1 in 100000 bytes is one step off there")

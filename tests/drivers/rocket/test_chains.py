@@ -53,11 +53,12 @@ def test_alone_in_float() -> None:
 
 @pytest.mark.parametrize("name", ["hard_swish", "swish", "leaky"])
 def test_behind_a_convolution_it_costs_no_task_or_no_difference(name: str) -> None:
-    """match "exact": in the convolution's task. "tflite": in one of its own, so that both round where TFLite does."""
+    """match "exact": in the convolution's task, unless it is steep, as SWISH is in places. "tflite": in one of its own,
+    so that both round where TFLite does."""
     model = behind_a_convolution(CHAINS[name])
     inputs, (output,) = run(model, RNG)
     (reference,) = interpreter.run(model.data, inputs)
-    assert num_tasks(model, "exact") == 1
+    assert num_tasks(model, "exact") == (1 if name == "leaky" else 2)
     assert num_tasks(model) == 2 and (output != reference).mean() < 0.001
 
 

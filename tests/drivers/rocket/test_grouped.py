@@ -14,7 +14,7 @@ from tests.drivers.rocket.grid import Case, case_id, compare, pairwise, run
 from tests.drivers.rocket.measure import Measured, measure, num_tasks, summary
 from tests.drivers.rocket.test_grid import _rng
 from tests.support import interpreter, model_builder
-from tests.support.builders_unary import behind
+from tests.support.builders_unary import behind_gently
 
 CASES = pairwise({
     "groups": (2, 3, 4, 8, 32), "inputs": (1, 3, 4, 16, 24, 32), "outputs": (1, 2, 5, 16, 32, 48),
@@ -64,7 +64,7 @@ def test_blocks_are_the_cheapest(geometry: Geometry, groups: int, count: int) ->
 
 def test_a_function_behind_runs_in_the_tasks_of_the_blocks() -> None:
     rng = np.random.default_rng(0)
-    model = behind(model_builder.conv2d(rng, (1, 14, 14, 512), 512, (3, 3), groups=4), "TANH", rng)
+    model = behind_gently(model_builder.conv2d(rng, (1, 14, 14, 512), 512, (3, 3), groups=4), rng)
     assert num_tasks(model, "exact") == 4
     inputs, (output,) = run(model, rng, "exact")
     (reference,) = interpreter.run(model.data, inputs)

@@ -15,7 +15,7 @@ from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, 
 from tests.drivers.rocket.test_grid import _rng
 from tests.support import interpreter
 from tests.support.builders_conv import transpose_conv
-from tests.support.builders_unary import behind
+from tests.support.builders_unary import behind_gently
 from tests.support.model_builder import Model
 
 CASES = pairwise({
@@ -67,7 +67,7 @@ def test_scales_that_differ_between_channels(way: str, only: Callable[[object], 
 @pytest.mark.parametrize("way", ["native", "phases"])
 def test_a_function_behind_runs_in_the_same_tasks(way: str, only: Callable[[object], None]) -> None:
     rng = np.random.default_rng(6)
-    model = behind(transpose_conv(rng, (1, 6, 6, 20), 40, (4, 4)), "TANH", rng)
+    model = behind_gently(transpose_conv(rng, (1, 6, 6, 20), 40, (4, 4)), rng)
     only(way)
     assert num_tasks(model, "exact") == {"native": 1, "phases": 1 + 4}[way]
     inputs, (output,) = run(model, rng, "exact")

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter
+from cermet.drivers.rocket.equal_multipliers import equal_range, inside
 
 MULTIPLIER_BITS = 15        # C is below 2**15
 GUARD_BITS = 10
@@ -42,6 +43,7 @@ MAX_SHIFT = 63
 MAX_MULTIPLIER_ERROR = 0.24
 MAX_ROUNDED_ONCE_ERROR = 0.49   # with GUARD_BITS between the roundings BS's is 2**-11 at most
 INT32_MAX = (1 << 31) - 1
+MARGIN = 2                  # output steps beyond the last one: the last limit is half a step away, and M a little off
 HIGHEST_BYTE = 127
 
 
@@ -120,8 +122,17 @@ def whole_steps(multipliers: np.ndarray, bounds: np.ndarray, match: str) -> Requ
 def _two_factors(multiplier: float, bound: float, zero_point: int, clamp: Clamp, match: str) -> Requantisation | None:
     """One multiplier, and no clamp or one from the zero point on; None when 32 bits leave no first factor."""
     rounds = int(max(split(np.array([multiplier]))[1][0], 0)) if match == "tflite" else 0
-    made = factors(multiplier * 2.0 ** rounds, bound)
-    if made is None or rounds > MAX_SHIFT:
+    if rounds > MAX_SHIFT:
+        return None
+    wanted = multiplier
+    if match == "tflite":
+        m = np.array([multiplier])
+        bound = float(relevant_bounds(m, np.array([bound]), zero_point, clamp)[0])
+        ends = equal_range(m, np.array([rounds]), np.array([bound]), clamp.lowest - zero_point,
+                           clamp.highest - zero_point)
+        wanted = float(inside(m * 2.0 ** rounds, *ends)[0])
+    made = factors(wanted, bound)
+    if made is None:
         return None
     first, second, shift = made
     c = np.array([first], np.int16)
@@ -136,6 +147,12 @@ def _two_factors(multiplier: float, bound: float, zero_point: int, clamp: Clamp,
     if second > 1 << shift:                 # steps of v are larger than the output's: none may lie at the limit
         return None
     return Requantisation(c, 0, None, 0, _largest_input(clamp.highest - zero_point, second, shift), out)
+
+
+def relevant_bounds(m: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp) -> np.ndarray:
+    """The largest |t| that must fit into 32 bits: beyond, outputs are at their limits, wherever the sums saturate."""
+    farthest = max(clamp.highest - zero_point, zero_point - clamp.lowest) + MARGIN
+    return np.ceil(np.minimum(np.maximum(bounds, 1), farthest / np.where(m > 0, m, 1e-300)))
 
 
 def factors(real: float, bound: float) -> tuple[int, int, int] | None:

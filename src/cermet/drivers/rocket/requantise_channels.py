@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter
+from cermet.drivers.rocket.equal_multipliers import equal_range, inside
 from cermet.drivers.rocket.requantise import (
     INT32_MAX,
     MAX_MULTIPLIER_ERROR,
@@ -25,16 +26,16 @@ from cermet.drivers.rocket.requantise import (
     Clamp,
     Requantisation,
     multiplier_error,
+    relevant_bounds,
     split,
 )
 
 LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
 LARGEST_GAIN_BITS = 7
-LARGEST_SHIFT = 22          # SATURATED * 2**S stays inside 32 bits
+LARGEST_SHIFT = 22          # 258 output steps * 2**S stay inside 32 bits
 # Values of C1 that are tried: the product's error is about 2**-16 / CANDIDATES of itself.
-CANDIDATES, FEWEST_CANDIDATES = 2048, 128
-MAX_TRIALS = 1 << 18        # of all channels together, some 10 ms
-SATURATED = 512.0           # output steps: beyond, both sides saturate, whatever the accumulator
+CANDIDATES, FEWEST_CANDIDATES = 8192, 128
+FEW_TRIALS, MANY_TRIALS = 1 << 15, 1 << 16      # of all channels together, about 1 ms each
 MEAN_ERROR = 2.0 ** -8      # output steps that C1 * C2 may be off, over all channels; the other form is as good
 
 
@@ -51,13 +52,14 @@ def requantise_channels(multipliers: np.ndarray, bounds: np.ndarray, zero_point:
     rounds = np.maximum(split(m)[1], 0)
     top = _common_shift(rounds[m > 0])
     units = np.where(m > 0, _units(top)[_nearest(rounds, top)], top)
-    reach = np.minimum(np.maximum(bounds, 1), SATURATED / np.where(m > 0, m, 1e-300))
-    found = _factors(m * np.exp2(units), np.ceil(reach))
+    ends = equal_range(m, units, bounds, clamp.lowest - zero_point, clamp.highest - zero_point)
+    wanted = inside(m * np.exp2(units), *ends)
+    found = _factors(wanted, *ends, relevant_bounds(m, bounds, zero_point, clamp))
     if found is None:
         return None
     first, second, shift = found
     held = first * second * np.exp2(-(units + shift).astype(np.float64))
-    error = multiplier_error(m, bounds, held)
+    error = multiplier_error(wanted * np.exp2(-units.astype(np.float64)), bounds, held)
     if error.max() > MAX_MULTIPLIER_ERROR or error.mean() > MEAN_ERROR:
         return None
     gains = None if np.all(units == top) else (top - units).astype(np.uint8)
@@ -91,22 +93,38 @@ def _moves(rounds: np.ndarray) -> np.ndarray:
     return np.where(rounds > 0, 0.5 * np.exp2(-rounds.astype(np.float64)), 0.0)
 
 
-def _factors(real: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """(C1, C2, s) with C1 * C2 / 2**s closest to each real number and |t| * C1 inside 32 bits for |t| <= bound."""
+def _factors(wanted: np.ndarray, low: np.ndarray, high: np.ndarray,
+             bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """(C1, C2, s) with C1 * C2 / 2**s closest to each wanted number and |t| * C1 inside 32 bits for |t| <= bound.
+
+    Of the largest possible s and the one below it, the better: at the largest, some channel may have few C1 to choose
+    from. Channels that then are not between low and high get more to choose from.
+    """
     largest = np.minimum(np.floor(INT32_MAX / bounds), LARGEST_MULTIPLIER)
     if largest.min() < 1:
         return None
-    live = real > 0
-    reach = np.log2(LARGEST_MULTIPLIER * largest[live] / real[live])
+    live = wanted > 0
+    reach = np.log2(LARGEST_MULTIPLIER * largest[live] / wanted[live])
     shift = int(min(np.floor(reach.min()), MAX_SHIFT))
     if shift < 0:
         return None
-    target = real * 2.0 ** shift
-    lowest = np.ceil(target / LARGEST_MULTIPLIER)
+    tried = [(*_products(wanted * 2.0 ** s, largest, FEW_TRIALS), s) for s in range(max(shift - 1, 0), shift + 1)]
+    errors = [np.abs(first * second * 2.0 ** -s - wanted).sum() for first, second, s in tried]
+    first, second, shift = tried[int(np.argmin(errors))]
+    held = first * second * 2.0 ** -shift
+    missed = np.flatnonzero(live & ((held <= low) | (held >= high)) & (low < high))
+    if len(missed):
+        first[missed], second[missed] = _products(wanted[missed] * 2.0 ** shift, largest[missed], MANY_TRIALS)
+    return first, second, shift
+
+
+def _products(target: np.ndarray, largest: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """(C1, C2) with the product closest to each target, C1 <= largest."""
+    lowest = np.maximum(np.ceil(target / LARGEST_MULTIPLIER), 1)
     # C1 near the lowest, where C2 has all its bits.
-    count = min(max(MAX_TRIALS // len(real), FEWEST_CANDIDATES), CANDIDATES)
-    first = np.minimum(np.maximum(lowest, 1)[:, None] + np.arange(count), largest[:, None])
+    count = min(max(trials // len(target), FEWEST_CANDIDATES), CANDIDATES)
+    first = np.minimum(lowest[:, None] + np.arange(count), largest[:, None])
     second = np.minimum(np.rint(target[:, None] / first), LARGEST_MULTIPLIER)
     best = np.abs(first * second - target[:, None]).argmin(axis=1)
-    each = np.arange(len(real))
-    return first[each, best], second[each, best], shift
+    each = np.arange(len(target))
+    return first[each, best], second[each, best]

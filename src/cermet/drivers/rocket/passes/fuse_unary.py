@@ -38,8 +38,9 @@ def fuse_unaries(subgraph: Subgraph, match: str, *, with_tables: bool = True) ->
 
     Needs: the function is the only reader of the convolution's output, which the program does not hand out, and the
     convolution's scales fit two stages. match "tflite": only what clamps, because behind TFLite's first rounding one
-    stage is left before the table, and the second rounding needs OUT_CVT's ties, which come after it. Without
-    with_tables only clamps are fused.
+    stage is left before the table, and the second rounding needs OUT_CVT's ties, which come after it. match "exact":
+    what moves by one step at most when the convolution does, so that both together stay within one step of exact.
+    Without with_tables only clamps are fused.
     """
     fused = {}
     for unary in subgraph.operations:
@@ -52,10 +53,17 @@ def fuse_unaries(subgraph: Subgraph, match: str, *, with_tables: bool = True) ->
             continue
         table = table_of(subgraph, unary, match)
         made = FusedUnary(convolution, unary, table, _clamp(subgraph, convolution, table))
-        has_table = made.clamp is None
-        if (not has_table or with_tables and match == "exact") and _scales_fit(subgraph, made, match):
+        may_look_up = with_tables and match == "exact" and _is_gentle(subgraph, made)
+        if (made.clamp is not None or may_look_up) and _scales_fit(subgraph, made, match):
             fused[convolution.index] = made
     return fused
+
+
+def _is_gentle(subgraph: Subgraph, fused: FusedUnary) -> bool:
+    """Whether the function's results for neighbouring bytes of the convolution are one step apart at most."""
+    limits = clamp_of(fused.convolution.activation, subgraph.tensor(fused.convolution.output))
+    steps = np.diff(fused.table.outputs[limits.lowest + 128:limits.highest + 129])
+    return int(np.abs(steps).max(initial=0)) <= 1
 
 
 def _clamp(subgraph: Subgraph, convolution: Operation, table: Table) -> Clamp | None:
