@@ -13,23 +13,29 @@ class RangeAllocator:
         self._taken: dict[int, int] = {}                        # start -> length
         self._holes_by_start: dict[int, int] = {start: end - start}
         self._holes_by_end: dict[int, int] = {end: start}
-        self._holes: list[tuple[int, int]] = [(end - start, start)]    # sorted: smallest first, then lowest
+        self._holes: list[tuple[int, int]] = [(end - start, start)]    # of those with room; smallest first, then lowest
 
     @property
     def taken(self) -> Mapping[int, int]:
         """Start -> length of all ranges handed out."""
         return self._taken
 
+    def _has_room(self, start: int, length: int) -> bool:
+        """Whether anything may begin there. Ten thousand buffers leave ten thousand holes where nothing may."""
+        return -(-start // self._alignment) * self._alignment < start + length
+
     def _add_hole(self, start: int, length: int) -> None:
         if length > 0:
             self._holes_by_start[start] = length
             self._holes_by_end[start + length] = start
-            insort(self._holes, (length, start))
+            if self._has_room(start, length):
+                insort(self._holes, (length, start))
 
     def _remove_hole(self, start: int) -> int:
         length = self._holes_by_start.pop(start)
         del self._holes_by_end[start + length]
-        del self._holes[bisect_left(self._holes, (length, start))]
+        if self._has_room(start, length):
+            del self._holes[bisect_left(self._holes, (length, start))]
         return length
 
     def allocate(self, length: int) -> int | None:

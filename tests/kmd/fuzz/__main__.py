@@ -30,8 +30,8 @@ from tests.kmd.fuzz.search import Result, breaks, search
 
 REPORT_S = 30.0
 # What calls in this process go through; the rest is the process around it.
-CALLS_REACH = ("bo", "connection", "core_ioctls", "device", "errors", "fence", "file", "ioctl", "job", "ranges",
-               "rocket_ioctls", "scheduler", "space", "user_memory")
+CALLS_REACH = ("bo", "connection", "core_ioctls", "device", "errors", "fence", "file", "ioctl", "job", "power", "queue",
+               "queue_ioctls", "ranges", "rocket_ioctls", "scheduler", "space", "syncobj_ioctls", "user_memory")
 TRACED_PROGRAMS = 4000
 
 

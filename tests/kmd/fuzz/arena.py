@@ -7,6 +7,7 @@ from typing import Protocol
 
 PAGE = 4096
 ARENA_BYTES = 1 << 18
+LASTING_BYTES = 64
 
 
 class Broken(Exception):
@@ -34,16 +35,24 @@ class Arena:
     """The caller's memory: arguments lie here, also right before a page that nobody may touch."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, ARENA_BYTES + PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = mmap.mmap(-1, 2 * ARENA_BYTES + PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._keep = ctypes.c_char.from_buffer(self._memory)
-        self.start = ctypes.addressof(self._keep)
+        self.start = ctypes.addressof(self._keep) + ARENA_BYTES
         self.end = self.start + ARENA_BYTES
         self._used = 0
+        self._next_lasting = 0
         protect = ctypes.CDLL(None, use_errno=True).mprotect
         assert protect(ctypes.c_void_p(self.end), ctypes.c_size_t(PAGE), 0) == 0
 
     def restart(self) -> None:
         self._used = 0
+
+    def put_lasting(self, data: bytes) -> int:
+        """For a call that may wait: its answer comes when others have long used the rest. A ring."""
+        self._next_lasting = (self._next_lasting + LASTING_BYTES) % ARENA_BYTES
+        address = self.end - 2 * ARENA_BYTES + self._next_lasting
+        ctypes.memmove(address, data, len(data))
+        return address
 
     def put(self, data: bytes, *, at_end: bool = False) -> int:
         address = self.end - len(data) & ~7 if at_end else self.start + self._used

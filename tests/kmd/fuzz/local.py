@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from cermet.hw.soc import RK3588
 from cermet.kmd import books, protocol
-from cermet.kmd.behaviour import QUIRKS, Behaviour
+from cermet.kmd.behaviour import PROPOSALS, QUIRKS, Behaviour
 from cermet.kmd.connection import Connection
 from cermet.kmd.device import Device
 from cermet.kmd.faults import parse_faults
@@ -20,17 +20,17 @@ from cermet.kmd.server import default_table
 from tests.kmd.fuzz.arena import PAGE, Broken, Memory, Port
 from tests.kmd.fuzz.choices import Step
 from tests.kmd.fuzz.core import JOB_TIMEOUT_MS, FuzzCore
-from tests.kmd.fuzz.world import World
+from tests.kmd.fuzz.queues import QueueWorld
 
 SETTLE_S = 20.0
 CHECK_EVERY = 8         # steps between two looks at the books
 SECRET = os.urandom(32)
 NUM_SECRETS = 3
-TABLE = default_table()
 SOC = replace(RK3588, job_timeout_ms=JOB_TIMEOUT_MS)
 # How the driver is started, in turn; the last ones fail now and then on purpose.
 BEHAVIOURS = (
     Behaviour(), Behaviour(frozenset()), Behaviour(has_caches=True), Behaviour(frozenset(), True),
+    Behaviour(frozenset(), True, proposals=frozenset(PROPOSALS)), Behaviour(proposals=frozenset(PROPOSALS)),
     Behaviour(frozenset(sorted(QUIRKS)[::2])),
     Behaviour(faults=parse_faults("lost-interrupt@5,spurious-interrupt@3+,slow-core@7=3,job-dropped@9,hung-core@200=1")))
 
@@ -134,6 +134,7 @@ class LocalDriver:
         self.num_fds = len(os.listdir("/proc/self/fd"))
         self.num_threads = threading.active_count()
         self.device = Device(SOC, FuzzCore, behaviour)
+        self.table = default_table(behaviour.proposals)
         self.waiting: list[Answer] = []
         self.victim = self.device.open(os.getpid(), os.O_RDWR)
         for _ in range(NUM_SECRETS):
@@ -141,10 +142,10 @@ class LocalDriver:
             self.victim.add_handle(bo)
             assert bo.array is not None
             bo.array[:] = list(SECRET) * (PAGE // len(SECRET))
-        self.world = World(self.open_port)
+        self.world = QueueWorld(self.open_port)
 
     def open_port(self, flags: int) -> Port | int:
-        connection = Connection(self.device, TABLE, socket.socket(), lambda connection: None)
+        connection = Connection(self.device, self.table, socket.socket(), lambda connection: None)
         port = LocalPort(connection, self.waiting)
         error = port.ask(protocol.OPEN, flags, 0, 0).error
         if error:
@@ -190,13 +191,14 @@ class LocalDriver:
         for answer in self.waiting:
             if not answer.wait(deadline):
                 raise Broken("a call is never answered")
-            if answer.times != 1 or answer.error not in (0, errno.ETIMEDOUT, errno.EIO):
+            if answer.times != 1 or answer.error not in (0, errno.ETIMEDOUT, errno.EIO, errno.ETIME):
                 raise Broken(f"a waiting call was answered {answer.times} times, {answer.error}")
         self.waiting.clear()
         while time.monotonic() < deadline:
             self.device.collect()
             now = books.read(self.device)
-            if (now.files, now.buffers, now.queued_jobs, now.running_jobs) == (1, NUM_SECRETS, 0, 0):
+            left = (now.files, now.buffers, now.queued_jobs, now.running_jobs, now.address_spaces)
+            if left == (1, NUM_SECRETS, 0, 0, 0):
                 return self.check()
             time.sleep(0.0002)
         raise Broken(f"left behind: {books.read(self.device)}")

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from tests.kmd.fuzz.arena import Broken
 from tests.kmd.fuzz.choices import Step, change, draw
 from tests.kmd.fuzz.local import BEHAVIOURS, LocalDriver
+from tests.kmd.fuzz.queues import QUEUE_WEIGHTS
 from tests.kmd.fuzz.reached import Tracer
-from tests.kmd.fuzz.world import WEIGHTS
 
 SEQUENCE_STEPS = 200
 SEQUENCES_PER_DEVICE = 50
 SHRINK_S = 30.0
 KEPT = 2000
-TRACED_ONE_IN = 7       # devices, so that each behaviour has its turn; tracing makes calls three times as slow
+TRACED_ONE_IN = 7       # devices after the first of each behaviour; tracing makes calls three times as slow
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Corpus:
 
     def next(self) -> list[Step]:
         if self.kept and self.chance.random() < 0.6:
-            return change(self.chance, WEIGHTS, self.chance.choice(self.kept), self.chance.choice(self.kept))
-        return draw(self.chance, WEIGHTS, self.chance.randrange(4, SEQUENCE_STEPS))
+            return change(self.chance, QUEUE_WEIGHTS, self.chance.choice(self.kept), self.chance.choice(self.kept))
+        return draw(self.chance, QUEUE_WEIGHTS, self.chance.randrange(4, SEQUENCE_STEPS))
 
     def learn(self, steps: list[Step], answers: list[tuple[str, int | None]]) -> None:
         met = set(answers) | set(itertools.pairwise(answers))
@@ -98,7 +98,8 @@ def search(num_calls: int, seed: int, tracer: Tracer, report: Callable[[Result],
     """At least so many calls, or until something breaks."""
     corpus, result, start = Corpus(random.Random(seed), tracer), Result(), time.monotonic()
     while result.calls < num_calls and not result.failure:
-        with tracer if result.devices % TRACED_ONE_IN == 0 else contextlib.nullcontext():
+        is_traced = result.devices < len(BEHAVIOURS) or result.devices % TRACED_ONE_IN == 0
+        with tracer if is_traced else contextlib.nullcontext():
             search_one_device(corpus, result, num_calls)
         result.seconds, result.answers = time.monotonic() - start, len(corpus.seen)
         result.lines, result.kept = corpus.num_lines, len(corpus.kept)

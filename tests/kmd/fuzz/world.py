@@ -292,20 +292,10 @@ class World:
 
     def work(self, file: OpenFile, c: Choices) -> int | None:
         """What applications do, all of it right: a program that takes a while, a job, and waiting for it."""
-        bo = uapi.ffi.new("struct drm_rocket_create_bo *", {"size": PAGE})
-        if self.plain(file, "ROCKET_CREATE_BO", bo):
+        bo = self.new_program(file, c.of((SLEEPING, SLEEPING, HANGING, 0)))
+        if bo is None:
             return errno.ENOMEM
-        self._check_new(file, bo)
-        file.handles[bo.handle] = Made(PAGE, bo.dma_address, bo.offset)
-        self.live_bytes += PAGE
-        answer, memory = file.port.mmap(PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, bo.offset)
-        if memory is None:
-            raise Broken(f"mmap of a new BO answered {answer}")
-        memory.write(0, struct.pack("<4I", c.of((SLEEPING, SLEEPING, HANGING, 0)), 0, 0, 0))
-        memory.drop()
         handle = self.arena.put(struct.pack("<2I", bo.handle, 0))
-        if self.plain(file, "ROCKET_FINI_BO", uapi.ffi.new("struct drm_rocket_fini_bo *", {"handle": bo.handle})):
-            raise Broken("FINI_BO of a new BO failed")
         job = uapi.ffi.new("struct drm_rocket_job *", dict(
             tasks=self.arena.put(struct.pack("<4I", *(bo.dma_address, 2) * 2)), out_bo_handles=handle,
             task_count=c.of((1, 2)), task_struct_size=8, out_bo_handle_count=1))
@@ -318,10 +308,28 @@ class World:
         return self.plain(file, "ROCKET_PREP_BO", uapi.ffi.new("struct drm_rocket_prep_bo *",
                                                                {"handle": bo.handle, "timeout_ns": until}))
 
+    def new_program(self, file: OpenFile, end: int) -> Any:
+        """A BO with a program that ends this way; None when there is no room."""
+        bo = uapi.ffi.new("struct drm_rocket_create_bo *", {"size": PAGE})
+        if self.plain(file, "ROCKET_CREATE_BO", bo):
+            return None
+        self._check_new(file, bo)
+        file.handles[bo.handle] = Made(PAGE, bo.dma_address, bo.offset)
+        self.live_bytes += PAGE
+        answer, memory = file.port.mmap(PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, bo.offset)
+        if memory is None:
+            raise Broken(f"mmap of a new BO answered {answer}")
+        memory.write(0, struct.pack("<4I", end, 0, 0, 0))
+        memory.drop()
+        if self.plain(file, "ROCKET_FINI_BO", uapi.ffi.new("struct drm_rocket_fini_bo *", {"handle": bo.handle})):
+            raise Broken("FINI_BO of a new BO failed")
+        return bo
+
     def plain(self, file: OpenFile, name: str, data: Any) -> int | None:
         """An ioctl with nothing wrong; data is the struct before and after."""
         num_bytes = uapi.ffi.sizeof(uapi.ffi.typeof(data).item)
-        address = self.arena.put(bytes(uapi.ffi.buffer(data)))
+        put = self.arena.put_lasting if name.endswith("WAIT") else self.arena.put
+        address = put(bytes(uapi.ffi.buffer(data)))
         answer = file.port.ioctl(uapi.number(f"DRM_IOCTL_{name}"), address)
         self.num_calls += 1
         uapi.ffi.memmove(data, uapi.ffi.cast("void *", address), num_bytes)
@@ -407,7 +415,7 @@ class World:
     def raw(self, file: OpenFile, c: Choices) -> int | None:
         """Any number, any bytes: of the numbers that make or close handles only such that fail."""
         index = c.below(256)
-        if index in (0x09, 0x0B, 0x2D, 0x2E, 0x40):
+        if index in (0x09, 0x0B, 0x2D, 0x2E, 0x40, 0xC3):        # and none that waits
             return self.call(file, "GEM_CLOSE", c, handle=0)[0]
         letter = ord("d") if not c.one_in(10) else c.below(256)
         data = struct.pack("<16I", *(c.word() >> c.of((0, 0, 16, 24, 28, 31)) for _ in range(16)))
