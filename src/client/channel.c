@@ -4,6 +4,7 @@
  * between calls, so threads, forks, signal handlers and fds passed between processes need no care here.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -38,10 +39,24 @@ close_inherited_channels(void)
    }
 }
 
+/*
+ * What glibc makes of pthread_atfork(), which its shared library has not. The shim, built with glibc, may find itself
+ * in a program with musl, where it is the other way round.
+ */
+typedef void fork_handler(void);
+int __register_atfork(fork_handler *, fork_handler *, fork_handler *, void *) __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
 __attribute__((constructor)) static void
 watch_forks(void)
 {
-   pthread_atfork(NULL, NULL, close_inherited_channels);
+   if (__register_atfork) {
+      __register_atfork(NULL, NULL, close_inherited_channels, &__dso_handle);
+      return;
+   }
+   int (*atfork)(fork_handler *, fork_handler *, fork_handler *) = dlsym(RTLD_DEFAULT, "pthread_atfork");
+   if (atfork)
+      atfork(NULL, NULL, close_inherited_channels);
 }
 
 /* fds are small numbers, so their own number is a good slot; a taken slot only means that a forked child keeps one. */

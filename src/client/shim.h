@@ -31,6 +31,9 @@ int shim_fail(int error);
 /* open(2) on the node: an fd, or -1 with errno and a line on stderr when there is no device. */
 int shim_open_node(int flags);
 
+/* ioctl(2) on an exported BO, which the system has refused with errno: so it does for whatever else. */
+int shim_dmabuf_ioctl(int fd, unsigned long request, void *argument);
+
 /* What a call with this path is about, and what to call the system with: for SHIM_FILE the path is replaced by
  * `real`, PATH_MAX bytes. Links through /proc/self/fd to a device fd are the node as well. */
 enum shim_path shim_target(int folder, const char **path, char *real);

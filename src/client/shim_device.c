@@ -24,7 +24,35 @@ ioctl(int fd, unsigned long request, ...)
    va_start(rest, request);
    void *argument = va_arg(rest, void *);
    va_end(rest);
-   return cermet_client_owns(fd) ? cermet_client_ioctl(fd, request, argument) : REAL(ioctl)(fd, request, argument);
+   if (cermet_client_owns(fd))
+      return cermet_client_ioctl(fd, request, argument);
+   int result = REAL(ioctl)(fd, request, argument);
+   bool unknown = result < 0 && (errno == ENOTTY || errno == ENOSYS); /* the latter says qemu-user */
+   return unknown ? shim_dmabuf_ioctl(fd, request, argument) : result;
+}
+
+/* A device file of DRM has a position, which nothing moves: Python's open() asks for one. */
+static off_t
+seek_device(off_t result, int fd)
+{
+   int kept = errno;
+
+   if (result < 0 && errno == ESPIPE && cermet_client_owns(fd))
+      return 0;
+   errno = kept;
+   return result;
+}
+
+EXPORT off_t
+lseek(int fd, off_t offset, int whence)
+{
+   return seek_device(REAL(lseek)(fd, offset, whence), fd);
+}
+
+EXPORT off64_t
+lseek64(int fd, off64_t offset, int whence)
+{
+   return seek_device(REAL(lseek64)(fd, offset, whence), fd);
 }
 
 static bool
@@ -128,6 +156,8 @@ dispatch(long number, const long *w)
       return ioctl((int)w[0], (unsigned long)w[1], (void *)w[2]);
    case SYS_mmap:
       return (long)mmap((void *)w[0], (size_t)w[1], (int)w[2], (int)w[3], (int)w[4], w[5]);
+   case SYS_lseek:
+      return lseek((int)w[0], w[1], (int)w[2]);
    case SYS_fstat:
       return fstat((int)w[0], (struct stat *)w[1]);
 #ifdef SYS_open

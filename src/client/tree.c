@@ -67,9 +67,9 @@ make_entry(const char *base, const struct entry *entry)
    if (entry->target)
       return symlink(entry->target, path) == 0 || errno == EEXIST;
    if (!entry->text)
-      return mkdir(path, 0700) == 0 || errno == EEXIST;
+      return mkdir(path, 0755) == 0 || errno == EEXIST;
 
-   int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+   int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
    if (fd < 0)
       return errno == EEXIST;
    size_t length = strlen(entry->text);
@@ -109,7 +109,7 @@ find_root(void)
    int kept = errno;
 
    if (client_runtime_folder(folder, sizeof(folder), NULL, 0) == 0) {
-      snprintf(place, sizeof(place), "%s/devices-2", folder);
+      snprintf(place, sizeof(place), "%s/devices-3", folder);
       if (faccessat(AT_FDCWD, place, F_OK, 0) == 0 || make_tree(place))
          snprintf(root, sizeof(root), "%s", place);
    }

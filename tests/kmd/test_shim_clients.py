@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -31,6 +32,12 @@ def test_c_client(build: Build, run_with_shim: Run, name: str, fortify: str,
 @pytest.mark.parametrize("name", PLAIN)
 def test_aarch64_client_under_qemu(build: Build, run_aarch64: Run, name: str) -> None:
     done = run_aarch64(build(CLIENTS / f"{name}.c", "-pthread", "-ldl", compiler=AARCH64_GCC))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_client_with_musl(build: Build, run_with_shim: Run) -> None:
+    headers = [f"-idirafter{folder}" for folder in ("/usr/include", f"/usr/include/{platform.machine()}-linux-gnu")]
+    done = run_with_shim(build(CLIENTS / "usual.c", *headers, compiler="musl-gcc"))
     assert (done.returncode, done.stderr) == (0, "")
 
 

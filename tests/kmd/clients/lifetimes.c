@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What happens to fds and mappings of the device in a program's life: copies, children, threads, limits, signals. */
 #define _GNU_SOURCE
+#include <linux/dma-buf.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -207,6 +208,25 @@ check_no_fd_left(int fd)
    use_device(fd);
 }
 
+/* A position and an exported BO behave as a device's and a dma-buf's. */
+static void
+check_manners(int fd)
+{
+   struct buffer buffer = make_buffer(fd, PAGE);
+   struct drm_prime_handle prime = {.handle = buffer.bo.handle, .flags = DRM_CLOEXEC | DRM_RDWR};
+   struct dma_buf_sync sync = {.flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW}, nonsense = {.flags = 64};
+
+   CHECK(lseek(fd, 0, SEEK_CUR) == 0 && lseek64(fd, 100, SEEK_SET) == 0);
+   CHECK(ioctl(fd, DRM_IOCTL_PRIME_HANDLE_TO_FD, &prime) == 0);
+   CHECK(lseek(prime.fd, 0, SEEK_END) == PAGE);
+   CHECK(ioctl(prime.fd, DMA_BUF_IOCTL_SYNC, &sync) == 0);
+   CHECK_ERRNO(ioctl(prime.fd, DMA_BUF_IOCTL_SYNC, &nonsense), EINVAL);
+   CHECK_ERRNO(ioctl(prime.fd, DMA_BUF_IOCTL_SYNC, NULL), EFAULT);
+   CHECK(ioctl(0, DMA_BUF_IOCTL_SYNC, &sync) == -1 && errno != EINVAL);
+   close(prime.fd);
+   drop_buffer(fd, &buffer, PAGE);
+}
+
 static void
 ignore_signal(int number)
 {
@@ -299,6 +319,7 @@ main(int count, char **arguments)
    check_waiting(fd);
    check_mappings(fd);
    check_no_fd_left(fd);
+   check_manners(fd);
    check_signals(fd);
    check_threads(fd);
    return 0;

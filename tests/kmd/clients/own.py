@@ -47,3 +47,5 @@ if __name__ == "__main__":
     fcntl.ioctl(fd, SUBMIT, struct.pack("<QIIQ", ctypes.addressof(job), 1, 40, 0))
     fcntl.ioctl(fd, PREP_BO, struct.pack("<IIq", target, 0, time.monotonic_ns() + 10**10))
     print(result[:5].decode())
+    with open("/dev/accel/accel0", "r+b") as stream:        # wants a file that it can seek in
+        create(stream.fileno(), PAGE)
