@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A trace file: what processes asked of rocket nodes and what lay in their buffers. Explained in docs/trace-format.md.
- * A file is nothing but frames, appended by any number of processes; each can be read without the ones before it.
+ * A file is nothing but frames, appended by any number of processes.
  * Little endian. The Python side reads this very file.
  */
 #ifndef CERMET_TRACE_H
@@ -37,6 +37,7 @@ struct trace_frame {
 #define TRACE_CLOSE 6   /* struct trace_close: this process has no fd of the file any more */
 #define TRACE_NOTE 7    /* struct trace_note and UTF-8 text */
 #define TRACE_END 8     /* nothing: this process ends in good order */
+#define TRACE_REPEAT 9  /* struct trace_pages, struct trace_repeat: the runs and pages of an earlier PAGES frame */
 
 /* Where and by what: no host name, no user, no command line. Texts end with a zero byte. */
 struct trace_process {
@@ -106,6 +107,11 @@ struct trace_pages {
 struct trace_run {
    uint32_t first_page;
    uint32_t num_pages;
+};
+
+/* Only in files that have been compressed. */
+struct trace_repeat {
+   uint64_t offset; /* of the PAGES frame in this file */
 };
 
 struct trace_check {

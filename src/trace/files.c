@@ -27,7 +27,6 @@
 
 static struct file *files;
 static size_t num_files;
-static uint32_t num_numbers;
 /* By fd: index of its file plus 1, 0: none of ours. Read without the lock by file_is_known(). */
 static _Atomic int file_by_fd[MAX_FDS];
 static int num_fds; /* behind the highest one ever used */
@@ -133,7 +132,7 @@ record_new(int fd, bool is_simulated, const char *name)
    else if (syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof(path) - 1) < 0)
       path[0] = '\0';
    memcpy(record.path, path, sizeof(path));
-   record.file = (uint64_t)getpid() << 32 | ++num_numbers;
+   record.file = (uint64_t)getpid() << 48 | (trace_now_ns() & 0xFFFFFFFFFFFF); /* also unique across an exec() */
    *file = (struct file){.number = record.file, .is_simulated = is_simulated};
    snprintf(file->name, sizeof(file->name), "%s", name);
    trace_write(TRACE_FILE, &(struct piece){&record, sizeof(record)}, 1);

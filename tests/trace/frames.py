@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 MAGIC = b"CMTR"
 HEAD = struct.Struct("<4sHBBIIIIQ")
-PROCESS, FILE, CALL, PAGES, CHECK, CLOSE, NOTE, END = range(1, 9)
+PROCESS, FILE, CALL, PAGES, CHECK, CLOSE, NOTE, END, REPEAT = range(1, 10)
 PAGES_HEAD = struct.Struct("<QQIIII")
 RUN = struct.Struct("<II")
 CALL_HEAD = struct.Struct("<QQQiIIiiIII")
@@ -34,9 +34,10 @@ class RawFrame:
         return HEAD.pack(*values) + stored
 
 
-def decode(data: bytes) -> list[RawFrame]:
-    """Whole and sound files only."""
+def decode(data: bytes, resolves: bool = True) -> list[RawFrame]:
+    """Whole and sound files only; with `resolves` repetitions are the frames that they repeat."""
     frames = []
+    by_offset = {}
     at = 0
     while at < len(data):
         magic, version, kind, is_compressed, stored_bytes, raw_bytes, process, crc, time_ns = HEAD.unpack_from(data, at)
@@ -45,13 +46,17 @@ def decode(data: bytes) -> list[RawFrame]:
         assert magic == MAGIC and len(stored) == stored_bytes and zlib.crc32(head + stored) == crc, at
         payload = zlib.decompress(stored) if is_compressed else stored
         assert len(payload) == raw_bytes
+        if kind == REPEAT and resolves:
+            (first,) = struct.unpack("<Q", payload[PAGES_HEAD.size:])
+            kind, payload = PAGES, payload[:PAGES_HEAD.size] + by_offset[first].payload[PAGES_HEAD.size:]
         frames.append(RawFrame(kind, payload, process, time_ns, version, bool(is_compressed)))
+        by_offset[at] = frames[-1]
         at += HEAD.size + stored_bytes
     return frames
 
 
-def read(path: pathlib.Path) -> list[RawFrame]:
-    return decode(path.read_bytes())
+def read(path: pathlib.Path, resolves: bool = True) -> list[RawFrame]:
+    return decode(path.read_bytes(), resolves)
 
 
 def write(path: pathlib.Path, frames: list[RawFrame]) -> pathlib.Path:

@@ -105,6 +105,10 @@ HOSTILE = {
     "program outside": replaced(3, frames.submit_frame([(0xFFFFFFF0, 0xFFFFFFFF)], [], [])),
     "tasks without end": [*good_frames()[:3], *([frames.submit_frame([(0, 8)] * 4, [1], [])] * 50)],
     "check twice": [*good_frames(), frames.check_frame(1), frames.check_frame(99)],
+    "repeats of what is not there": [*good_frames()[:2], *(RawFrame(9, frames.PAGES_HEAD.pack(1, PAGE, 1, 0, 1, 1)
+                                                           + struct.pack("<Q", at)) for at in (0, 1, 1 << 40, 8))],
+    "repeat of itself": [frames.file_frame(), frames.create_frame(1, PAGE, 0), RawFrame(
+        9, frames.PAGES_HEAD.pack(1, PAGE, 1, 0, 1, 1) + struct.pack("<Q", 400))],
     "note of nonsense": [*good_frames(), RawFrame(frames.NOTE, struct.pack("<II", 4, 0) + b"\xff\x1b[2J")],
 }
 

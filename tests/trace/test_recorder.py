@@ -252,3 +252,25 @@ def test_arguments_are_recorded_as_they_were_and_came_back(record: Callable) -> 
     before, after = struct.unpack_from("<IIQQIIQQ", made[1].payload, frames.CALL_HEAD.size)[:4], struct.unpack_from(
         "<IIQQIIQQ", made[1].payload, frames.CALL_HEAD.size)[4:]
     assert before == (4096, 0, 0, 0) and after[:3] == (4096, 2, 4096) and after[3] >= 1 << 32
+
+
+def test_pages_that_come_again_are_stored_once(record: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """
+noise = os.urandom(65536)
+for _ in range({times}):
+    own = lab.open()
+    source, target = lab.buffer(own, noise), lab.buffer(own, 65536)
+    own.submit(lab.copy(source, target, 65536))
+    assert target.get(65536) == noise
+    own.close()
+"""
+    sizes = {}
+    for times in (1, 6):
+        done, path = record(text.replace("{times}", str(times)))
+        assert done.returncode == 0, done.stderr
+        status, report = replayed(path, capsys)
+        assert status == 0 and len(report["tasks"]) == times and not report["remarks"]
+        sizes[times] = path.stat().st_size
+    assert sizes[1] < sizes[6] < sizes[1] + 40000 < 2 * 65536 + 40000
+    repeats = [frame for frame in frames.read(path, resolves=False) if frame.kind == frames.REPEAT]
+    assert len(repeats) >= 5 and all(len(frame.payload) == 40 for frame in repeats)

@@ -129,4 +129,4 @@ def task_json(task: TaskResult) -> dict[str, object]:
             "atoms_written": task.num_written, "atoms_compared": task.num_compared,
             "bytes_different": task.num_different, "filler_bytes_different": task.num_filler,
             "largest_difference": task.largest, "first": asdict(task.first) if task.first else None,
-            "diagnostics": list(task.diagnostics)}
+            "job_duration_ns": task.duration_ns, "estimated_cycles": task.cycles, "diagnostics": list(task.diagnostics)}

@@ -82,6 +82,11 @@ class Call(Event):
     def name(self) -> str:
         return NAMES.get(self.request, f"{self.request:#010x}")
 
+    @property
+    def index(self) -> int:
+        """The number within the driver's ioctls."""
+        return self.request & 0xFF
+
     def argument(self, data: bytes) -> Any:
         """before or after as the struct of the header. Raises Malformed when it is another size."""
         struct = STRUCTS[self.request]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import zlib
 from collections.abc import Callable
@@ -44,14 +45,34 @@ def frame_bytes(frame: Frame) -> bytes:
     return layout.pack(**head, crc=zlib.crc32(stored, zlib.crc32(layout.pack(**head)))) + stored
 
 
+class Repeats:
+    """Finds pages that have been written before: models that are loaded twice, inputs that come again."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[bytes, int] = {}
+
+    def shortened(self, frame: Frame, offset: int) -> Frame:
+        """The frame, or one that points to an earlier one. offset: where it will lie."""
+        head = trace_header().records["trace_pages"].size
+        if frame.kind != constant("PAGES") or len(frame.payload) <= head + MIN_COMPRESSED:
+            return frame
+        digest = hashlib.blake2b(memoryview(frame.payload)[head:], digest_size=32).digest()
+        first = self._offsets.setdefault(digest, offset)
+        if first == offset:
+            return frame
+        repeat = trace_header().records["trace_repeat"].pack(offset=first)
+        return replace(frame, kind=constant("REPEAT"), payload=frame.payload[:head] + repeat)
+
+
 def pack(source: Path, target: Path, progress: Callable[[float], None] = lambda part: None) -> None:
     """The same frames, compressed. The target is whole or not there."""
     temporary = target.with_name(f"{target.name}.{os.getpid()}")
     size = max(source.stat().st_size, 1)
+    repeats = Repeats()
     try:
         with open(temporary, "wb") as file:
             for frame in TraceReader(source).frames():
-                file.write(frame_bytes(frame))
+                file.write(frame_bytes(repeats.shortened(frame, file.tell())))
                 progress(frame.offset / size)
         temporary.replace(target)
     except BaseException:

@@ -6,7 +6,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,10 +58,24 @@ class TraceReader:
                     self._skipped(at, end, size)
                 else:
                     found = True
-                    yield frame
+                    yield from self._resolved(file, frame, size)
                 at = end
         if not found:
             raise CermetError(f"{self.path}: holds no trace, must be a file that cermet trace or cermet probe wrote")
+
+    def _resolved(self, file: BinaryIO, frame: Frame, size: int) -> Iterator[Frame]:
+        """The frame; for a repetition the frame of pages that it stands for."""
+        if frame.kind != constant("REPEAT"):
+            yield frame
+            return
+        head, repeat = (trace_header().records[name] for name in ("trace_pages", "trace_repeat"))
+        if len(frame.payload) == head.size + repeat.size:
+            offset = repeat.unpack(frame.payload, head.size).offset
+            first = self._frame_at(file, offset, size)[0] if offset < frame.offset else None
+            if first is not None and first.kind == constant("PAGES"):
+                yield replace(frame, kind=first.kind, payload=frame.payload[:head.size] + first.payload[head.size:])
+                return
+        self.remarks.append(f"frame at {frame.offset} repeats pages that are not there")
 
     def _frame_at(self, file: BinaryIO, at: int, size: int) -> tuple[Frame | None, int]:
         """(frame, where the next begins); None where no whole and sound frame is."""

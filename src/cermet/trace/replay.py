@@ -25,6 +25,8 @@ from cermet.trace.written import Written, written_by
 MAX_TASKS = 1 << 20         # of one trace
 MAX_TASKS_OF_JOB = 1 << 16
 WORD_BYTES = 8
+DRIVER_INDICES = range(0x40, 0xA0)      # other ioctls are the DRM core's
+REPLAYED = ("CREATE_BO", "SUBMIT", "PREP_BO", "FINI_BO")
 TIME_LIMIT_NS = 450_000_000     # the kernel gives a job 500 ms; to its clock's accuracy
 
 
@@ -50,6 +52,8 @@ class TaskResult:
     failure        why the kernel never sees its end, says the simulator, or None
     is_hung        it does not come to its end, so that nothing is known of what it wrote
     hung_there     the recorded job ran into the kernel's time limit too
+    duration_ns    of the recorded job, from its SUBMIT to the end of the first wait for it; 0: nobody waited
+    cycles         what the simulator estimates for the task
     num_written    atoms that the simulator wrote
     num_compared   of these, those that could still be seen when the buffer was recorded
     num_different  bytes of the tensor that differ; num_filler: bytes of no channel
@@ -69,6 +73,8 @@ class TaskResult:
     failure: str | None = None
     is_hung: bool = False
     hung_there: bool = False
+    duration_ns: int = 0
+    cycles: int = 0
     num_written: int = 0
     num_compared: int = 0
     num_different: int = 0
@@ -97,13 +103,14 @@ class Stray:
 
 
 @dataclass(frozen=True)
-class Hung:
-    """A job that never ends in the simulator, until it is known how it went when it was recorded."""
+class Unwaited:
+    """A job until somebody waits for a buffer that it writes."""
 
     file: int
     handles: frozenset[int]
     start_ns: int
-    task: int
+    number: int
+    first_task: int
 
 
 class Replay:
@@ -120,7 +127,7 @@ class Replay:
         self.num_failed_calls = 0
         self.wait_ns = 0                # inside the application's PREP_BO calls
         self._label: dict[int, str] = {}
-        self._hung: list[Hung] = []
+        self._unwaited: list[Unwaited] = []
         self._progress = progress
 
     def run(self, path: Path) -> None:
@@ -149,6 +156,9 @@ class Replay:
     def _count(self, call: Call) -> None:
         if call.flags & constant("CALL_BY_RECORDER"):
             return
+        if call.index in DRIVER_INDICES and call.name not in REPLAYED and not call.error:
+            remark = f"{call.name} is not mainline's: recorded, not replayed"
+            self.remarks += [remark] * (remark not in self.remarks)
         self.num_calls += 1
         self.num_failed_calls += call.error != 0
         if call.name == "PREP_BO":
@@ -164,6 +174,7 @@ class Replay:
             return
         if len(job.tasks) > MAX_TASKS_OF_JOB or len(self.tasks) + len(job.tasks) > MAX_TASKS:
             raise CermetError(f"job {number}: {len(job.tasks)} tasks are more than replay takes")
+        self._unwaited.append(Unwaited(file.number, frozenset(job.out_handles), start_ns, number, len(self.tasks)))
         file.core.begin_job()
         for index, (regcmd, count) in enumerate(job.tasks.tolist()):
             result = TaskResult(len(self.tasks), number, index, file.number, regcmd, count, label,
@@ -174,7 +185,6 @@ class Replay:
             if result.failure:
                 file.core.reset()       # as the kernel's timeout does; the rest of the job is not run
                 self._skip_rest(file, job, result)
-                self._hung.append(Hung(file.number, frozenset(job.out_handles), start_ns, result.number))
                 return
 
     def _skip_rest(self, file: File, job: TracedJob, failed: TaskResult) -> None:
@@ -191,6 +201,7 @@ class Replay:
         outcome = core.run(file.space)
         result.diagnostics = tuple(f"{one.rule}: {one.text}" for one in outcome.diagnostics)
         result.registers = registers_of(core)
+        result.cycles = outcome.cycles
         if not outcome.interrupts & DPU_INTERRUPTS:
             result.failure = failure_of(outcome)
             result.is_hung = outcome.hang is not None or outcome.fault is not None
@@ -208,7 +219,7 @@ class Replay:
         buffer = self.machine.buffer(check.file, check.handle)
         if buffer is None:
             raise Malformed(f"check of handle {check.handle}, which does not exist")
-        self._confirm_hangs(check)
+        self._take_times(check)
         owners, counts = np.unique(buffer.writer, return_counts=True)
         for owner, count in zip(owners.tolist(), counts.tolist(), strict=True):
             if owner:
@@ -219,15 +230,15 @@ class Replay:
         buffer.memory[different] = buffer.recorded[different]
         buffer.writer[:] = 0
 
-    def _confirm_hangs(self, check: Check) -> None:
-        """A job that hangs here hung there too when its results were so long in coming."""
-        for hung in self._hung:
-            if hung.file == check.file and check.handle in hung.handles:
-                job = self.tasks[hung.task].job
-                for task in self.tasks[hung.task:]:
-                    if task.job == job:
-                        task.hung_there = check.time_ns - hung.start_ns >= TIME_LIMIT_NS
-        self._hung = [hung for hung in self._hung if hung.file != check.file or check.handle not in hung.handles]
+    def _take_times(self, check: Check) -> None:
+        """Of the jobs that write this buffer. One that hangs here hung there too when it took so long."""
+        for job in [job for job in self._unwaited if job.file == check.file and check.handle in job.handles]:
+            self._unwaited.remove(job)
+            for task in self.tasks[job.first_task:]:
+                if task.job != job.number:
+                    break
+                task.duration_ns = max(check.time_ns - job.start_ns, 0)
+                task.hung_there = task.is_hung and task.duration_ns >= TIME_LIMIT_NS
 
     def _record_differences(self, file: int, buffer: Buffer, different: np.ndarray) -> None:
         atoms = np.flatnonzero(different.any(axis=1))
