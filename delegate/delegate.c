@@ -15,6 +15,7 @@ struct cermet_delegate {
 	struct TfLiteDelegate base; /* base.data_ points to `applying` */
 	struct cermet_applying applying;
 	struct cermet_options options;
+	struct cermet_profile profile;
 	pthread_mutex_t lock; /* one interpreter at a time */
 	bool claims_nothing;  /* fallback=cpu, and there is no device */
 	unsigned num_dumps;
@@ -166,7 +167,7 @@ prepare(struct TfLiteContext *context, struct TfLiteDelegate *base)
 
 	if (delegate->claims_nothing)
 		return TFLITE_OK;
-	session = cermet_session_new(&delegate->options);
+	session = cermet_session_new(&delegate->options, &delegate->profile);
 	if (!session) {
 		context->ReportError(context, "cermet: out of memory\n");
 		return TFLITE_ERROR;
@@ -204,6 +205,7 @@ static void
 destroy(struct cermet_delegate *delegate)
 {
 	pthread_mutex_destroy(&delegate->lock);
+	cermet_profile_close(&delegate->profile);
 	cermet_options_free(&delegate->options);
 	free(delegate);
 }
@@ -218,7 +220,9 @@ create(const char *const *keys, const char *const *values, size_t num_options, s
 		return NULL;
 	}
 	pthread_mutex_init(&delegate->lock, NULL);
-	if (!cermet_options_parse(&delegate->options, keys, values, num_options, error) || !check_device(delegate, error)) {
+	cermet_profile_init(&delegate->profile);
+	if (!cermet_options_parse(&delegate->options, keys, values, num_options, error) || !check_device(delegate, error) ||
+	    !cermet_profile_open(&delegate->profile, delegate->options.profile_path, error)) {
 		destroy(delegate);
 		return NULL;
 	}

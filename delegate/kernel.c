@@ -164,12 +164,24 @@ prepare(struct TfLiteContext *context, struct kernel *kernel, struct cermet_erro
 }
 
 static bool
+run(struct kernel *kernel, struct cermet_error *error)
+{
+	struct cermet_program *program = &kernel->program;
+	const struct cermet_times before = program->times;
+	const int64_t start_ns = cermet_now_ns();
+	const bool is_done =
+		cermet_program_run(program, kernel->borders.input_data, kernel->borders.output_data, error);
+
+	cermet_profile_add(kernel->session->profile, program->number, start_ns, &before, &program->times);
+	return is_done;
+}
+
+static bool
 invoke(const struct TfLiteContext *context, struct kernel *kernel, struct cermet_error *error)
 {
 	if (!is_loaded(kernel))
 		return cermet_fail(error, "there is no program for the sizes that the inputs have now");
-	return cermet_borders_collect_data(&kernel->borders, context, error) &&
-	       cermet_program_run(&kernel->program, kernel->borders.input_data, kernel->borders.output_data, error);
+	return cermet_borders_collect_data(&kernel->borders, context, error) && run(kernel, error);
 }
 
 static int

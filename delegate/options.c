@@ -293,20 +293,35 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 	return true;
 }
 
+/* A switch, or a path, which has a slash. */
+static bool
+parse_profile(struct cermet_options *options, struct cermet_error *error)
+{
+	int is_on = false;
+
+	if (strchr(options->texts[PROFILE], '/')) {
+		options->profile_path = options->texts[PROFILE];
+		return true;
+	}
+	if (!choose(options, PROFILE, switches, &is_on, error))
+		return false;
+	options->profile = is_on;
+	return true;
+}
+
 static bool
 parse_choices(struct cermet_options *options, struct cermet_error *error)
 {
-	int cache, level, profile, fallback, ignored;
+	int cache, level, fallback, ignored;
 	long cores, timeout_ms;
 
 	if (!choose(options, CACHE, cache_modes, &cache, error) || !choose(options, LOG_LEVEL, log_levels, &level, error) ||
-	    !choose(options, PROFILE, switches, &profile, error) || !choose(options, FALLBACK, fallbacks, &fallback, error) ||
+	    !parse_profile(options, error) || !choose(options, FALLBACK, fallbacks, &fallback, error) ||
 	    !choose(options, SOC, socs, &ignored, error) || !count(options, CORES, MAX_CORES, &cores, error) ||
 	    !count(options, TIMEOUT_MS, MAX_TIMEOUT_MS, &timeout_ms, error))
 		return false;
 	options->cache = (enum cermet_cache_mode)cache;
 	options->log_level = (enum cermet_log_level)level;
-	options->profile = profile;
 	options->falls_back_to_cpu = fallback;
 	options->cores = (uint32_t)cores;
 	options->timeout_ns = timeout_ms * INT64_C(1000000);

@@ -22,7 +22,8 @@ struct cermet_options {
 	enum cermet_log_level log_level;
 	struct cermet_compile_options compile; /* groups: "" */
 	uint32_t cores;
-	bool profile;
+	bool profile;             /* mean times on stderr when a partition is given up */
+	const char *profile_path; /* NULL: no trace */
 	bool falls_back_to_cpu;
 	int64_t timeout_ns;
 	int64_t compiler_timeout_ns;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 struct cermet_session *
-cermet_session_new(const struct cermet_options *options)
+cermet_session_new(const struct cermet_options *options, struct cermet_profile *profile)
 {
 	struct cermet_session *session = calloc(1, sizeof(*session));
 
@@ -14,6 +14,7 @@ cermet_session_new(const struct cermet_options *options)
 	session->device.fd = -1;
 	session->cores[0] = '1';
 	session->options = options;
+	session->profile = profile;
 	pthread_mutex_init(&session->lock, NULL);
 	return session;
 }

@@ -6,6 +6,7 @@
 #include "capture.h"
 #include "device.h"
 #include "options.h"
+#include "profile.h"
 
 #include <pthread.h>
 
@@ -13,8 +14,9 @@ struct cermet_session {
 	unsigned num_references; /* guarded by lock: the delegate's while it is applied, one per kernel */
 	pthread_mutex_t lock;    /* also: one run at a time */
 	struct cermet_device device;
-	const struct cermet_options *options; /* the delegate's, which outlives its interpreters */
-	char cores[2];                        /* the compile option: "1", or more where the kernel has queues */
+	const struct cermet_options *options; /* the delegate's, which outlives its interpreters; the profile likewise */
+	struct cermet_profile *profile;
+	char cores[2]; /* the compile option: "1", or more where the kernel has queues */
 
 	/* Only while the delegate is applied: */
 	struct cermet_graph graph;
@@ -24,7 +26,7 @@ struct cermet_session {
 
 /* A session without device and plan; one reference. NULL when memory is short. */
 struct cermet_session *
-cermet_session_new(const struct cermet_options *options);
+cermet_session_new(const struct cermet_options *options, struct cermet_profile *profile);
 
 void
 cermet_session_take(struct cermet_session *session);

@@ -361,6 +361,7 @@ test_create_names_what_is_wrong(void)
 		{"log_level", "loud", "option log_level: 'loud' must be one of error, warning, info, debug"},
 		{"match", "nearly", "option match: 'nearly' must be one of tflite, exact"},
 		{"profile", "2", "option profile: '2' must be one of on, off, true, false, 1, 0, yes, no"},
+		{"profile", "/nonexistent/trace.json", "option profile: /nonexistent/trace.json: No such file or directory"},
 		{"fallback", "gpu", "option fallback: 'gpu' must be one of none, cpu"},
 		{"cores", "9", "option cores: '9' must be a whole number, 1..8"},
 		{"min_partition_nodes", "-1", "option min_partition_nodes: '-1' must be a whole number, 1.."},

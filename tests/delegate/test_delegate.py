@@ -1,6 +1,9 @@
 """The delegate inside both TFLite runtimes, on the simulated NPU."""
 from __future__ import annotations
 
+import gc
+import itertools
+import json
 import os
 import pathlib
 import re
@@ -270,6 +273,22 @@ def test_profile_is_printed_at_the_end(module, library, model, picture, capfd):
     del made
     assert re.search(r"cermet: partition 0: 1 runs, mean [\d.]+ ms: inputs [\d.]+, NPU [\d.]+, outputs [\d.]+",
                      capfd.readouterr().err)
+
+
+def test_profile_of_every_run_is_a_trace(module, library, model, picture, tmp_path):
+    path = tmp_path / "trace.json"
+    made = interpreter(module, model.data, library, profile=path)
+    for _ in range(3):
+        outputs(made, picture)
+    before_end = json.loads(path.read_text() + "]")     # nothing waits in a buffer
+    del made
+    gc.collect()
+    spans = json.loads(path.read_text())
+    assert spans[:len(before_end)] == before_end and len(spans) == 9
+    assert [span["name"] for span in spans] == ["convert in", "NPU", "convert out"] * 3
+    assert all(span["pid"] == os.getpid() and span["tid"] == 0 and span["dur"] > 0 for span in spans)
+    for one, other in itertools.pairwise(spans):
+        assert one["ts"] + one["dur"] <= other["ts"] + 0.002
 
 
 def test_nothing_is_left_behind(module, library, model, picture):
