@@ -126,6 +126,35 @@ def test_circumstances_change_what_they_should(cermet: Cermet, models_dir: Path)
     assert {layer["load"][1] for layer in usual["layers"]} == {0.0}
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_queues_share_one_inference_between_cores(cermet: Cermet, models_dir: Path, tmp_path: Path, cores: int) -> None:
+    """Tasks of a core follow each other; whoever reads what another core wrote waits for its interrupt."""
+    model, path = models_dir / "mobilenet_v1_0.25_128_quant.tflite", tmp_path / "trace.json"
+    profile = profile_of(cermet, model, "--kernel", "queues", "--cores", cores, "--clock", 200, "--trace", path)
+    usual = profile_of(cermet, model, "--clock", 200)
+    assert profile["totals"]["npu_us"] < usual["totals"]["npu_us"]
+    (part,) = profile["parts"]
+    tasks = part["tasks"]
+    for core in range(cores):
+        own = sorted((task["start_us"], task["end_us"] + task["kernel_us"]) for task in tasks if task["core"] == core)
+        assert own and all(end <= start + 1e-6 for (_, end), (start, _) in pairwise(own))
+    assert {task["core"] for task in tasks} == set(range(cores))
+    makers = {index: max(task["end_us"] + task["kernel_us"] for task in tasks if index in task["operations"])
+              for layer in profile["layers"] if layer["tasks"] and cores > 1 for index in layer["operations"]
+              if len({task["core"] for task in tasks if index in task["operations"]}) > 1}
+    for index, end in makers.items():           # a chain of layers: what comes behind reads it
+        assert all(task["start_us"] >= end - 1e-6 for task in tasks if min(task["operations"]) > index)
+    assert bool(makers) == (cores > 1)
+    totals = profile["totals"]
+    on_npu = sum(layer["time_us"] for layer in profile["layers"] if layer["target"] == "NPU")
+    assert totals["npu_us"] == pytest.approx(on_npu + part["submit_us"])
+    assert part["npu_us"] == pytest.approx(part["busy_us"] + part["interrupts_us"] + part["submit_us"])
+    assert totals["per_second"] == pytest.approx(1e6 / totals["total_us"])
+    assert all(0 <= share <= 1.000001 for layer in profile["layers"] for share in layer["load"])
+    spans = [event for event in json.loads(path.read_text())["traceEvents"] if event.get("cat") == "tasks"]
+    assert len(spans) == totals["tasks"] and len({event["pid"] for event in spans}) == cores
+
+
 def test_model_without_anything_for_the_npu(cermet: Cermet, conv_model: Path) -> None:
     profile = profile_of(cermet, conv_model, "--option", "deny=CONV_2D")
     assert profile["parts"] == [] and profile["totals"]["npu_us"] == 0
@@ -143,6 +172,7 @@ def test_layers_of_several_tasks_are_one_line(cermet: Cermet, tmp_path: Path) ->
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--clock", "0"], "--clock: 0 must be 1..1000 MHz"), (["--clock", "1001"], "--clock: 1001 must be 1..1000 MHz"),
     (["--cores", "4"], "--cores: 4 must be 1..3, rk3588 has no more"), (["--cores", "0"], "--cores: 0 must be 1..3"),
+    (["--option", "cores=2"], "--option cores: is --kernel queues --cores N here"),
     (["--soc", "rk1"], "soc: 'rk1' must be one of rk3588"), (["--json", "--csv"], "only one of them"),
     (["--trace", "/nonexistent/x"], "/nonexistent/x: No such file or directory"),
     (["--subgraph", "7"], "subgraph"), (["--option", "deny=CONV_2D+99"], "option deny: 99 must be below 2"),

@@ -26,6 +26,7 @@ examples:
   cermet profile model.tflite
   cermet profile model.tflite --html profile.html --trace trace.json
   cermet profile model.tflite --clock 200 --cores 3
+  cermet profile model.tflite --kernel queues --cores 3
   cermet profile model.tflite --csv > layers.csv
   cermet profile model.tflite --json | jq '.types[0]'
 """
@@ -41,9 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace", type=Path, metavar="F.json", help="write a trace for ui.perfetto.dev")
     parser.add_argument("--clock", type=int, metavar="MHZ", help="of the NPU (default: the full clock)")
     parser.add_argument("--cores", type=int, default=1, metavar="N",
-                        help="inferences side by side, one on each core, which share the memory (default: 1)")
-    parser.add_argument("--kernel", choices=("mainline", "chained"), default="mainline",
-                        help="mainline: an interrupt for each task; chained: none between tasks (default: mainline)")
+                        help="inferences side by side, one on each core, which share the memory; with --kernel "
+                        "queues: cores that share one inference (default: 1)")
+    parser.add_argument("--kernel", choices=("mainline", "chained", "queues"), default="mainline",
+                        help="mainline: an interrupt for each task; chained: none between tasks; queues: the proposed "
+                        "interface (default: mainline)")
     parser.add_argument("--subgraph", type=int, default=0, metavar="N",
                         help="which subgraph (default: 0, the main one)")
     add_compile_arguments(parser)
@@ -110,8 +113,11 @@ def _compile(arguments: argparse.Namespace) -> tuple[Compiled, Setting, int]:
     from cermet.frontend.tflite_file import read_tflite
     from cermet.hw.soc import soc_by_name
     from cermet.profile.setting import make_setting
-    options, driver = compile_options(arguments.option), driver_for(arguments.soc)
+    driver = driver_for(arguments.soc)
     setting = make_setting(soc_by_name(arguments.soc), arguments.clock, arguments.cores, arguments.kernel)
+    if any(option.partition("=")[0] == "cores" for option in arguments.option):
+        raise CermetError("--option cores: is --kernel queues --cores N here")
+    options = replace(compile_options(arguments.option), cores=setting.arrays)
     model = read_model(arguments.model)
     subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
     check_numbers(options, len(subgraph.operations))

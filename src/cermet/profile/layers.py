@@ -9,7 +9,7 @@ from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.profile.setting import Setting
-from cermet.profile.tasks import TimedTask
+from cermet.profile.tasks import TimedTask, elapsed_us
 from cermet.sim.cycles import ddr_cycles
 
 KB = 1024
@@ -96,20 +96,25 @@ def _npu_layer(subgraph: Subgraph, members: tuple[int, ...], partition: int, tas
     operations = _find(subgraph, members)
     works = [launch.work for task in tasks for launch in task.launches]
     ddr = [ddr_cycles(setting.soc, work) for work in works]
-    busy = sum(task.busy_us for task in tasks)
-    time = busy + len(tasks) * setting.task_us
+    time = elapsed_us(tasks, with_kernel=True)
     macs = sum(count_macs(subgraph, operation) for operation in operations)
-    available = setting.macs_per_cycle * time * setting.clock_mhz
-    share = busy / time if time else 0.0
+    available = setting.macs_per_cycle * setting.arrays * time * setting.clock_mhz
     return Layer(
         members, _type(operations), _dtype(subgraph, operations), "NPU", partition, *_shapes(subgraph, operations),
         macs=macs, tasks=len(tasks), ddr_cycles=round(sum(ddr)),
         npu_cycles=sum(work.array_cycles for work in works),
         max_cycles=round(sum(max(work.array_cycles, cycles) for work, cycles in zip(works, ddr, strict=True))),
         time_us=time, mac_use=macs / available if available else 0.0,
-        load=tuple(share if core < setting.cores else 0.0 for core in range(setting.soc.cores)),
+        load=tuple(_load(tasks, core, time, setting) for core in range(setting.soc.cores)),
         read_bytes=sum(work.read_bytes for work in works), written_bytes=sum(work.stored_bytes for work in works),
         bound_by=bound_by(tasks, setting))
+
+
+def _load(tasks: Sequence[TimedTask], core: int, time: float, setting: Setting) -> float:
+    """Share of a layer's time in which a core is busy with it. Inferences side by side load their cores alike."""
+    if not time or core >= setting.cores:
+        return 0.0
+    return sum(task.busy_us for task in tasks if task.core == core or not setting.has_queues) / time
 
 
 def bound_by(tasks: Iterable[TimedTask], setting: Setting) -> str:
@@ -118,8 +123,8 @@ def bound_by(tasks: Iterable[TimedTask], setting: Setting) -> str:
     for task in tasks:
         for launch in task.launches:
             shares[launch.bound_by] = shares.get(launch.bound_by, 0.0) + setting.us(launch.total)
-        if setting.task_us:
-            shares["interrupt"] = shares.get("interrupt", 0.0) + setting.task_us
+        if task.kernel_us:
+            shares["interrupt"] = shares.get("interrupt", 0.0) + task.kernel_us
     return max(shares, key=lambda name: shares[name], default="")
 
 

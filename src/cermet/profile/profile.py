@@ -9,7 +9,7 @@ from cermet.cost import CONVERTED_BYTES_PER_US, border_bytes
 from cermet.profile.layers import Layer, cpu_layer, npu_layers
 from cermet.profile.memory import Memory, memory_of
 from cermet.profile.setting import Setting
-from cermet.profile.tasks import TimedTask, npu_us, timed_tasks
+from cermet.profile.tasks import TimedTask, elapsed_us, npu_us, timed_tasks
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Profile:
     @property
     def per_second(self) -> float:
         """Inferences of all cores."""
-        return self.setting.cores * 1e6 / self.totals.total_us if self.totals.total_us else 0.0
+        return self.setting.inferences * 1e6 / self.totals.total_us if self.totals.total_us else 0.0
 
     def to_json(self) -> dict[str, object]:
         """docs/profile-json.md."""
@@ -108,7 +108,8 @@ def _part_json(part: Part) -> dict[str, object]:
 
 
 def _task_json(task: TimedTask) -> dict[str, object]:
-    return {"layer": task.layer, "operations": task.operations, "start_us": task.start_us, "end_us": task.end_us,
+    return {"layer": task.layer, "operations": task.operations, "core": task.core, "kernel_us": task.kernel_us,
+            "start_us": task.start_us, "end_us": task.end_us,
             "launches": [{"unit": launch.work.unit, "words": launch.num_words, "fetch": launch.fetch,
                           "fill": launch.fill, **dict(launch.parts), "drain": launch.drain,
                           "bound_by": launch.bound_by} for launch in task.launches]}
@@ -132,9 +133,10 @@ def _part(compiled: Compiled, number: int, setting: Setting) -> Part:
     part = compiled.subgraph.extract(op for op in compiled.subgraph.operations if op.index in members)
     into, out = border_bytes(part)
     tasks = timed_tasks(program, setting)
+    busy, whole = elapsed_us(tasks, with_kernel=False), npu_us(tasks, setting)
     return Part(
-        tuple(group), into / CONVERTED_BYTES_PER_US, npu_us(tasks, setting), out / CONVERTED_BYTES_PER_US, into, out,
-        busy_us=sum(task.busy_us for task in tasks), interrupts_us=len(tasks) * setting.task_us,
+        tuple(group), into / CONVERTED_BYTES_PER_US, whole, out / CONVERTED_BYTES_PER_US, into, out,
+        busy_us=busy, interrupts_us=whole - busy - setting.soc.submit_us,
         submit_us=setting.soc.submit_us, memory=memory_of(program), tasks=tuple(tasks))
 
 
@@ -152,7 +154,7 @@ def _types(layers: Sequence[Layer], setting: Setting) -> tuple[TypeTotal, ...]:
 def _mac_use(layers: Iterable[Layer], setting: Setting) -> float:
     """Of the NPU's layers, over their time."""
     own = [layer for layer in layers if layer.target == "NPU"]
-    available = sum(layer.time_us for layer in own) * setting.clock_mhz * setting.macs_per_cycle
+    available = sum(layer.time_us for layer in own) * setting.clock_mhz * setting.macs_per_cycle * setting.arrays
     return sum(layer.macs for layer in own) / available if available else 0.0
 
 

@@ -7,14 +7,16 @@ from cermet.errors import CermetError
 from cermet.hw.soc import Soc
 from cermet.sim.cycles import Conditions
 
-KERNELS = ("mainline", "chained")
+KERNELS = ("mainline", "chained", "queues")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """soc: whose NPU. clock_mhz: the NPU's. cores: as many run an inference each, side by side.
+    """soc: whose NPU. clock_mhz: the NPU's.
 
-    kernel   mainline: an interrupt between tasks; chained: the hardware goes from task to task by itself
+    cores    as many run an inference each, side by side; queues: as many work on one inference
+    kernel   mainline: an interrupt between tasks; chained: the hardware goes from task to task by itself; queues: it
+             does so within a step, and cores wait for each other behind each stage (kernel-uapi/proposals/queues)
     """
 
     soc: Soc
@@ -23,12 +25,22 @@ class Setting:
     kernel: str = "mainline"
 
     @property
-    def conditions(self) -> Conditions:
-        return Conditions(self.clock_mhz, self.cores)
+    def has_queues(self) -> bool:
+        return self.kernel == "queues"
 
     @property
-    def is_chained(self) -> bool:
-        return self.kernel == "chained"
+    def inferences(self) -> int:
+        """Side by side."""
+        return 1 if self.has_queues else self.cores
+
+    @property
+    def arrays(self) -> int:
+        """Cores that work on one inference."""
+        return self.cores if self.has_queues else 1
+
+    def conditions(self, cores: int) -> Conditions:
+        """With as many cores at work."""
+        return Conditions(self.clock_mhz, cores)
 
     @property
     def macs_per_cycle(self) -> int:
@@ -37,11 +49,6 @@ class Setting:
 
     def us(self, cycles: float) -> float:
         return cycles / self.clock_mhz
-
-    @property
-    def task_us(self) -> float:
-        """What the kernel adds to each task."""
-        return 0.0 if self.is_chained else self.soc.interrupt_us
 
 
 def make_setting(soc: Soc, clock_mhz: int | None, cores: int, kernel: str) -> Setting:

@@ -1,13 +1,14 @@
 """The tasks of a program with their times, in the order in which one core runs them."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from cermet.drivers.base import Program
+from cermet.drivers.base import Program, Step
 from cermet.hw.soc import Soc
 from cermet.profile.setting import Setting
 from cermet.sim.cycles import Conditions, LaunchTime, total_cycles
@@ -19,27 +20,26 @@ from cermet.sim.timer import Timer, time_programs
 class TimedTask:
     """One task. Times in microseconds from the partition's SUBMIT on.
 
+    core       of those that work on the inference
     start_us   when the PC has the task: its fetch begins, or is over where the hardware chains
     wait_us    of fetching that nothing hides
-    end_us     its interrupt, or the next task's start; the kernel's work between two tasks is not part of it
+    end_us     its interrupt, or the next task's start; kernel_us: what the kernel needs behind it
     """
 
     number: int
     layer: str
     operations: tuple[int, ...]
     macs: int
+    core: int
     launches: tuple[LaunchTime, ...]
     start_us: float
     wait_us: float
     end_us: float
+    kernel_us: float
 
     @property
     def busy_us(self) -> float:
         return self.end_us - self.start_us
-
-    def total(self, name: str) -> int:
-        """Sum of a number of Work over the task's starts."""
-        return sum(getattr(launch.work, name) for launch in self.launches)
 
 
 def program_words(program: Program) -> list[np.ndarray]:
@@ -57,23 +57,72 @@ def program_cycles(soc: Soc, program: Program, conditions: Conditions) -> int:
 
 
 def timed_tasks(program: Program, setting: Setting) -> list[TimedTask]:
-    """Times by the cycle model, from the registers of the program's tasks."""
-    notes: Any = program.debug["tasks"]
-    timer = Timer(setting.soc, setting.conditions)
-    found: list[TimedTask] = []
-    now, before = setting.soc.submit_us, 0.0
-    for number, (note, words) in enumerate(zip(notes, program_words(program), strict=True)):
-        launches = tuple(timer.program(words))
-        fetch = setting.us(sum(launch.fetch for launch in launches))
-        run = setting.us(sum(launch.run for launch in launches))
-        wait = max(fetch - before, 0.0) if setting.is_chained else fetch
-        found.append(TimedTask(number, note["layer"], tuple(note["operations"]), note["macs"], launches, now, wait,
-                               now + wait + run))
-        now, before = now + wait + run + setting.task_us, run
-    return found
+    """Times by the cycle model, from the registers of the program's tasks, in the program's order."""
+    clock = _Clock(program, setting)
+    if setting.has_queues and program.steps:
+        return clock.queued(program.steps)
+    return clock.serial(len(program.tasks))
+
+
+class _Clock:
+    """Times tasks one behind the other; registers of each core outlive its tasks."""
+
+    def __init__(self, program: Program, setting: Setting) -> None:
+        self.notes: Any = program.debug["tasks"]
+        self.words, self.setting = program_words(program), setting
+        self.timers: dict[int, Timer] = {}
+
+    def serial(self, count: int) -> list[TimedTask]:
+        """One core; an interrupt behind each task, or none."""
+        setting = self.setting
+        is_chained = setting.kernel != "mainline"
+        gap = 0.0 if is_chained else setting.soc.interrupt_us
+        return self._run(range(count), 0, setting.soc.submit_us, setting.inferences, is_chained, [gap] * count)
+
+    def queued(self, steps: Sequence[Step]) -> list[TimedTask]:
+        """Steps of a stage side by side, each a chain that ends with an interrupt; stages one after the other."""
+        found: list[TimedTask] = []
+        now = self.setting.soc.submit_us
+        for _, members in groupby(sorted(steps, key=lambda step: step.stage), key=lambda step: step.stage):
+            stage = list(members)
+            made: list[TimedTask] = []
+            for step in stage:
+                gaps = [0.0] * (step.num_tasks - 1) + [self.setting.soc.interrupt_us]
+                numbers = range(step.first_task, step.first_task + step.num_tasks)
+                made += self._run(numbers, step.lane, now, len(stage), True, gaps)
+            now = max(task.end_us + task.kernel_us for task in made)
+            found += made
+        return sorted(found, key=lambda task: task.number)
+
+    def _run(self, numbers: Sequence[int], core: int, now: float, sharing: int, is_chained: bool,
+             gaps: Sequence[float]) -> list[TimedTask]:
+        """Consecutive tasks of one core from a time on. sharing: cores that share the memory."""
+        timer = self.timers.setdefault(core, Timer(self.setting.soc))
+        timer.conditions = self.setting.conditions(sharing)
+        found: list[TimedTask] = []
+        before = 0.0
+        for number, gap in zip(numbers, gaps, strict=True):
+            launches = tuple(timer.program(self.words[number]))
+            fetch = self.setting.us(sum(launch.fetch for launch in launches))
+            run = self.setting.us(sum(launch.run for launch in launches))
+            wait = max(fetch - before, 0.0) if is_chained else fetch
+            note = self.notes[number]
+            found.append(TimedTask(number, note["layer"], tuple(note["operations"]), note["macs"], core, launches, now,
+                                   wait, now + wait + run, gap))
+            now, before = now + wait + run + gap, run
+        return found
 
 
 def npu_us(tasks: Sequence[TimedTask], setting: Setting) -> float:
     """From SUBMIT to the end of PREP_BO."""
-    busy = sum(task.busy_us for task in tasks)
-    return setting.soc.submit_us + busy + len(tasks) * setting.task_us
+    return max((task.end_us + task.kernel_us for task in tasks), default=setting.soc.submit_us)
+
+
+def elapsed_us(tasks: Iterable[TimedTask], *, with_kernel: bool) -> float:
+    """The time in which at least one of the tasks runs, or the kernel works behind one."""
+    total, reached = 0.0, 0.0
+    for task in sorted(tasks, key=lambda task: task.start_us):
+        end = task.end_us + (task.kernel_us if with_kernel else 0.0)
+        total += max(end - max(task.start_us, reached), 0.0)
+        reached = max(reached, end)
+    return total

@@ -91,9 +91,9 @@ def _part(part: Part, start_us: float, profile: Profile) -> Iterator[Event]:
     yield Event(None, CPU, "convert in", start_us, part.convert_in_us, {"bytes": part.input_bytes})
     yield Event(None, CPU, "submit", npu, part.submit_us)
     for task in part.tasks:
-        if profile.setting.task_us:
-            yield Event(None, CPU, "interrupt", npu + task.end_us, profile.setting.task_us, {"task": task.number})
-        for core in range(profile.setting.cores):
+        if task.kernel_us:
+            yield Event(None, CPU, "interrupt", npu + task.end_us, task.kernel_us, {"task": task.number})
+        for core in (task.core,) if profile.setting.has_queues else range(profile.setting.cores):
             yield from _task(task, core, npu, profile)
     yield Event(None, CPU, "convert out", npu + part.npu_us, part.convert_out_us, {"bytes": part.output_bytes})
 

@@ -39,7 +39,7 @@ def _tiles(profile: Profile) -> str:
     return tiles([
         tile("one inference", f"{totals.total_us / 1000:.2f} ms", detail),
         tile("rate", f"{profile.per_second:.1f}/s", f"inferences of {profile.setting.cores} of "
-             f"{profile.setting.soc.cores} cores"),
+             f"{profile.setting.soc.cores} cores{', one at a time' if profile.setting.has_queues else ''}"),
         tile("MAC use", percent(totals.mac_use), f"of what the array could do while the NPU works, "
              f"{amount(totals.macs)} MACs", totals.mac_use),
         tile("tasks", str(totals.tasks), "register programs of one inference"),
@@ -172,5 +172,5 @@ def _footer(profile: Profile) -> str:
     rate = setting.soc.timing.memory_gb_s.value
     return ("<footer><p>Estimates of the cycle model from the programs' registers; nothing was run. DDR and NPU cycles "
             f"are what the vendor's tools call so: all bytes over {rate:g} GB/s at the full clock, and the MAC array's "
-            f"cycles. Times count what does not overlap, and {setting.task_us:g} µs of interrupt for each task. "
+            f"cycles. Times count what does not overlap, and {setting.soc.interrupt_us:g} µs for each interrupt. "
             "Conversions and the CPU's times are ASSUMED.</p></footer>")
