@@ -6,7 +6,10 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
 _SOURCE_TREE = PACKAGE.parent.parent      # when the package is used where it was written, not installed
-HEADER_FOLDERS = ("kernel-uapi", "kernel-uapi/proposals/queues", "delegate", "src/runtime", "src/client", "src/trace")
+HEADER_FOLDERS = (
+    "kernel-uapi", "delegate", "src/runtime", "src/client", "src/trace",
+    "kernel-uapi/proposals/queues",
+)
 
 
 def library(name: str) -> pathlib.Path:

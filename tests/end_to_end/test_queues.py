@@ -18,7 +18,7 @@ from cermet.frontend.tflite_file import to_blob
 from cermet.interpreter import make_interpreter
 from cermet.program.plan import decode_plan
 from cermet.runtime import Device, RuntimeFailure
-from tests.kmd.client import environ
+from tests.kmd.client import ROOT, environ
 
 MODELS = ("mobilenet_v1_0.25_128_quant", "mobilenet_v1_1.0_224_quant_rejoined", "mobilenet_v2_1.0_224_quant",
           "miniresnetv2_1stacks_64x50_tl_int8", "kws_ref_model", "split_concat")
@@ -187,3 +187,17 @@ def run_once(model: pathlib.Path, options: dict[str, object]) -> bytes:
     interpreter.set_tensor(given["index"], np.random.default_rng(2).integers(0, 256, given["shape"], np.uint8))
     interpreter.invoke()
     return bytes(interpreter.get_tensor(wanted["index"]).tobytes())
+
+
+def test_estimates(models_dir: pathlib.Path) -> None:
+    """One chain beats mainline by the interrupts that it saves; three cores do not lose at mainline's clock."""
+    command = [sys.executable, str(ROOT / "tools" / "bench" / "cores.py"), "--clocks", "200"]
+    done = subprocess.run([*command, str(models_dir / f"{SHARED}.tflite")], capture_output=True, text=True, check=True)
+    latency = re.search(r"\| 200 \| ([\d.]+) \((\d+)\) \| ([\d.]+) \((\d+)\) \| ([\d.]+) \(\d+\) \| ([\d.]+)",
+                        done.stdout)
+    assert latency is not None, done.stdout
+    mainline_ms, tasks, chain_ms, interrupts, two_ms, three_ms = (float(text) for text in latency.groups())
+    assert interrupts == 1 and mainline_ms - chain_ms > (tasks - 1) * 0.034
+    assert chain_ms > two_ms > three_ms > chain_ms / 3
+    rates = [float(text) for text in re.findall(r"[\d.]+", done.stdout.split("3 to 1 |")[1].splitlines()[2])[-5:-1]]
+    assert rates == sorted(rates) and 2.5 * rates[0] < rates[2] <= 3.01 * rates[0] and rates[3] < 1.1 * rates[2]

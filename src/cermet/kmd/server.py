@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 from cermet.errors import CermetError
 from cermet.hw.soc import Soc
-from cermet.kmd import books, core_ioctls, protocol, queue_ioctls, rocket_ioctls, syncobj_ioctls
+from cermet.kmd import books, core_ioctls, protocol, rocket_ioctls
 from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.connection import Connection
 from cermet.kmd.device import Device
 from cermet.kmd.ioctl import IoctlTable
 from cermet.kmd.job import NpuCore
 from cermet.kmd.log import ASKED_FOR
+from cermet.kmd.proposals import PROPOSED_IOCTLS
 
 log = logging.getLogger("cermet.kmd")
 
@@ -32,8 +33,6 @@ COLLECT_INTERVAL_S = 1.0
 PREDECESSOR_WAIT_S = 10.0       # for another driver on the same socket that is just ending
 THREAD_STACK_BYTES = 512 << 10
 SWITCH_INTERVAL_S = 0.0005      # a call must not wait 5 ms for the GIL while a core decodes programs
-
-
 @dataclass(frozen=True)
 class Options:
     """How the process was started."""
@@ -48,9 +47,9 @@ def default_table(proposals: frozenset[str] = frozenset()) -> IoctlTable:
     table = IoctlTable()
     core_ioctls.add_to(table)
     rocket_ioctls.add_to(table)
-    if "queues" in proposals:
-        syncobj_ioctls.add_to(table)
-        queue_ioctls.add_to(table)
+    for name in sorted(proposals):
+        for ioctls in PROPOSED_IOCTLS[name]:
+            ioctls.add_to(table)
     return table
 
 
