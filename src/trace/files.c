@@ -276,14 +276,16 @@ new_slot(struct file *file)
    return &file->bos[file->num_bos++];
 }
 
-bool
+void
 bo_add(struct file *file, int fd, const struct drm_rocket_create_bo *made)
 {
-   if (bo_find(file, made->handle))
-      return false;
-   struct bo *bo = new_slot(file);
+   struct bo *bo = bo_find(file, made->handle);
+
+   if (bo) /* closed by a process that shares the file */
+      bo_forget(bo);
+   bo = new_slot(file);
    if (!bo)
-      return true;
+      return;
    const uint64_t pages = ((uint64_t)made->size + TRACE_PAGE_BYTES - 1) / TRACE_PAGE_BYTES;
    *bo = (struct bo){.handle = made->handle, .size_bytes = pages * TRACE_PAGE_BYTES, .offset = made->offset,
                      .address = made->dma_address};
@@ -291,11 +293,10 @@ bo_add(struct file *file, int fd, const struct drm_rocket_create_bo *made)
                                  0L);
    if (known == MAP_FAILED) {
       trace_note(TRACE_NOTE_WARNING, "handle %u: no memory to record its contents", bo->handle);
-      return true;
+      return;
    }
    bo->known = known;
    map_bo(file, fd, bo);
-   return true;
 }
 
 void

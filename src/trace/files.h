@@ -54,8 +54,8 @@ void file_all_inherited(void);
 
 /* --- buffers ------------------------------------------------------------------------------------------------------ */
 
-/* Whether the handle was free; false: the fd is another file than was thought. */
-bool bo_add(struct file *file, int fd, const struct drm_rocket_create_bo *made);
+/* A buffer was made. */
+void bo_add(struct file *file, int fd, const struct drm_rocket_create_bo *made);
 
 struct bo *bo_find(const struct file *file, uint32_t handle);
 

@@ -192,12 +192,8 @@ after_create(struct call *call)
 {
    struct drm_rocket_create_bo create;
 
-   if (!call_read_memory((uintptr_t)call->argument, &create, sizeof(create)))
-      return;
-   if (bo_add(call->file, call->fd, &create))
-      return;
-   /* A handle that is taken cannot be made: another file has come to this fd unseen. */
-   trace_note(TRACE_NOTE_WARNING, "fd %d: became another file unseen, its buffers are not recorded", call->fd);
+   if (call_read_memory((uintptr_t)call->argument, &create, sizeof(create)))
+      bo_add(call->file, call->fd, &create);
 }
 
 /* What the application wrote into buffers that no job is writing. */

@@ -180,7 +180,7 @@ def test_wild_calls_reach_the_driver_unharmed(record: Callable, capsys: pytest.C
     assert done.returncode == 0, done.stderr
     status, report = replayed(path, capsys)
     assert status == 0 and report["failed_calls"] >= 4
-    assert any("could not be read" in remark for remark in report["remarks"])
+    assert any("cannot read: mainline drops" in remark for remark in report["remarks"])
 
 
 def test_each_task_shows_what_would_be_overwritten(record: Callable, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,3 +274,37 @@ for _ in range({times}):
     assert sizes[1] < sizes[6] < sizes[1] + 40000 < 2 * 65536 + 40000
     repeats = [frame for frame in frames.read(path, resolves=False) if frame.kind == frames.REPEAT]
     assert len(repeats) >= 5 and all(len(frame.payload) == 40 for frame in repeats)
+
+
+def test_dropped_jobs_are_named(record: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer to "my job does nothing and nobody says why"."""
+    done, path = record(COPY + """
+text = lab.buffer(node, programs.fill(target.address, target.address, 5))
+words = len(programs.fill(0, 0, 5)) // 8
+for reads, writes in (([text.handle, target.handle], [target.handle]), ([99], [target.handle])):
+    node.submit(Job([(text.address, words)], reads, writes))
+    assert target.get() == data
+""")
+    assert done.returncode == 0, done.stderr
+    status, report = replayed(path, capsys)
+    assert status == 0 and len(report["tasks"]) == 1
+    assert [remark.split(": ")[1] for remark in report["remarks"]] == ["handle 2 is listed twice",
+                                                                       "handle 99 does not exist"]
+
+
+def test_a_handle_closed_by_a_child_is_made_again(record: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    done, path = record(COPY + """
+child = os.fork()
+if child == 0:
+    target.close()
+    os._exit(0)
+os.waitpid(child, 0)
+target.mapping.unmap()
+again = lab.buffer(node)
+assert again.handle == target.handle
+node.submit(lab.copy(source, again))
+assert again.get() == data
+""")
+    assert done.returncode == 0, done.stderr
+    status, report = replayed(path, capsys)
+    assert status == 0 and [task["verdict"] for task in report["tasks"]] == ["equal"] * 2

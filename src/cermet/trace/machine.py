@@ -9,9 +9,21 @@ from cermet.errors import CermetError
 from cermet.hw.soc import Soc
 from cermet.sim.core import Core
 from cermet.sim.memory import SPACE_BYTES, AddressSpace
-from cermet.trace.events import PAGE_BYTES, Call, CloseFile, End, Event, Malformed, OpenFile, Pages, Process
+from cermet.trace.events import (
+    PAGE_BYTES,
+    Call,
+    CloseFile,
+    End,
+    Event,
+    Malformed,
+    OpenFile,
+    Pages,
+    Process,
+    TracedJob,
+)
 
 ATOM_BYTES = 16
+MAX_HANDLES = 4096             # of a job whose lists are searched for repetitions
 MAX_MEMORY_BYTES = 4 << 30      # of all buffers that exist at a time
 
 
@@ -45,7 +57,21 @@ class File:
     space: AddressSpace
     core: Core
     buffers: dict[int, Buffer] = field(default_factory=dict)
+    imported: set[int] = field(default_factory=set)     # handles of buffers that other files made
     holders: set[int] = field(default_factory=set)      # processes
+
+    def why_dropped(self, job: TracedJob) -> str | None:
+        """What mainline finds wrong with a job when it drops it, which it tells nobody."""
+        handles = job.in_handles + job.out_handles
+        if job.is_unreadable:
+            return "it lies where the caller cannot read"
+        if not len(job.tasks) or not job.tasks[:, 1].all():
+            return "it has no task, or one without words"
+        unknown = [handle for handle in handles if handle not in self.buffers and handle not in self.imported]
+        if unknown:
+            return f"handle {unknown[0]} does not exist"
+        twice = [handle for handle in handles if handles.count(handle) > 1] if len(handles) < MAX_HANDLES else []
+        return f"handle {twice[0]} is listed twice" if twice else None
 
 
 class Machine:
@@ -57,6 +83,8 @@ class Machine:
         self.files: dict[int, File] = {}
         self.processes: list[Process] = []
         self.memory_bytes = 0
+        self._of_call = {"CREATE_BO": self._create, "GEM_CLOSE": self._close, "GEM_OPEN": self._import,
+                         "PRIME_FD_TO_HANDLE": self._import}
 
     def file(self, number: int) -> File:
         """Raises Malformed when the trace never opened it."""
@@ -84,8 +112,8 @@ class Machine:
                 self._let_go(number, event.process)
         elif isinstance(event, Pages):
             self._pages(event)
-        elif isinstance(event, Call) and not event.error and event.name in ("CREATE_BO", "GEM_CLOSE"):
-            (self._create if event.name == "CREATE_BO" else self._close)(event)
+        elif isinstance(event, Call) and not event.error and event.name in self._of_call:
+            self._of_call[event.name](event)
 
     def _let_go(self, number: int, process: int) -> None:
         file = self.files.get(number)
@@ -117,9 +145,13 @@ class Machine:
         file.buffers[buffer.handle] = buffer
         self.memory_bytes += size
 
+    def _import(self, call: Call) -> None:
+        self.file(call.file).imported.add(int(call.argument(call.after).handle))
+
     def _close(self, call: Call) -> None:
         handle = int(call.argument(call.before).handle)
         file = self.file(call.file)
+        file.imported.discard(handle)
         if handle in file.buffers:
             self._remove(file, handle)
 

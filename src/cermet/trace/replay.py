@@ -169,8 +169,9 @@ class Replay:
     def _run_job(self, file: File, job: TracedJob, label: str, start_ns: int) -> None:
         number = self.num_jobs
         self.num_jobs += 1
-        if job.is_unreadable or not len(job.tasks):
-            self.remarks.append(f"job {number}: its tasks could not be read; the kernel drops such a job")
+        reason = file.why_dropped(job)
+        if reason:
+            self.remarks.append(f"job {number}: {reason}: mainline drops such a job in silence, so it was not run")
             return
         if len(job.tasks) > MAX_TASKS_OF_JOB or len(self.tasks) + len(job.tasks) > MAX_TASKS:
             raise CermetError(f"job {number}: {len(job.tasks)} tasks are more than replay takes")
