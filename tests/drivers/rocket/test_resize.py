@@ -8,8 +8,11 @@ import pytest
 
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.driver import RocketDriver
+from cermet.drivers.rocket.resize_plan import plan_resize
 from cermet.hw.soc import RK3588
+from cermet.ir.moves import MoveError
 from tests.drivers.rocket.grid import run, subgraph_of
+from tests.drivers.rocket.measure import num_tasks
 from tests.drivers.rocket.test_moving import refusal, rng
 from tests.ir.test_numerics_move import bilinear
 from tests.support import builders_move as b
@@ -29,6 +32,7 @@ def cases() -> list[tuple]:
     return made
 
 
+REFUSED: list[tuple[tuple, tuple, str]] = []
 RESULTS: dict[str, list[np.ndarray]] = {}     # by dtype: distances from TFLite
 
 
@@ -76,9 +80,48 @@ def test_one_pixel_and_same_size() -> None:
     measure((1, 33, 33, 21), (33, 33), "align", "uint8")
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("mode", ["", "half", "align"])
+@pytest.mark.parametrize("plane,size", [
+    ((6, 6), (9, 9)), ((9, 9), (6, 6)), ((8, 12), (4, 6)), ((13, 10), (26, 15)), ((5, 25), (4, 20)), ((7, 9), (4, 5)),
+    ((9, 9), (13, 17)), ((20, 21), (4, 3)), ((3, 14), (5, 4)), ((10, 10), (7, 15)), ((64, 5), (48, 3)),
+    ((7, 13), (10, 5)), ((5, 11), (7, 16)), ((13, 7), (9, 3)), ((21, 31), (29, 11))], ids=str)
+def test_fractions(plane: tuple, size: tuple, mode: str, dtype: str) -> None:
+    """Growing and shrinking; sizes whose positions do not repeat soon enough are refused in words."""
+    model = b.resize("BILINEAR", (1, *plane, 20), size, mode, dtype=dtype)
+    try:
+        plan_resize(subgraph_of(model), subgraph_of(model).operations[0])
+    except MoveError as error:
+        assert "repeats after" in str(error)
+        REFUSED.append((plane, size, mode))
+        return
+    measure((1, *plane, 20), size, mode, dtype)
+
+
+def test_half_of_the_fractions_are_simple() -> None:
+    """The others are so in another mode: aligned corners divide one pixel less."""
+    assert len(set(REFUSED)) <= 22
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("plane,size,mode", [
+    ((8, 8), (64, 64), "half"), ((8, 8), (64, 64), ""), ((9, 9), (65, 65), "align"), ((65, 65), (513, 513), "align"),
+    ((7, 20), (49, 30), "half"), ((7, 7), (56, 21), "")], ids=str)
+def test_large_factors(plane: tuple, size: tuple, mode: str, dtype: str) -> None:
+    """Weights of up to 225, and copies in two stages."""
+    measure((1, *plane, 7), size, mode, dtype)
+
+
+def test_copies_go_in_two_stages_where_that_takes_few_tasks() -> None:
+    """A border of 3 tasks, the convolution, 8 columns and 8 rows; directly it would be 64 copies."""
+    assert num_tasks(b.resize("BILINEAR", (1, 8, 8, 16), (64, 64), "half")) == 3 + 1 + 8 + 8
+    assert num_tasks(b.resize("BILINEAR", (1, 8, 8, 16), (16, 16), "half")) == 3 + 1 + 4
+
+
 @pytest.mark.parametrize("size,mode,reason", [
-    ((33, 33), "half", "no whole multiple"), ((5, 5), "half", "no whole multiple"), ((160, 160), "align", "multiple"),
-    ((145, 145), "align", "8 bits")])
+    ((33, 33), "half", "repeats after 10 to 33 pixels, must be at most 7 to 64"), ((620, 10), "", "needs 66 tasks"),
+    ((160, 160), "half", "8 bits"),
+    ((800, 800), "", "repeats after 1 to 80")])
 def test_other_sizes_are_refused(size: tuple, mode: str, reason: str) -> None:
     assert reason in refusal(b.resize("BILINEAR", (1, 10, 10, 8), size, mode))
 

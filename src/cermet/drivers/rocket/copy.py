@@ -147,25 +147,29 @@ def pick(context: Context, operation: Operation, source: FeatureMap, target: Fea
 
 
 def convolve(context: Context, operation: Operation, source: FeatureMap, target: FeatureMap, rows: Run, columns: Run,
-             weights: np.ndarray, name: str, stages: Stages, bias: int) -> list[TaskProgram]:
-    """A convolution of stored bytes with weights of our own; BS adds the bias, the same for all channels."""
+             weights: np.ndarray, name: str, stages: Stages, bias: int, zero_point: int = 0) -> list[TaskProgram]:
+    """A convolution of stored bytes with weights of our own; BS adds the bias, the same for all channels.
+
+    zero_point   of the weights
+    """
     geometry = pick_geometry(source, rows, columns, len(weights), Pair(*weights.shape[1:3]))
     part = replace(source, address=source.row(rows.source) + columns.source * ATOM_BYTES)
     place = replace(target, address=target.row(rows.target) + columns.target * ATOM_BYTES)
-    return convolve_plane(context, operation, geometry, part, place, weights, name, stages, bias)
+    return convolve_plane(context, operation, geometry, part, place, weights, name, stages, bias,
+                          zero_point=zero_point)
 
 
 def convolve_plane(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, target: FeatureMap,
-                   weights: np.ndarray, name: str, stages: Stages, bias: int = 0, *, group_pitch: int | None = None,
-                   column_pitch: int | None = None) -> list[TaskProgram]:
+                   weights: np.ndarray, name: str, stages: Stages, bias: int = 0, *, zero_point: int = 0,
+                   group_pitch: int | None = None, column_pitch: int | None = None) -> list[TaskProgram]:
     """The same from and to the beginning of both maps. The pitches are those of Convolution."""
     packed = context.constant(f"selection {operation.index} {name}", pack_direct(
-        Weights(weights, np.zeros(len(weights), np.int64), np.ones(1)), context.soc))
+        Weights(weights, np.full(len(weights), zero_point), np.ones(1)), context.soc))
     if stages.bs.add_from_memory:
         operands = context.constant(f"bias {operation.index} {name}", pack_bias(
             np.full(len(weights), bias), geometry.aligned_output_channels(context.soc)))
         stages = replace(stages, bs=replace(stages.bs, operands=operands))
-    conv = Convolution(context.soc, geometry, source, target, packed, stages, 0, group_pitch=group_pitch,
+    conv = Convolution(context.soc, geometry, source, target, packed, stages, zero_point, group_pitch=group_pitch,
                        column_pitch=column_pitch)
     tasks = convolution_programs(context, conv, (operation,))
     return [replace(task, layer=layer_name(operation, name), macs=0) for task in tasks]
