@@ -24,16 +24,21 @@ class Power:
         self.core = core
         self.num_resumes = 0
         self._clock = clock
-        self._idle_since: float | None = None       # None: it never ran
+        self._is_on = False
+        self._idle_since: float | None = None       # None: it has work
 
     def resume(self) -> None:
         """A job is about to start."""
-        if self._idle_since is not None and self._clock() - self._idle_since < AUTOSUSPEND_S:
+        idle_s = 0.0 if self._idle_since is None else self._clock() - self._idle_since
+        self._idle_since = None
+        if self._is_on and idle_s < AUTOSUSPEND_S:
             return
+        self._is_on = True
         self.num_resumes += 1
         self.core.reset()
         log.debug("core %d: resumed", self.core.index)
 
     def idle(self) -> None:
-        """A job has ended."""
-        self._idle_since = self._clock()
+        """No job is ready."""
+        if self._idle_since is None:
+            self._idle_since = self._clock()

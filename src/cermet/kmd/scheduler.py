@@ -56,7 +56,6 @@ class CoreThread(threading.Thread):
             except Exception:
                 log.exception("core %d job %d: the driver failed", self.core.index, job.number)
                 error = errno.ECANCELED
-            self.power.idle()
             self.scheduler.finish(entity, job, error, time.monotonic_ns() - started_ns)
 
 
@@ -113,6 +112,7 @@ class Scheduler:
                     core.running = job
                     self.changed.notify_all()       # who waits for the queue to be handed over
                     return entity, job
+                core.power.idle()
                 self.changed.wait()
         return None
 

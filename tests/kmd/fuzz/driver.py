@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from cermet.hw.soc import soc_by_name
 from cermet.kmd import log
+from cermet.kmd.behaviour import PROPOSALS, Behaviour
 from cermet.kmd.server import Options, Server, serve
 from tests.kmd.fuzz.core import JOB_TIMEOUT_MS, FuzzCore
 
@@ -21,7 +22,8 @@ def main() -> int:
     arguments = parser.parse_args()
     log.start(verbose=False)
     soc = replace(soc_by_name(arguments.soc), job_timeout_ms=JOB_TIMEOUT_MS)
-    serve(Server(soc, FuzzCore, Options(arguments.socket, arguments.on_demand, 2.0, arguments.ready_fd)))
+    serve(Server(soc, FuzzCore, Options(arguments.socket, arguments.on_demand, 2.0, arguments.ready_fd),
+                 behaviour=Behaviour(proposals=frozenset(PROPOSALS))))
     return 0
 
 

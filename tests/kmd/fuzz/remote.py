@@ -16,15 +16,17 @@ from tests.kmd.client import MAP_FAILED, Node, environ, environment, libc
 from tests.kmd.driver_process import books, driver_pid, usage
 from tests.kmd.fuzz.arena import PAGE, Broken, Memory, Port
 from tests.kmd.fuzz.choices import Choices, Step, draw
-from tests.kmd.fuzz.world import WEIGHTS, OpenFile, World
+from tests.kmd.fuzz.queues import QUEUE_WEIGHTS, QueueWorld
+from tests.kmd.fuzz.world import OpenFile
 
 SETTLE_S = 20.0
 SEQUENCE_STEPS = 60
 SECRET = os.urandom(32) * (PAGE // 32)
 EMPTY = "1 files, 1 handles, 1 BOs of 4096 bytes, 0 jobs queued and 0 running, 0 calls waiting, " \
         "0 address spaces of queues"
-REMOTE_WEIGHTS = WEIGHTS | {"dup": 2, "child": 1}
+REMOTE_WEIGHTS = QUEUE_WEIGHTS | {"dup": 2, "child": 1}
 MAX_GROWTH_KIB = 64 << 10
+WAITING_CALLS = (0x42, 0xC3)        # PREP_BO, SYNCOBJ_WAIT
 
 
 class RemoteMemory:
@@ -41,14 +43,14 @@ class RemoteMemory:
 
 
 class RemotePort:
-    """An open file; PREP_BO waits in a thread."""
+    """An open file; calls that may wait do so in a thread."""
 
     def __init__(self, flags: int, threads: list[threading.Thread]) -> None:
         self.node = Node(flags | os.O_CLOEXEC)
         self._threads = threads
 
     def ioctl(self, request: int, argument: int) -> int | None:
-        if request & 0xFF != 0x42:
+        if request & 0xFF not in WAITING_CALLS:
             return self.node.raw(request, argument)
         answers: list[int] = []
         thread = threading.Thread(target=lambda: answers.append(self.node.raw(request, argument)))
@@ -71,7 +73,7 @@ class RemotePort:
         self.node.close()
 
 
-class RemoteWorld(World):
+class RemoteWorld(QueueWorld):
     """With what only processes can do."""
 
     def dup(self, file: OpenFile, c: Choices) -> int:
@@ -100,7 +102,8 @@ class RemoteWorld(World):
         return 0
 
 
-CHILD_WEIGHTS = {name: WEIGHTS[name] for name in ("create", "destroy", "submit", "fini", "map", "unmap", "ask", "raw")}
+CHILD_CALLS = ("create", "destroy", "submit", "fini", "map", "unmap", "ask", "raw", "object_call", "queue_submit")
+CHILD_WEIGHTS = {name: QUEUE_WEIGHTS[name] for name in CHILD_CALLS}
 
 
 @contextlib.contextmanager
