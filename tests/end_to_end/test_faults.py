@@ -107,7 +107,8 @@ STAGES = (1, 2, 3, 5, 7)
 KINDS = {
     "open-fails": [1, 2], "create-fails": STAGES, "mmap-fails": STAGES, "submit-fails": [1, 2, 3],
     "prep-fails": STAGES, "fini-fails": STAGES, "prep-fails=EIO": [1, 2, 3], "removed": [2, 4, 8, 16, 24],
-    "killed": [2, 4, 8, 16, 24], "job-dropped": [1, 2, 3], "iommu-fault": [1, 2, 3, 5, 9],
+    "killed": [2, 4, 8, 16, 24], "job-dropped": [1, 2, 3], "start-fails": [1, 2, 3],
+    "iommu-fault": [1, 2, 3, 5, 9],
     "lost-interrupt": [1, 2, 3, 5, 9], "spurious-interrupt": [1, 2, 3, 5, 9], "hung-core": [1, 4],
     "slow-core=1000000": [1, 2, 5], "killed-in-task": [1, 2, 3, 5],
 }
