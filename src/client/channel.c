@@ -47,16 +47,22 @@ typedef void fork_handler(void);
 int __register_atfork(fork_handler *, fork_handler *, fork_handler *, void *) __attribute__((weak));
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
-__attribute__((constructor)) static void
-watch_forks(void)
+void
+client_at_fork(void (*in_child)(void))
 {
    if (__register_atfork) {
-      __register_atfork(NULL, NULL, close_inherited_channels, &__dso_handle);
+      __register_atfork(NULL, NULL, in_child, &__dso_handle);
       return;
    }
    int (*atfork)(fork_handler *, fork_handler *, fork_handler *) = dlsym(RTLD_DEFAULT, "pthread_atfork");
    if (atfork)
-      atfork(NULL, NULL, close_inherited_channels);
+      atfork(NULL, NULL, in_child);
+}
+
+__attribute__((constructor)) static void
+watch_forks(void)
+{
+   client_at_fork(close_inherited_channels);
 }
 
 /* fds are small numbers, so their own number is a good slot; a taken slot only means that a forked child keeps one. */

@@ -24,6 +24,9 @@ struct rlimit;
 bool client_raise_limit(struct rlimit *before);
 void client_restore_limit(const struct rlimit *before);
 
+/* pthread_atfork() for the child. */
+void client_at_fork(void (*in_child)(void));
+
 /* In a forked child: whoever had raised the limit is not in it. */
 void client_forget_limit(void);
 

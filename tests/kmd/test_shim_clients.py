@@ -1,6 +1,7 @@
 """Clients of many kinds, none of which knows that the device is simulated; under qemu also aarch64's."""
 from __future__ import annotations
 
+import ctypes
 import pathlib
 import platform
 import re
@@ -15,6 +16,7 @@ from tests.kmd.client import ROOT
 from tests.kmd.conftest import AARCH64_GCC, Build, Run
 
 CLIENTS = ROOT / "tests/kmd/clients"
+PR_SET_SYSCALL_USER_DISPATCH = 59
 PLAIN = ["usual", "paths", "lifetimes", "raw"]
 
 
@@ -33,6 +35,24 @@ def test_c_client(build: Build, run_with_shim: Run, name: str, fortify: str,
 def test_aarch64_client_under_qemu(build: Build, run_aarch64: Run, name: str) -> None:
     done = run_aarch64(build(CLIENTS / f"{name}.c", "-pthread", "-ldl", compiler=AARCH64_GCC))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def has_raw_calls() -> bool:
+    return platform.machine() == "x86_64" and ctypes.CDLL(None).prctl(PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(not has_raw_calls(), reason="this kernel has no syscall user dispatch")
+def test_clients_that_enter_the_kernel_by_themselves(build: Build, run_with_shim: Run) -> None:
+    program = build(CLIENTS / "instructions.c", "-pthread")
+    words = [sys.executable, "-m", "cermet", "exec", "--raw-calls", "--"]
+    done = run_with_shim(*words, program, LD_PRELOAD="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "errno 2" in run_with_shim(program).stderr       # without the option they find nothing
+    for name in PLAIN:                                      # and it harms nobody else
+        done = run_with_shim(*words, build(CLIENTS / f"{name}.c", "-pthread", "-ldl"), LD_PRELOAD="")
+        assert (done.returncode, done.stderr) == (0, "")
+    done = run_with_shim(*words, sys.executable, CLIENTS / "own.py", LD_PRELOAD="")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
 
 
 def test_client_with_musl(build: Build, run_with_shim: Run) -> None:

@@ -18,8 +18,9 @@ from cermet.hw.soc import SOCS
 
 EPILOG = """\
 This process becomes the command, so the exit status is the command's; 127 when there is no such command, 126 when it
-cannot be run. A real /dev/accel/accel0 is hidden from it. Programs that are statically linked or make system calls
-themselves (Go) do not see the simulated device. What the device thinks of a program: cermet sim --verbose.
+cannot be run. A real /dev/accel/accel0 is hidden from it. Programs that are statically linked do not see the simulated
+device, those that enter the kernel without the C library (Rust's rustix) only with --raw-calls. What the device
+thinks of a program: cermet sim --verbose.
 With the shim of another architecture (--shim) the command runs under qemu-user. More: docs/simulated-device.md.
 
 examples:
@@ -35,6 +36,8 @@ WRONG_USAGE = 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--soc", choices=sorted(SOCS), help="whose NPU (default: CERMET_SOC, else rk3588)")
     parser.add_argument("--shim", type=pathlib.Path, metavar="FILE", help="another libcermet_shim.so")
+    parser.add_argument("--raw-calls", action="store_true",
+                        help="also see calls that the program makes without the C library (x86-64, Linux 5.11)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="what to run")
 
 
@@ -95,6 +98,8 @@ def prepare(arguments: argparse.Namespace, command: list[str]) -> list[str]:
     check_program(command[0], about_shim.machine)
     if arguments.soc:
         os.environ["CERMET_SOC"] = arguments.soc
+    if arguments.raw_calls:
+        os.environ["CERMET_RAW_CALLS"] = "1"
     own_command = pathlib.Path(sys.executable).parent / "cermet"
     if arguments.shim and own_command.exists():     # a shim finds the command that starts the driver beside itself
         os.environ.setdefault("CERMET_COMMAND", str(own_command))
