@@ -82,7 +82,7 @@ def test_other_operations_and_floats_are_refused() -> None:
     rng = np.random.default_rng(0)
     driver = SoftDriver()
     for model, rule, reason in [
-            (model_builder.unary(rng, "FLOOR", (1, 4)), "soft.kind", "FLOOR has no numerics here"),
+            (model_builder.unary(rng, "FLOOR", (1, 4)), "soft.operand", "FLOOR has no numerics here"),
             (model_builder.reshape(rng, (1, 4), (4,), dtype="int16"), "soft.operand",
              "input is int16, must be int8 or uint8")]:
         subgraph = read_tflite(model.data)
