@@ -133,6 +133,23 @@ def test_programs_of_the_vendors_compiler_are_timed() -> None:
     assert add.work.stream_bytes == 2 * 16 * 16 * 32 and add.work.stored_bytes == 16 * 16 * 32
 
 
+def test_every_integer_program_of_the_vendors_is_timed(shared_dir: Path) -> None:
+    """Two files hold other precisions; five leave their operation to the CPU."""
+    refused, timed = [], 0
+    for path in sorted((shared_dir / "programs" / "vendor" / "rk3588").glob("*.json.gz")):
+        words = [[target << 48 | value << 16 | offset for target, offset, value in task]
+                 for task in vendor_program(path)]
+        try:
+            launches = time_programs(RK3588, words)
+        except Hang as hang:
+            refused.append((path.name.split(".")[0], hang.rule))
+            continue
+        timed += bool(launches)
+        assert all(launch.total > launch.steady >= launch.work.array_cycles for launch in launches)
+    assert refused == [("softmax_last_16x64", "precision"), ("transpose_nhwc", "precision")]
+    assert timed == 61
+
+
 def test_running_and_timing_agree() -> None:
     """A core that runs a program accounts the same cycles as the timer that only looks at it."""
     words = chain("conv3x3s1_c16o32h32")[0]

@@ -111,10 +111,10 @@ class LaunchTime:
     def bound_by(self) -> str:
         """What would have to become faster: array, load, stream, output, store, memory, or start: what is fixed."""
         name, steady = max(self.parts, key=lambda part: part[1])
-        waiting = self.fetch + self.fill + self.drain
-        if name in ("load", "memory") or waiting <= steady:
-            return name
-        return "load" if self.fill > self.fetch + self.drain else "start"
+        latency = self.drain
+        shares = {"start": self.fetch + latency + self.drain, "load": self.fill - latency}
+        shares[name] = shares.get(name, 0) + steady
+        return max(shares, key=lambda each: shares[each])
 
 
 def launch_time(soc: Soc, work: Work, num_words: int, conditions: Conditions | None = None) -> LaunchTime:
