@@ -16,14 +16,9 @@ MAX_TYPE = 34
 
 def lines(profile: Profile) -> Iterator[str]:
     """All of it."""
-    yield from _layers(profile)
-    yield ""
-    yield from _types(profile)
-    yield ""
-    yield from _parts(profile)
-    yield ""
-    yield from _memory(profile.parts)
-    yield ""
+    for made in (_layers(profile), _types(profile), _parts(profile), _memory(profile.parts)):
+        found = list(made)
+        yield from (*found, "") if found else ()
     yield from _totals(profile)
 
 
@@ -61,13 +56,16 @@ def _parts(profile: Profile) -> Iterator[str]:
         rows.append((str(number), str(len(part.nodes)), str(len(part.tasks)), f"{part.convert_in_us:,.1f}",
                      f"{part.npu_us:,.1f}", f"{part.convert_out_us:,.1f}", f"{part.total_us:,.1f}",
                      f"{part.busy_us:,.1f} busy, {part.interrupts_us:,.1f} interrupts, {part.submit_us:,.1f} submit"))
-    yield from table(rows, right=range(7))
+    if profile.parts:
+        yield from table(rows, right=range(7))
     on_cpu = [layer for layer in profile.layers if layer.target == "CPU"]
     if on_cpu:
         yield f"on the CPU: {len(on_cpu)} operations, {profile.totals.cpu_us:,.1f} us (ASSUMED)"
 
 
 def _memory(parts: Sequence[Part]) -> Iterator[str]:
+    if not parts:
+        return
     rows: list[Sequence[str]] = [("memory KB", "weights", "programs", "arena", "in use at once", "inputs", "outputs",
                                   "all", "")]
     for number, part in enumerate(parts):
@@ -80,7 +78,7 @@ def _memory(parts: Sequence[Part]) -> Iterator[str]:
 
 def _totals(profile: Profile) -> Iterator[str]:
     totals, setting = profile.totals, profile.setting
-    yield (f"{totals.layers} layers, {totals.tasks} tasks, {totals.macs:,} MACs on the NPU at {totals.mac_use:.1%} of "
+    yield (f"{totals.layers} layers, {totals.tasks} tasks, {totals.macs:,} MACs, the NPU's at {totals.mac_use:.1%} of "
            f"the array; cycles: {totals.ddr_cycles:,} DDR, {totals.npu_cycles:,} NPU, {totals.max_cycles:,} max")
     yield f"memory traffic: {totals.read_bytes / KB:,.0f} KB read, {totals.written_bytes / KB:,.0f} KB written"
     side_by_side = f", {setting.inferences} side by side" if setting.inferences > 1 else ""

@@ -35,17 +35,25 @@ class Soc:
     weight_input_block: int             # input channels per weight block, int8; hw-verified
     clock_mhz: int                      # what time estimates use: 1000 is the specified maximum (hw-verified)
     mainline_clock_mhz: int             # where the mainline device tree pins it: 200 (hw-verified)
-    interrupt_us: float                 # between two tasks on the mainline driver: 27..41 were measured (hw-verified)
-    submit_us: float                    # SUBMIT and PREP_BO of one run around its tasks: ASSUMED
     timing: Timing                      # constants of the cycle model
     job_timeout_ms: int = 500           # accel/rocket, Linux 7.2
     aliases: tuple[str, ...] = ()
+
+    @property
+    def interrupt_us(self) -> float:
+        """Between two tasks on the mainline kernel."""
+        return self.timing.interrupt.value
+
+    @property
+    def submit_us(self) -> float:
+        """SUBMIT and PREP_BO of one run around its tasks."""
+        return self.timing.submit.value
 
 
 RK3588 = Soc(
     name="rk3588", cores=3, registers=RK3588_REGISTERS, cbuf=Cbuf(banks=12, entry_bytes=128, entries_per_bank=256),
     atom_bytes=16, kernel_group=32, depthwise_group=64, weight_input_block=32, clock_mhz=1000,
-    mainline_clock_mhz=200, interrupt_us=34, submit_us=40, timing=RK3588_TIMING)
+    mainline_clock_mhz=200, timing=RK3588_TIMING)
 
 SOCS = {RK3588.name: RK3588}
 

@@ -32,6 +32,8 @@ class Timing:
     memory_gb_s         what memory gives to all cores together
     latency             from a request to its first byte
     fetch_cycles        per program word
+    interrupt           between two tasks on the mainline kernel
+    submit              SUBMIT and PREP_BO of one run around its tasks
     """
 
     pixel_step: Figure
@@ -44,6 +46,8 @@ class Timing:
     memory_gb_s: Figure
     latency: Figure
     fetch_cycles: Figure
+    interrupt: Figure
+    submit: Figure
 
     def figures(self) -> dict[str, Figure]:
         """All of them by name."""
@@ -66,4 +70,6 @@ RK3588_TIMING = Timing(
     latency=Figure(770, "cycles", "fitted", "an RV1106 takes 8 us at 420 MHz for each further small task of a chain, "
                    "ASSUMED to be three latencies and the fetch; the RK3588's ASSUMED to be the same"),
     fetch_cycles=Figure(8, "cycles/word", "ASSUMED", "Q-C4: 126 words take about 1 us"),
+    interrupt=Figure(34, "us", "hw-verified", "27 to 41 were measured (notes, execution model §10)"),
+    submit=Figure(40, "us", "ASSUMED", "no source"),
 )

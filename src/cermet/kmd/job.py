@@ -29,8 +29,6 @@ POINTER_PING_PONG = 0xE
 TASK_CON = 1 << 14 | 1 << 13 | 1 << 12      # and TASK_NUMBER in the bits below
 MAX_PROGRAMS = 0xFFF            # of one task: what TASK_NUMBER holds
 AMOUNT_MASK = 0xFFFF            # the register's field: longer programs wrap
-# Between tasks the kernel takes an interrupt and starts the next one: 27..41 us measured (execution model §10).
-TASK_GAP_US = 34
 
 
 class NpuCore(Protocol):
@@ -137,7 +135,7 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) 
     core.begin_job(timeout_ms(soc, job))
     for index in range(len(job.tasks)):
         cycles, reason = run_task(core, soc, job, index, cancelled)
-        spent += cycles + TASK_GAP_US * soc.clock_mhz
+        spent += cycles + round(soc.interrupt_us * soc.clock_mhz)
         if reason:
             return f"task {index}: {reason}"
         if spent > limit:
