@@ -1,4 +1,4 @@
-"""Each layer by its multiply-accumulates per byte of traffic and per second, below what the core can do."""
+"""Each layer by its multiply-accumulates per byte of traffic and per second, below what the cores can do."""
 from __future__ import annotations
 
 import math
@@ -38,11 +38,11 @@ def roofline(profile: Profile) -> str:
     if not layers:
         return ""
     setting, timing = profile.setting, profile.setting.soc.timing
-    peak = setting.macs_per_cycle * setting.clock_mhz / 1000
+    peak = setting.arrays * setting.macs_per_cycle * setting.clock_mhz / 1000
     across = Axis(min([0.5, *map(intensity, layers)]), max([200, *map(intensity, layers)]), LEFT, WIDTH - RIGHT)
     upward = Axis(min([1.0, *map(rate, layers)]), HEADROOM * peak, HEIGHT - BOTTOM, TOP)
-    roofs = [("roof", timing.memory_gb_s.value / setting.cores, "memory"),
-             ("port", timing.load_bytes.value * setting.clock_mhz / 1000, "load port")]
+    roofs = [("roof", timing.memory_gb_s.value / setting.inferences, "memory"),
+             ("port", setting.arrays * timing.load_bytes.value * setting.clock_mhz / 1000, "load ports")]
     lines = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" role="img" aria-label="roofline of the layers">']
     lines += [*_grid(across, upward), *(_roof(name, speed, peak, across, upward, words)
                                         for name, speed, words in roofs)]
