@@ -13,6 +13,7 @@ from tests.support.networks.network import Invalid
 from tests.support.networks.recipe import Recipe
 
 SIDES = (1, 2, 3, 4, 5, 7, 8, 12, 17)
+LONG = (31, 60, 101, 224)
 
 
 def draw(seed: int, lowest: int = 5, highest: int = 40) -> Recipe:
@@ -21,6 +22,9 @@ def draw(seed: int, lowest: int = 5, highest: int = 40) -> Recipe:
     images = d.choice([2, 3, 5]) if d.chance(0.1) else 1
     for _ in range(2 if d.chance(0.3) else 1):
         shape = (images, d.choice(SIDES), d.choice(SIDES), d.choice(CHANNELS))
+        if d.chance(0.1):
+            height, width = (int(n) for n in d.rng.permutation([d.choice(SIDES[:3]), d.choice(LONG)]))
+            shape = (1, height, width, d.choice(CHANNELS[:9]))
         d.net.apply("input", shape=shape, dtype=d.dtype, scale=d.scale(), zero=d.zero(d.dtype), seed=d.seed())
     wanted = lowest + min(int(d.rng.exponential(7)), highest - lowest)
     drawers, weights = list(DRAWERS), np.array(list(DRAWERS.values()))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.networks.drawers_blocks import BLOCKS
 from tests.support.networks.drawers_move import MOVING
 from tests.support.networks.drawing import ACTIVATIONS, CHANNELS, MAX_ELEMENTS, Drawer, Drawing
 from tests.support.networks.layers_elementwise import INT8_ONLY, UNARY
@@ -192,4 +193,4 @@ DRAWERS: dict[Drawer, float] = {
     conv: 4, depthwise: 2, transpose_conv: 0.6, fully_connected: 0.7, binary: 3, with_constant: 1.5, residual: 2,
     excite: 0.4, unary: 2.5, swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, reduction: 0.8, matrix_product: 0.2,
     resize: 0.6, branches: 0.7,
-    **MOVING}
+    **MOVING, **BLOCKS}

@@ -55,3 +55,26 @@ def broadcast_to(net: Network, source: int, *, shape: Sequence[int]) -> None:
 def expand_dims(net: Network, source: int, *, axis: int = 0) -> None:
     """EXPAND_DIMS."""
     net.emit("EXPAND_DIMS", (source, net.integers([axis])), [np.expand_dims(net.reals[source], axis)], like=source)
+
+
+@layer
+def space_to_batch(net: Network, source: int, *, block: Sequence[int], paddings: Sequence[Sequence[int]]) -> None:
+    """SPACE_TO_BATCH_ND of an image."""
+    x = np.pad(net.reals[source], ((0, 0), *paddings, (0, 0)))
+    n, height, width, channels = x.shape
+    parts = x.reshape(n, height // block[0], block[0], width // block[1], block[1], channels)
+    parts = parts.transpose(2, 4, 0, 1, 3, 5)
+    net.emit("SPACE_TO_BATCH_ND", (source, net.integers(block), net.integers(paddings)),
+             [parts.reshape(-1, *parts.shape[3:])], like=source)
+
+
+@layer
+def batch_to_space(net: Network, source: int, *, block: Sequence[int], crops: Sequence[Sequence[int]]) -> None:
+    """BATCH_TO_SPACE_ND of images."""
+    x = net.reals[source]
+    _, height, width, channels = x.shape
+    parts = x.reshape(block[0], block[1], -1, height, width, channels).transpose(2, 3, 0, 4, 1, 5)
+    whole = parts.reshape(-1, height * block[0], width * block[1], channels)
+    (top, bottom), (left, right) = crops
+    net.emit("BATCH_TO_SPACE_ND", (source, net.integers(block), net.integers(crops)),
+             [whole[:, top:whole.shape[1] - bottom, left:whole.shape[2] - right]], like=source)
