@@ -35,6 +35,7 @@ def main() -> int:
     print_estimates(folder)
     print_other_tables(folder)
     print_board_log(folder)
+    print_rk356x(folder)
     print(f"\nLatency: an RV1106's {board_logs.RV1106_TASK_US} us per chained task at {board_logs.RV1106_MHZ} MHz, "
           f"less the fetch of {board_logs.RV1106_WORDS} words, are 3 x {board_logs.chain_latency():.0f} cycles")
     print_networks(folder)
@@ -87,6 +88,18 @@ def print_board_log(folder: Path) -> None:
                                           strict=True):
         print(f"  {layer.name:<12} {'x'.join(map(str, layer.input)):<12} -> {'x'.join(map(str, layer.output)):<11} "
               f"{layer.kernels[2]}x{layer.kernels[3]}  {cycles:>9.0f} measured  {seen:>+6.1%}  held out {other:>+6.1%}")
+
+
+def print_rk356x(folder: Path) -> None:
+    print(f"\nBoards with an RK356x at {board_logs.RK356X_MHZ} MHz: measured = fixed + factor * max(array, DDR), the "
+          "vendor's estimate; error of rows that the other two thirds predict")
+    for name in ("rk356x_detector_layers", "rk356x_inception_ssd_layers"):
+        data = board_logs.rk356x(folder / f"{name}.csv")
+        fixed, factor, error = board_logs.rk356x_errors(data)
+        print(f"  {name}: fixed {fixed:,.0f} cycles ({fixed / board_logs.RK356X_MHZ:.0f} us), factor {factor:.2f}; "
+              f"median {np.median(abs(error)):.1%}, worst {abs(error).max():.1%}")
+        for row, measured, each in zip(data.names, data.measured, error, strict=True):
+            print(f"    {row:<26} {measured:>9.0f} measured  {each:>+7.1%}")
 
 
 def print_networks(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.estimates import array_cycles
-from calibration.tables import Layer, layers
+from calibration.tables import Layer, layers, rows
 from cermet.hw.soc import RK3588
 
 ATOM = 16
@@ -90,3 +90,40 @@ def chain_latency() -> float:
     """Cycles of one of the three latencies that a small task waits for, from the RV1106's time per task."""
     fetch = RV1106_WORDS * RK3588.timing.fetch_cycles.value
     return (RV1106_TASK_US * RV1106_MHZ - fetch) / 3
+
+
+# The RK356x: boards at 900 MHz, times beside the vendor's estimates
+
+RK356X_MHZ = 900
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Operations of a table with measured times. Cycles at RK356X_MHZ; estimate: the larger of DDR and NPU."""
+
+    names: tuple[str, ...]
+    estimate: np.ndarray
+    measured: np.ndarray
+
+
+def rk356x(path: Path) -> Timed:
+    """What runs on the NPU; not ConvExSwish, which takes passes that the table does not show."""
+    found = [row for row in rows(path) if row["target"].startswith("NPU") and row["op"] != "ConvExSwish"]
+    estimate = [max(float(row["ddr_cycles"]), float(row["npu_cycles"] or 0)) for row in found]
+    return Timed(tuple(f"{row['op']} {row['output_shape']}" for row in found), np.array(estimate),
+                 np.array([float(row["time_us"]) * RK356X_MHZ for row in found]))
+
+
+def rk356x_errors(data: Timed) -> tuple[float, float, np.ndarray]:
+    """(fixed cycles, factor on the estimate, each row's relative error as the other two thirds predict it)."""
+    matrix = np.stack([1 / data.measured, data.estimate / data.measured], axis=1)
+
+    def solve(seen: np.ndarray) -> np.ndarray:
+        return np.linalg.lstsq(matrix[seen], np.ones(int(seen.sum())), rcond=None)[0]
+
+    thirds = np.arange(len(data.measured)) % 3
+    error = np.empty(len(data.measured))
+    for third in range(3):
+        error[thirds == third] = matrix[thirds == third] @ solve(thirds != third) - 1
+    fixed, factor = solve(thirds >= 0)
+    return float(fixed), float(factor), error
