@@ -174,6 +174,7 @@ def test_layers_of_several_tasks_are_one_line(cermet: Cermet, tmp_path: Path) ->
     (["--cores", "4"], "--cores: 4 must be 1..3, rk3588 has no more"), (["--cores", "0"], "--cores: 0 must be 1..3"),
     (["--option", "cores=2"], "--option cores: is --kernel queues --cores N here"),
     (["--soc", "rk1"], "soc: 'rk1' must be one of rk3588"), (["--json", "--csv"], "only one of them"),
+    (["--json", "other.tflite"], "--json: other.tflite would be overwritten"),
     (["--trace", "/nonexistent/x"], "/nonexistent/x: No such file or directory"),
     (["--subgraph", "7"], "subgraph"), (["--option", "deny=CONV_2D+99"], "option deny: 99 must be below 2"),
 ])

@@ -54,8 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from cermet.profile.profile import make_profile
-    if arguments.json == STDOUT and arguments.csv == STDOUT:
-        raise CermetError("--json and --csv: only one of them can go to the standard output")
+    _check_places(arguments)
     compiled, setting, count = _compile(arguments)
     profile = make_profile(compiled, setting)
     _write_numbers(arguments, profile, count)
@@ -65,6 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
     for fault in compiled.faults:
         print(f"cermet profile: {fault}", file=sys.stderr)
     return 0
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    """Where things are to be written. A model behind --json is more likely one to read."""
+    if arguments.json == STDOUT and arguments.csv == STDOUT:
+        raise CermetError("--json and --csv: only one of them can go to the standard output")
+    for name in ("json", "csv", "html", "trace"):
+        place = str(getattr(arguments, name) or "")
+        if place.endswith(".tflite"):
+            raise CermetError(f"--{name}: {place} would be overwritten; options without a file come behind the model")
 
 
 def _write_numbers(arguments: argparse.Namespace, profile: Profile, count: int) -> None:
