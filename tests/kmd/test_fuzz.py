@@ -20,7 +20,8 @@ from tests.kmd.fuzz.reached import Tracer
 from tests.kmd.fuzz.search import search, shrink
 from tests.kmd.fuzz.world import WEIGHTS
 
-NUM_CALLS = 12_000
+NUM_CALLS = 6000
+MISTAKE_CALLS = 12_000
 NUM_REMOTE_CALLS = 1500
 NUM_PROGRAMS = 1200
 
@@ -85,7 +86,7 @@ def test_mistakes_in_the_driver_are_found(mistake: Callable[[pytest.MonkeyPatch]
     mistake(monkeypatch)
     monkeypatch.setattr("tests.kmd.fuzz.local.SETTLE_S", 1.0)
     monkeypatch.setattr("tests.kmd.fuzz.search.SHRINK_S", 0.0)
-    result = search(NUM_CALLS, 1, tracer)
+    result = search(MISTAKE_CALLS, 1, tracer)
     assert result.failure and result.steps
 
 

@@ -103,6 +103,7 @@ class Device:
             file.close_all_handles()
             file.is_closed = True
             self.files.discard(file)
+            self.scheduler.changed.notify_all()     # who waits for something that only this file could do
         for entity in entities:
             self.scheduler.detach(entity)
         with self.lock:

@@ -12,6 +12,7 @@ from typing import Any
 from cermet.kmd import uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
+from cermet.kmd.file import File
 from cermet.kmd.ioctl import Blocking, Call, IoctlTable
 from cermet.kmd.rocket_ioctls import read_handles
 
@@ -88,7 +89,7 @@ def wait(call: Call, args: Any) -> Blocking | None:
         if args.timeout_nsec <= time.monotonic_ns():
             raise DeviceError(errno.ETIME, "still busy")
     deadline_ns = args.timeout_nsec
-    return Blocking(lambda: wait_until(device.scheduler.changed, places, args, deadline_ns))
+    return Blocking(lambda: wait_until(call.file, places, args, deadline_ns))
 
 
 def is_over(syncobjs: list[Syncobj], args: Any) -> bool:
@@ -97,11 +98,15 @@ def is_over(syncobjs: list[Syncobj], args: Any) -> bool:
     return len(done) == len(syncobjs) if args.flags & WAIT_ALL else bool(done)
 
 
-def wait_until(changed: threading.Condition, syncobjs: list[Syncobj], args: Any, deadline_ns: int) -> None:
+def wait_until(file: File, syncobjs: list[Syncobj], args: Any, deadline_ns: int) -> None:
+    """Also over when the file is closed: who waits for a job that never comes may have died."""
+    changed = file.device.scheduler.changed
     left_s = min((deadline_ns - time.monotonic_ns()) / 1e9, threading.TIMEOUT_MAX)
     with changed:
-        if not changed.wait_for(lambda: is_over(syncobjs, args), max(left_s, 0.0)):
+        if not changed.wait_for(lambda: is_over(syncobjs, args) or file.is_closed, max(left_s, 0.0)):
             raise DeviceError(errno.ETIME, "still busy at the deadline")
+        if not is_over(syncobjs, args):
+            raise DeviceError(errno.EINTR, "the file was closed meanwhile")
 
 
 def add_to(table: IoctlTable) -> None:

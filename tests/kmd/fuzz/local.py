@@ -191,7 +191,8 @@ class LocalDriver:
         for answer in self.waiting:
             if not answer.wait(deadline):
                 raise Broken("a call is never answered")
-            if answer.times != 1 or answer.error not in (0, errno.ETIMEDOUT, errno.EIO, errno.ETIME):
+            if answer.times != 1 or answer.error not in (
+                    0, errno.ETIMEDOUT, errno.EIO, errno.ETIME, errno.EINTR):
                 raise Broken(f"a waiting call was answered {answer.times} times, {answer.error}")
         self.waiting.clear()
         while time.monotonic() < deadline:

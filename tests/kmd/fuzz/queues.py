@@ -15,7 +15,6 @@ from tests.kmd.fuzz.world import ANSWERS, COUNTS, FOREVER, PAGE, REGCMD_COUNTS, 
 OBJECT_CALLS = ("VM_CREATE", "VM_BIND", "VM_BIND", "VM_BIND", "VM_DESTROY", "QUEUE_CREATE", "QUEUE_CREATE",
                 "QUEUE_DESTROY", "JOB_STATUS", "JOB_STATUS", "GET_PARAM")
 SYNC_CALLS = ("CREATE", "CREATE", "WAIT", "WAIT", "DESTROY", "RESET", "SIGNAL")
-WAIT_FOR_SUBMIT = uapi.CONSTANTS["DRM_SYNCOBJ_WAIT_FOR_SUBMIT"]
 QUEUE_WEIGHTS = WEIGHTS | {"object_call": 10, "sync_call": 8, "queue_submit": 14, "queue_work": 6}
 REFUSED = {errno.EINVAL, errno.EOPNOTSUPP}
 ANSWERS |= {
@@ -63,8 +62,7 @@ class QueueWorld(World):
             return self.call(file, f"SYNCOBJ_{name}", c, **members, pad=self.zero(c))[0]
         flags = c.of((0, 1, 2, 3, 4))
         soon = time.monotonic_ns() + c.below(3_000_000)
-        # What waits for a job that nobody ever submits would wait for ever.
-        until = soon if flags & WAIT_FOR_SUBMIT else c.of((0, soon, FOREVER, -1))
+        until = c.of((0, soon, FOREVER, -1))        # for ever: until the file is closed, when nobody submits anything
         data = uapi.ffi.new("struct drm_syncobj_wait *", members | dict(flags=flags, timeout_nsec=until))
         return self.plain(file, "SYNCOBJ_WAIT", data)
 

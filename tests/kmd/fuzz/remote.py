@@ -134,12 +134,12 @@ class RemoteDriver:
         try:
             self.world.carry_out(steps)
         finally:
+            self.world.finish()
             for thread in self.threads:
                 thread.join(SETTLE_S)
                 if thread.is_alive():
                     raise Broken("a call is never answered")
             self.threads.clear()
-            self.world.finish()
         if self.secret.read() != SECRET:
             raise Broken("another file's buffer was written")
 
