@@ -33,13 +33,6 @@ static int num_fds; /* behind the highest one ever used */
 
 /* --- fds ---------------------------------------------------------------------------------------------------------- */
 
-int
-device_ioctl(int fd, unsigned long request, void *argument)
-{
-   return cermet_client_owns(fd) ? cermet_client_ioctl(fd, request, argument)
-                                 : (int)syscall(SYS_ioctl, fd, request, argument);
-}
-
 /* The name that a simulated device's socket bears: the same in all fds of one file. False: it is none. */
 static bool
 socket_name(int fd, char *text, size_t room)

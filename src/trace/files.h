@@ -69,7 +69,7 @@ void bo_record(struct file *file, int fd, struct bo *bo, uint32_t side);
  * tables, which do not outlive a job. By the recorded contents. */
 bool program_needs_previous(const struct file *file, uint32_t address, uint32_t num_words);
 
-/* The system's ioctl on a node, real or simulated. */
+/* What ioctl() is without the recorder, on a node, real or simulated. */
 int device_ioctl(int fd, unsigned long request, void *argument);
 
 #endif

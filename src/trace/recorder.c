@@ -23,6 +23,7 @@
 
 #include "calls.h"
 #include "cermet_build.h"
+#include "cermet_client.h"
 #include "rocket_accel.h"
 #include "writer.h"
 
@@ -43,10 +44,18 @@
 EXPORT void cermet_trace_note(uint32_t level, const char *text);
 EXPORT int fcntl64(int fd, int command, ...);
 
+EXPORT long syscall(long number, ...);
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread bool is_inside; /* a signal handler's calls, while its thread records, are only passed on */
 static pid_t announced;         /* the process that has a PROCESS frame */
 static pid_t parent;            /* of it, when it was forked after being announced */
+
+int
+device_ioctl(int fd, unsigned long request, void *argument)
+{
+   return cermet_client_owns(fd) ? cermet_client_ioctl(fd, request, argument) : REAL(ioctl)(fd, request, argument);
+}
 
 /* --- the process -------------------------------------------------------------------------------------------------- */
 
@@ -483,6 +492,31 @@ dup3(int fd, int copy, int flags)
 
 DEFINE_FCNTL(fcntl)
 DEFINE_FCNTL(fcntl64)
+
+/* Calls by number: those that are replaced above, as if by name. The recorder's own come here too and go on. */
+EXPORT long
+syscall(long number, ...)
+{
+   long w[6];
+   va_list rest;
+
+   va_start(rest, number);
+   for (int i = 0; i < 6; i++)
+      w[i] = va_arg(rest, long);
+   va_end(rest);
+   switch (number) {
+   case SYS_ioctl:
+      return ioctl((int)w[0], (unsigned long)w[1], (void *)w[2]);
+   case SYS_close:
+      return close((int)w[0]);
+   case SYS_dup:
+      return dup((int)w[0]);
+   case SYS_dup3:
+      return dup3((int)w[0], (int)w[1], (int)w[2]);
+   default:
+      return REAL(syscall)(number, w[0], w[1], w[2], w[3], w[4], w[5]);
+   }
+}
 
 EXPORT void
 cermet_trace_note(uint32_t level, const char *text)

@@ -11,6 +11,9 @@ import pytest
 
 from cermet import paths
 from tests.conftest import ROOT
+from tests.kmd.conftest import aarch64_shim, build, fake_socket
+
+__all__ = ["aarch64_shim", "build", "fake_socket", "record"]
 
 APP_HEAD = f"""
 import importlib.util, os, signal, sys, threading, time
