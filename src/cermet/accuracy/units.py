@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 from cermet.compiler import Compiled
 from cermet.drivers.base import Program
 from cermet.ir.operation import Operation
-from cermet.ir.passes.fold_pad import PADS
 from cermet.ir.subgraph import Subgraph
-
-FOLDED_INTO_READERS = PADS
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +44,7 @@ def partitions_of(compiled: Compiled) -> list[Partition]:
 def _partition(subgraph: Subgraph, number: int, group: Sequence[int], program: Program) -> Partition:
     members = set(group)
     part = subgraph.extract(op for op in subgraph.operations if op.index in members)
-    together = [*_joined_operations(program), *_with_readers(part, _with_tasks(program))]
+    together = _joined_operations(program)
     units = []
     for indices in _classes(part, together):
         operations = tuple(op for op in part.operations if op.index in indices)
@@ -57,17 +54,11 @@ def _partition(subgraph: Subgraph, number: int, group: Sequence[int], program: P
 
 
 def _joined_operations(program: Program) -> list[set[int]]:
-    """Operations of each task that belongs to several."""
-    tasks = program.debug.get("tasks")
-    if not isinstance(tasks, list):
-        return []
-    return [set(task["operations"]) for task in tasks if len(task["operations"]) > 1]
-
-
-def _with_readers(part: Subgraph, with_tasks: set[int]) -> list[set[int]]:
-    """Operations that disappeared into those that read their results, with these."""
-    gone = [op for op in part.operations if op.index not in with_tasks and op.kind in FOLDED_INTO_READERS]
-    return [{op.index, *(reader.index for reader in part.consumers(op.output))} for op in gone]
+    """Operations of each task that belongs to several, and those that passes have made one of."""
+    tasks, together = program.debug.get("tasks"), program.debug.get("together")
+    found = [task["operations"] for task in tasks] if isinstance(tasks, list) else []
+    found += together if isinstance(together, list) else []
+    return [set(indices) for indices in found if len(indices) > 1]
 
 
 def _with_tasks(program: Program) -> set[int]:

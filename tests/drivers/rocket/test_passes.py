@@ -115,16 +115,16 @@ def _residual() -> Model:
         _rng(), t.shape, zero_points=(t.zero_point, None)))
 
 
-def _conv_then_logistic() -> Model:
-    return builders_unary.behind(_conv((1, 8, 8, 16)), "LOGISTIC", _rng())
+def _conv_then_tanh() -> Model:
+    return builders_unary.behind_gently(_conv((1, 8, 8, 16)), _rng())
 
 
 def _normalisation() -> Model:
     made = Sketch()
     gains, offsets = (np.arange(1, 17) * 7, np.arange(-8, 8) * 9)
     x = made.input((1, 4, 4, 16))
-    product = made.op("MUL", (x, made.constant(gains, 0.01)), 0.05, -10)
-    return made.model(made.op("ADD", (product, made.constant(offsets, 0.05)), 0.06, -128, activation="RELU"))
+    product = made.op("MUL", (x, made.constant(gains, 0.01)), 0.06, -10)
+    return made.model(made.op("ADD", (product, made.constant(offsets, 0.05)), 0.07, -128, activation="RELU"))
 
 
 def _heads() -> Model:
@@ -167,7 +167,7 @@ DRAWN: dict[str, Callable[[], Model]] = {
     "sink_transposes": _mean_of_channels_first, "explicit_padding": _same, "fold_pad": _padded,
     "fold_activation": _sum_then_relu, "merge_duplicates": _twice_the_same, "rejoin_parts": _split_and_joined,
     "drop_identities": _nothing_added,
-    "drop_dead": _unread, "fuse_adds": _residual, "fuse_unaries": _conv_then_logistic,
+    "drop_dead": _unread, "fuse_adds": _residual, "fuse_unaries": _conv_then_tanh,
     "fuse_normalisations": _normalisation, "find_homes": _heads, "place_parts": _joined_convolutions,
     "place_slices": _split_then_logistics,
     "reload_weights": _bands_then_sum}

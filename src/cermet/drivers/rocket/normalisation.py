@@ -33,8 +33,8 @@ from cermet.drivers.rocket.requantise import MAX_SHIFT
 from cermet.drivers.rocket.rounding import rounded
 
 # Share of bytes and pairs of constants whose result is not that of both operations one by one, by the option match. F
-# has 15 bits for the largest constant only, so that products fall on the other side of a tie, and the ADD enlarges what
-# differs. "exact": one in 1000, what is accepted of sums behind convolutions.
+# has 15 bits for the largest constant only, so that some products fall on the other side of a tie. "exact": one in
+# 1000, as for sums behind convolutions.
 MAX_DIFFERING = {"tflite": 0.0, "exact": 1e-3}
 NUDGES = (0, -1, 1, -2, 2, -3, 3)       # units of F, to meet TFLite's own rounding more often
 
@@ -56,9 +56,10 @@ def normalisation(product: Step, total: Step, match: str) -> Affine | None:
     addends = second.addends[pairs[1]] if len(second.addends) > 1 else np.repeat(second.addends, pairs.shape[1])
     made = replace(first, factors=first.factors[pairs[0]], addends=addends, out=second.out,
                    second=int(second.factors[0]), relu=second.relu, relux=second.relux)
-    is_good = _is_near(made, product.question, total.question, pairs) and \
-        _differs(made, (product.question, total.question), pairs, match) <= MAX_DIFFERING[match]
-    return made.of(index.reshape(-1)) if is_good else None
+    questions = product.question, total.question
+    if _differing(made, questions, pairs, match) > MAX_DIFFERING[match] or not _is_near(made, questions, pairs):
+        return None
+    return made.of(index.reshape(-1)) if match == "tflite" or _is_flat(total.question) else None
 
 
 def _product(question: AffineQuestion, match: str) -> Affine | None:
@@ -87,24 +88,28 @@ def _centred(question: AffineQuestion) -> np.ndarray:
     return signed_bytes(question.dtype, all_bytes(question)) - signed_zero_point(data)
 
 
-def _sums(total: AffineQuestion, match: str, byte: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The numerics' sums of the product's bytes (signed domain), one column for each pair."""
-    row_of = np.argsort(signed_bytes(total.dtype, all_bytes(total)))        # by the signed byte, from -128 on
-    return wanted(total, match)[row_of[byte + 128], pairs[1]]
+def _sums(total: AffineQuestion, match: str) -> np.ndarray:
+    """The numerics' sums: [one row per byte of the product, from -128 on][one column per constant]."""
+    return wanted(total, match)[np.argsort(signed_bytes(total.dtype, all_bytes(total)))]
 
 
-def _differs(made: Affine, questions: tuple[AffineQuestion, AffineQuestion], pairs: np.ndarray, match: str) -> float:
+def _is_flat(total: AffineQuestion) -> bool:
+    """Whether a product one step off changes no sum by more than one."""
+    return bool(np.abs(np.diff(_sums(total, "exact"), axis=0)).max() <= 1)
+
+
+def _differing(made: Affine, questions: tuple[AffineQuestion, AffineQuestion], pairs: np.ndarray, match: str) -> float:
     """Share of bytes and pairs whose output is not that of the operations one by one."""
     product, total = questions
-    one_by_one = _sums(total, match, wanted(product, match)[:, pairs[0]], pairs)
+    one_by_one = _sums(total, match)[wanted(product, match)[:, pairs[0]] + 128, pairs[1]]
     return float((results(made, _centred(product)) != one_by_one).mean())
 
 
-def _is_near(made: Affine, product: AffineQuestion, total: AffineQuestion, pairs: np.ndarray) -> bool:
+def _is_near(made: Affine, questions: tuple[AffineQuestion, AffineQuestion], pairs: np.ndarray) -> bool:
     """Whether the product's byte is within a step of exact, and the output of the exact sum of that byte."""
-    between = signed_zero_point(product.subgraph().tensor(2))
-    centred = _centred(product)
+    product, total = questions
+    between, centred = signed_zero_point(product.subgraph().tensor(2)), _centred(product)
     byte = np.clip(first_stage(made, centred) + between, -128, 127)
     if np.abs(byte - wanted(product, "exact")[:, pairs[0]]).max() > 1:
         return False
-    return bool(np.abs(results(made, centred) - _sums(total, "exact", byte, pairs)).max() <= 1)
+    return bool(np.abs(results(made, centred) - _sums(total, "exact")[byte + 128, pairs[1]]).max() <= 1)

@@ -111,10 +111,12 @@ def _turned(subgraph: Subgraph, members: Mapping[int, Order]) -> Subgraph:
     """The subgraph with the members in the order of the sources, and RESHAPEs where results were turned back."""
     made = subgraph
     for operation in subgraph.operations:
+        maker = _index_of(subgraph.producer(operation.inputs[0])) if operation.inputs else -1
         if operation.index in members:
             made = _with_turned(made, operation, members[operation.index])
-        elif operation.kind is Kind.TRANSPOSE and _index_of(subgraph.producer(operation.inputs[0])) in members:
-            view = replace(operation, kind=Kind.RESHAPE, name="RESHAPE", inputs=operation.inputs[:1], moving=None)
+        elif operation.kind is Kind.TRANSPOSE and maker in members:
+            view = replace(operation, kind=Kind.RESHAPE, name="RESHAPE", inputs=operation.inputs[:1], moving=None,
+                           fused=(*operation.fused, maker))
             made = made.replaced([operation], [view])
     return _without_unread(subgraph, made, members)
 
@@ -144,7 +146,9 @@ def _unturned(tensor: Tensor, order: Order) -> Tensor:
 
 
 def _without_unread(before: Subgraph, made: Subgraph, members: Mapping[int, Order]) -> Subgraph:
-    """Without the TRANSPOSEs that only members read; those carry their indices."""
+    """Without the TRANSPOSEs that only members read. Members carry their indices, and those of members before them,
+    because what lies between is not what the model has there.
+    """
     gone = {op.index for op in made.operations if op.kind is Kind.TRANSPOSE
             and op.output not in made.outputs and not made.consumers(op.output) and before.consumers(op.output)}
     operations = []
@@ -152,7 +156,7 @@ def _without_unread(before: Subgraph, made: Subgraph, members: Mapping[int, Orde
         if op.index in members:
             (old,) = (one for one in before.operations if one.index == op.index)
             makers = {_index_of(before.producer(t)) for t in old.inputs}
-            op = replace(op, fused=tuple(sorted({*op.fused, *(makers & gone)})))
+            op = replace(op, fused=tuple(sorted({*op.fused, *(makers & (gone | members.keys()))})))
         if op.index not in gone:
             operations.append(op)
     return replace(made, operations=tuple(operations))

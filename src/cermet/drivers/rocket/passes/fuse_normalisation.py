@@ -33,9 +33,10 @@ class Normalisation:
 def fuse_normalisations(subgraph: Subgraph, match: str, *, with_addends: bool = True) -> Mapping[int, Normalisation]:
     """Index of each ADD, or SUB of a constant, that runs together with the MUL before it -> both.
 
-    Needs: the ADD is the only reader of the product, which the program does not hand out; no byte's result is more than
-    one step from exact, the product's and the sum's for that product, and all of them (match "exact": all but one in
-    1000) are those of two tasks. Without with_addends none is fused: they come from memory (assumed.py).
+    Needs: the ADD is the only reader of the product, which the program does not hand out. No byte's result is more than
+    one step from exact (the product's, and the sum's for that product). match "tflite": all are those of two tasks;
+    "exact": all but one in 1000, and a product one step off changes no sum by more. Without with_addends none is fused:
+    they come from memory (assumed.py).
     """
     if not with_addends:
         return {}
