@@ -62,6 +62,17 @@ claim_listing(DIR *stream)
    return NULL;
 }
 
+static void
+release_listing(DIR *stream)
+{
+   struct listing *listing = find_listing(stream);
+
+   if (listing) {
+      atomic_store(&listing->stream, NULL);
+      atomic_fetch_sub(&num_listings, 1);
+   }
+}
+
 /* Look where a folder just opened lies, however it was named. */
 static DIR *
 noted(DIR *stream)
@@ -70,6 +81,7 @@ noted(DIR *stream)
    int kept = errno;
    bool ours;
 
+   release_listing(stream); /* of one at this address that was closed unseen */
    if (stream && shim_path_of_fd(dirfd(stream), path, sizeof(path), &ours)) {
       bool has_node = ours && strcmp(path, NODE_FOLDER) == 0, lacks_names = !ours && shim_lacks_names(path);
       struct listing *listing = has_node || lacks_names ? claim_listing(stream) : NULL;
@@ -105,12 +117,7 @@ fdopendir(int fd)
 EXPORT int
 closedir(DIR *stream)
 {
-   struct listing *listing = find_listing(stream);
-
-   if (listing) {
-      atomic_store(&listing->stream, NULL);
-      atomic_fetch_sub(&num_listings, 1);
-   }
+   release_listing(stream);
    return REAL(closedir)(stream);
 }
 

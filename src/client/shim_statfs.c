@@ -26,8 +26,10 @@ statfs(const char *path, struct statfs *status)
    enum shim_path kind = shim_target(AT_FDCWD, &target, real);
    int result = REAL(statfs)(kind == SHIM_NODE ? "/dev" : target, status);
 
-   if (result == 0 && kind == SHIM_FILE)
-      status->f_type = type_of(path);
+   if (result == 0 && kind == SHIM_FILE) {
+      tree_hide(real);
+      status->f_type = type_of(real);
+   }
    return result;
 }
 

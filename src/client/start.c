@@ -108,7 +108,14 @@ start_detached(const struct child *child)
    return 0;
 }
 
-/* This process' environment without what was meant for it alone; one malloc, freed by the caller. */
+/* Whether a variable is meant for this process alone: PYTHONHOME is the home of another Python than the driver's. */
+static bool
+is_private(const char *variable)
+{
+   return strncmp(variable, "LD_PRELOAD=", 11) == 0 || strncmp(variable, "PYTHONHOME=", 11) == 0;
+}
+
+/* This process' environment without what is private; one malloc, freed by the caller. */
 static char **
 driver_environment(void)
 {
@@ -120,7 +127,7 @@ driver_environment(void)
    if (!copy)
       return NULL;
    for (size_t i = 0; i < count; i++) {
-      if (strncmp(environ[i], "LD_PRELOAD=", 11) != 0)
+      if (!is_private(environ[i]))
          copy[kept++] = environ[i];
    }
    copy[kept] = NULL;

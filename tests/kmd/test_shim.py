@@ -63,6 +63,12 @@ def test_a_driver_that_does_not_start_is_told_on_stderr(run_with_shim, tmp_path:
     assert done.returncode != 0 and "fake driver: told to fail" in done.stderr
 
 
+def test_driver_has_a_python_of_its_own(run_with_shim, tmp_path: pathlib.Path) -> None:     # type: ignore[no-untyped-def]
+    done = run_with_shim("sh", "-c", "exec 3<>/dev/accel/accel0", PYTHONHOME=str(tmp_path),
+                         CERMET_SIM_SOCKET=str(tmp_path / "s"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_unknown_soc(run_with_shim, tmp_path: pathlib.Path) -> None:       # type: ignore[no-untyped-def]
     done = run_with_shim("sh", "-c", "exec 3<>/dev/accel/accel0", CERMET_SOC="Rk 1",
                          CERMET_SIM_SOCKET=str(tmp_path / "s"))
