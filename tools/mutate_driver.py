@@ -16,9 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cermet
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from mutations_of_queues import QUEUE_MUTATIONS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SUITE = ROOT / "kernel-uapi" / "conformance"
@@ -28,6 +31,7 @@ KILL_RATE = 0.95
 FIRST = {"file.py": ("bo",), "device.py": ("core",), "core_ioctls.py": ("core", "prime"), "connection.py": ("mmap",),
          "ioctl.py": ("envelope", "core"), "rocket_ioctls.py": ("submit", "wait"), "scheduler.py": ("order", "wait"),
          "job.py": ("hang", "submit"), "power.py": ("power",)}
+QUEUE_FILES = ("queues", "sync_objects")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Mutation:
     file: str
     before: str
     after: str
+
+
+    is_proposed: bool = False       # the proposed queues: only their own subtests run
 
 
 CONTROL = Mutation("control: nothing is changed", "file.py", "", "")
@@ -128,6 +135,7 @@ MUTATIONS = (
              "was_only_mapped = False and"),
     Mutation("cores keep their registers without power", "power.py", "        self.core.reset()\n", ""),
     Mutation("cores lose their registers after each job", "power.py", "AUTOSUSPEND_S = 0.05", "AUTOSUSPEND_S = 0.0"),
+    *(Mutation(f"queues: {what}", *change, is_proposed=True) for what, *change in QUEUE_MUTATIONS),
 )
 
 
@@ -136,9 +144,9 @@ def mutate(mutation: Mutation, folder: pathlib.Path) -> None:
     shutil.copytree(PACKAGE, folder / "cermet", ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "cermet" / "kmd" / mutation.file
     text = path.read_text()
-    if mutation is not CONTROL and text.count(mutation.before) != 1:
+    if mutation.before and text.count(mutation.before) != 1:
         raise ValueError(f"{mutation.what}: {mutation.file} has {text.count(mutation.before)} times: {mutation.before}")
-    path.write_text(text.replace(mutation.before, mutation.after))
+    path.write_text(text.replace(mutation.before, mutation.after) if mutation.before else text)
 
 
 def first_failure(mutation: Mutation) -> str | None:
@@ -150,13 +158,15 @@ def first_failure(mutation: Mutation) -> str | None:
         command.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}" exec "{sys.executable}" -m cermet "$@"\n')
         command.chmod(0o755)
         variables = os.environ | {"CERMET_COMMAND": str(command), "PYTHONPATH": str(folder)}
+        if mutation.is_proposed:
+            return run_suite([SUITE / f"test_{name}.py" for name in QUEUE_FILES], variables, "--proposals", "queues")
         probable = [SUITE / f"test_{name}.py" for name in FIRST[mutation.file]]
         return run_suite(probable, variables) or run_suite([SUITE], variables)
 
 
-def run_suite(paths: list[pathlib.Path], variables: dict[str, str]) -> str | None:
+def run_suite(paths: list[pathlib.Path], variables: dict[str, str], *options: str) -> str | None:
     """The first failure among these, None when all pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, paths)]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, paths), *options]
     done = subprocess.run(command, capture_output=True, env=variables, text=True, cwd=ROOT)
     failed = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return (failed or [f"exit status {done.returncode}"])[0] if done.returncode else None
@@ -171,8 +181,9 @@ def main() -> int:
     if arguments.list:
         print("\n".join(f"{mutation.file:<18} {mutation.what}" for mutation in chosen))
         return 0
-    if noticed := first_failure(CONTROL):
-        raise SystemExit(f"the driver as it is fails the suite, or the machine is too busy for it: {noticed}")
+    for is_proposed in sorted({mutation.is_proposed for mutation in chosen}):
+        if noticed := first_failure(replace(CONTROL, is_proposed=is_proposed)):
+            raise SystemExit(f"the driver as it is fails the suite, or the machine is too busy for it: {noticed}")
     survivors = 0
     for mutation in chosen:
         start = time.monotonic()

@@ -90,6 +90,13 @@ def test_bind_refused(bench: Bench, members: dict[str, int], expected: int) -> N
     assert bench.node.error("VM_BIND", vm=bench.vm, handle=bo.handle) == 0
 
 
+def test_unknown_operation_changes_nothing(bench: Bench) -> None:
+    bo = bench.node.create()
+    bench.node.call("VM_BIND", vm=bench.vm, handle=bo.handle)
+    assert bench.node.error("VM_BIND", vm=bench.vm, op=2) == errno.EINVAL
+    assert bench.node.error("VM_BIND", vm=bench.vm, op=1) == 0
+
+
 def test_bind_at_the_end_of_32_bits(bench: Bench) -> None:
     bo, larger = bench.node.create(), bench.node.create(2 * PAGE)
     last = (1 << 32) - PAGE
@@ -326,8 +333,9 @@ def test_wrong_job_is_reported_and_none_runs(bench: Bench, kind: str) -> None:
     assert bench.submit(*jobs) == [1, 2, 3] and bench.ended(queue).error == 0
 
 
-@pytest.mark.parametrize("task", [(8, 4, 1, 0), (0, 0, 1, 0), (0, 4, 0, 0), (0, 4, 1 << 31, 0), (0, 4, 1, 2)],
-                         ids=["unaligned", "no-words", "no-program", "many-programs", "flags"])
+@pytest.mark.parametrize("task", [(8, 4, 1, 0), (0, 0, 1, 0), (0, 131073, 1, 0), (0, 4, 0, 0), (0, 4, 1 << 31, 0),
+                                  (0, 4, 1, 2)],
+                         ids=["unaligned", "no-words", "many-words", "no-program", "many-programs", "flags"])
 def test_wrong_task(bench: Bench, task: tuple[int, int, int, int]) -> None:
     assert bench.submit_error(QueuedJob(bench.queue(), [task])) == errno.EINVAL
 

@@ -126,7 +126,7 @@ struct drm_rocket_queue_destroy {
 struct drm_rocket_queue_task {
 	/* in: NPU address of the first program, a multiple of 16 */
 	__u32 regcmd;
-	/* in: number of its 64-bit words, the four trailing ones included */
+	/* in: number of its 64-bit words, the four trailing ones included; at most 131072, what the NPU's register holds */
 	__u32 regcmd_count;
 	/* in: how many programs; each but the last says in its trailer where the next one is. At least 1. */
 	__u32 num_programs;

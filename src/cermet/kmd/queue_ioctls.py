@@ -16,8 +16,10 @@ from cermet.kmd.queue import STATUS_DEPTH, Queue, Vm
 from cermet.kmd.rocket_ioctls import (
     MAX_JOBS,
     MAX_QUEUED_TASKS,
+    MAX_REGCMD_COUNT,
     MAX_STRIDE,
     MAX_TASKS,
+    REGCMD_ALIGNMENT,
     dtype_of,
     push,
     read_handles,
@@ -132,6 +134,7 @@ class Request:
 def queue_submit(call: Call, args: Any) -> None:
     """All jobs or none: everything is read, looked up and told to the caller before the first is queued."""
     args.failed_job = count = args.job_count
+    call.file.device.faults.fail("submit-fails")
     require(args.flags == 0, f"flags {args.flags:#x} must be 0")
     require(count <= MAX_JOBS, f"job_count {count}: more than {MAX_JOBS}", errno.ENOMEM)
     records = read_structs(call, args.jobs, count, args.job_struct_size, JOB)
@@ -191,8 +194,9 @@ def read_tasks(call: Call, record: np.void) -> np.ndarray:
     records = read_structs(call, int(record["tasks"]), count, int(record["task_struct_size"]), TASK)
     flags, programs = records["flags"], records["num_programs"]
     require(not (flags & ~np.uint32(C["TASK_ENDS_IN_PPU"])).any(), "unknown task flags")
-    require(bool((records["regcmd_count"] > 0).all()), "regcmd_count 0")
-    require(not (records["regcmd"] % 16).any(), "regcmd must be a multiple of 16")
+    words = records["regcmd_count"]
+    require(bool(((words > 0) & (words <= MAX_REGCMD_COUNT)).all()), f"regcmd_count must be 1..{MAX_REGCMD_COUNT}")
+    require(not (records["regcmd"] % REGCMD_ALIGNMENT).any(), f"regcmd must be a multiple of {REGCMD_ALIGNMENT}")
     require(bool(((programs > 0) & (programs <= MAX_PROGRAMS)).all()), f"num_programs must be 1..{MAX_PROGRAMS}")
     ends = np.where(flags & np.uint32(C["TASK_ENDS_IN_PPU"]), PPU_INTERRUPTS, DPU_INTERRUPTS)
     return np.stack([records["regcmd"], records["regcmd_count"], programs, ends.astype(np.uint32)], axis=1)
