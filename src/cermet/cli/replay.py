@@ -12,7 +12,8 @@ from cermet.errors import CermetError
 from cermet.hw.registers import RegisterMap
 from cermet.hw.soc import SOCS, soc_by_name
 from cermet.trace import context
-from cermet.trace.replay import Replay, TaskResult
+from cermet.trace.compare import TaskResult
+from cermet.trace.replay import Replay
 
 SHOWN_REMARKS = 10
 EPILOG = """\

@@ -4,12 +4,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cermet.errors import CermetError
-from cermet.probe import conv, dpu, execution, pool
+from cermet.probe import conv, dpu, execution, layout, pool
 from cermet.probe.model import Probe
 
+_QUESTIONS = (*dpu.PROBES, *conv.PROBES, *layout.PROBES, *execution.PROBES, *pool.PROBES)
 # What may end in the kernel's time limit comes last.
-PROBES: tuple[Probe, ...] = (execution.CONTROL, *sorted((*dpu.PROBES, *conv.PROBES, *execution.PROBES, *pool.PROBES),
-                                                        key=lambda probe: probe.times_out))
+PROBES: tuple[Probe, ...] = (execution.CONTROL, *sorted(_QUESTIONS, key=lambda probe: probe.times_out))
 
 NOT_BY_PROBES: Mapping[str, str] = {
     "Q-N6": "resolved: replayed programs show it",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from cermet.hw.disasm import describe, disassemble
 from cermet.hw.registers import RegisterMap
-from cermet.trace.replay import TaskResult
+from cermet.trace.compare import TaskResult
 
 # The registers that decide how values are computed, in the order of the pipeline (numerics document §1 to §12).
 ARITHMETIC = (
