@@ -110,6 +110,22 @@ def test_allow_and_deny_name_operations() -> None:
     assert made.refusals[1] == Refusal("option_allow", "option allow names only ADD")
 
 
+def test_allow_and_deny_name_numbers_and_ranges() -> None:
+    made = compiled(FakeDriver(), "ADD", "ADD", "ADD", "ADD", deny=frozenset({"1-2"}))
+    assert made.groups == ((0,), (3,))
+    assert made.refusals[2] == Refusal("option_deny", "option deny names 1-2")
+    made = compiled(FakeDriver(), "ADD", "ADD", "ADD", "ADD", allow=frozenset({"0-1", "3"}), deny=frozenset({"0"}))
+    assert made.groups == ((1,), (3,)) and set(made.refusals) == {0, 2}
+
+
+def test_small_partitions_stay_on_the_cpu() -> None:
+    """Also those that a denied operation has made small."""
+    made = compiled(FakeDriver(), "ADD", "ADD", "SOFTMAX", "ADD", "ADD", "ADD", min_partition_nodes=2,
+                    deny=frozenset({"4"}))
+    assert made.groups == ((0, 1),)
+    assert made.refusals[3].rule == made.refusals[5].rule == "group_has_min_nodes"
+
+
 @pytest.mark.parametrize("option", ["allow", "deny"])
 def test_unknown_operation_names_are_an_error_that_lists_the_known(option: str) -> None:
     with pytest.raises(CompileRequestError, match=f"option {option}: CONV2D must be among ABS, ADD, AVERAGE_POOL_2D, "):
