@@ -40,7 +40,6 @@
 /* Also how the runtime knows that its calls on a simulated device should go through ioctl(), see device.c. */
 EXPORT void cermet_trace_note(uint32_t level, const char *text);
 EXPORT int fcntl64(int fd, int command, ...);
-
 EXPORT long syscall(long number, ...);
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -182,11 +181,18 @@ ioctl(int fd, unsigned long request, ...)
    return result;
 }
 
+/* Whether an fd is a recorded file's of this very process: a child made by vfork() has our memory, but its own fds. */
+static bool
+is_ours(int fd)
+{
+   return file_is_known(fd) && !is_inside && announced == getpid();
+}
+
 /* The fd is about to mean nothing, or something else. */
 static void
 forget_fd(int fd)
 {
-   if (!file_is_known(fd) || is_inside)
+   if (!is_ours(fd))
       return;
    recorder_enter();
    struct file *file = file_last_of_fd(fd);
@@ -200,7 +206,7 @@ forget_fd(int fd)
 static int
 remember_copy(int fd, int copy)
 {
-   if (copy >= 0 && file_is_known(fd) && !is_inside) {
+   if (copy >= 0 && is_ours(fd)) {
       recorder_enter();
       file_was_duplicated(fd, copy);
       recorder_leave();

@@ -84,3 +84,10 @@ def test_aarch64_under_qemu(build: Build, aarch64_shim: pathlib.Path, fake_socke
                           text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     check_trace(trace, capsys)
+
+
+def test_what_a_vfork_child_closes_stays_open(build: Build, run_recorded: Run, trace: pathlib.Path) -> None:
+    done = run_recorded(build(ROOT / "tests/trace/vfork.c"))
+    assert (done.returncode, done.stderr) == (0, "")
+    kinds = [frame.kind for frame in frames.read(trace)]
+    assert kinds.count(frames.FILE) == 1 and frames.CLOSE not in kinds and kinds[-1] == frames.END
