@@ -104,6 +104,10 @@ def test_list_and_names(cermet: Cermet, tmp_path: pathlib.Path) -> None:
     assert shown.status == 0 and "saturates: at 32 bits  <- the simulator" in shown.out and "Q-N11" in shown.out
     named = json.loads(cermet("probe", "--list", "--json", "Q-N7").out)["probes"]
     assert [one["name"] for one in named] == ["control", "Q-N7.sign", "Q-N7.rounding", "Q-N7.overflow"]
+    (case,) = named[1]["cases"]
+    assert any("BN_MUL_OPERAND=36864" in line for line in case["jobs"][0][0])
+    assert {name: len(bytes.fromhex(text)) for name, text in case["predictions"].items()} == {"unsigned": 256,
+                                                                                            "signed": 256}
     assert cermet("probe", "--list", "Q-N99").err == "cermet: probe: Q-N99: unknown; cermet probe --list names all\n"
     refused = cermet("probe", "-o", tmp_path / "x", "Q-N11")
     assert refused.status == 1 and "no program can settle it: fp16" in refused.err and not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ from cermet import devices
 from cermet.cli.progress import Progress
 from cermet.cli.trace import check_output, finish, record, wants_simulator
 from cermet.errors import CermetError
+from cermet.hw.disasm import disassemble
 from cermet.probe.model import Probe
 from cermet.probe.registry import NOT_BY_PROBES, select
 from cermet.trace.events import Note, Process, printable, read_events
@@ -31,7 +32,7 @@ The exit status is 0 when all probes could be run and the simplest tasks worked,
 examples:
   cermet probe                        # all of them, some 20 seconds, into probe.trace
   cermet probe Q-N7 Q-L1 -o bn.trace  # these questions only
-  cermet probe --list
+  cermet probe --list                 # with --json also the register programs and what each answer predicts
   cermet probe --read probe.trace     # what somebody else's board said
   cermet replay probe.trace           # where it differs from the simulator, task by task
 """
@@ -98,10 +99,7 @@ def run_here(path: str, probes: list[Probe]) -> int:
 
 def show_list(probes: list[Probe], as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"probes": [{"name": one.name, "question": one.question, "program": one.program,
-                                      "hypotheses": one.hypotheses, "assumed": one.assumed,
-                                      "times_out": one.times_out} for one in probes],
-                          "not_by_probes": NOT_BY_PROBES}, indent=2))
+        print(json.dumps({"probes": [probe_json(one) for one in probes], "not_by_probes": NOT_BY_PROBES}, indent=2))
         return 0
     for probe in probes:
         print(f"{probe.name}: {probe.question}\n    program: {probe.program}"
@@ -113,6 +111,16 @@ def show_list(probes: list[Probe], as_json: bool) -> int:
     for name, reason in NOT_BY_PROBES.items():
         print(f"    {name:<5} {reason}")
     return 0
+
+
+def probe_json(probe: Probe) -> dict[str, Any]:
+    """With the register programs, and what each hypothesis says that memory will hold."""
+    cases = [{"label": case.label,
+              "jobs": [[disassemble(program.words) for program in job] for job in case.jobs],
+              "predictions": {name: values.astype(f"<i{case.element_bytes}").tobytes().hex()
+                              for name, values in case.predictions.items()}} for case in probe.cases()]
+    return {"name": probe.name, "question": probe.question, "program": probe.program, "hypotheses": probe.hypotheses,
+            "assumed": probe.assumed, "times_out": probe.times_out, "cases": cases}
 
 
 def read_results(path: Path) -> tuple[list[dict[str, Any]], list[Process]]:
