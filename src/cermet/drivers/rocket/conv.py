@@ -9,6 +9,7 @@ import numpy as np
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.activation import clamp_of
+from cermet.drivers.rocket.constant_channels import settle_constants
 from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
 from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
@@ -151,6 +152,7 @@ def layer_tasks(context: Context, operation: Operation, geometry: Geometry, sour
     if fused is not None:
         return _with_unary(context, operation, geometry, source, target, layer, fused)
     output, match = context.tensor(operation.output), context.options.match
+    layer = settle_constants(layer) if match == "tflite" else layer
     layer, numbers = _proven(context, layer, source.zero_point, lambda held, avoid: layer_requantisation(
         held, operation, output, match, avoid_powers=avoid, avoid_seconds=context.options.assume != "on"))
     conv = place_convolution(context, operation, geometry, source, target, layer, numbers)
