@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED_MODELS = ROOT.parent / "shared" / "models"
 BUNDLED_MODELS = ROOT / "tests" / "data" / "models"
 GOLDENS = ROOT / "tests" / "data" / "golden"
+TOGETHER = ("tests/drivers/rocket/", "kernel-uapi/conformance/")     # one counts its cases, one opens its device once
 KEPT_VARIABLES = {"CERMET_LIB_DIR", "CERMET_COMMAND"}     # choose what is tested; others change how it behaves
 
 
@@ -30,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Set in the environment, not in a fixture: child processes and module-scoped fixtures must see it too.
     """
-    private = pathlib.Path(tempfile.mkdtemp(prefix="cermet-test-"))     # short: a socket's path has at most 107 bytes
+    # Short names: a socket's path has at most 107 bytes. A worker's folder is beside its controller's.
+    inside = pathlib.Path(os.environ["TMPDIR"]).parent if hasattr(config, "workerinput") else None
+    private = pathlib.Path(tempfile.mkdtemp(prefix="w" if inside else "cermet-test-", dir=inside))
     atexit.register(shutil.rmtree, private, ignore_errors=True)
     for name in [name for name in os.environ if name.startswith("CERMET_") and name not in KEPT_VARIABLES]:
         del os.environ[name]
@@ -42,6 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
     # The delegate starts `cermet`, the one of this Python, whatever the shell's PATH says.
     scripts = str(pathlib.Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests run in one process, and all of the folders whose tests count or share something."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrFolder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+    return ByFileOrFolder(config, log)
 
 
 @pytest.fixture(scope="session")
