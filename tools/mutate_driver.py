@@ -28,9 +28,9 @@ SUITE = ROOT / "kernel-uapi" / "conformance"
 PACKAGE = pathlib.Path(cermet.__file__).resolve().parent
 KILL_RATE = 0.95
 # Which of the suite's files probably notice a mutation of a file of the driver: they run before the whole suite.
-FIRST = {"file.py": ("bo",), "device.py": ("core",), "core_ioctls.py": ("core", "prime"), "connection.py": ("mmap",),
-         "ioctl.py": ("envelope", "core"), "rocket_ioctls.py": ("submit", "wait"), "scheduler.py": ("order", "wait"),
-         "job.py": ("hang", "submit"), "power.py": ("power",)}
+FIRST = {"file.py": ("bo", "core", "lifetime"), "device.py": ("core",), "core_ioctls.py": ("core", "prime"),
+         "connection.py": ("mmap",), "ioctl.py": ("envelope", "core"), "rocket_ioctls.py": ("submit", "order", "wait"),
+         "scheduler.py": ("order", "hang"), "job.py": ("hang", "submit"), "power.py": ("power",)}
 QUEUE_FILES = ("queues", "sync_objects")
 
 

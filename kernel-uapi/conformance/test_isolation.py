@@ -29,8 +29,9 @@ def test_npu_cannot_read_another_files_buffer(lab: Laboratory, node: Node, secon
 def test_npu_cannot_write_another_files_buffer(lab: Laboratory, node: Node, second: Node) -> None:
     padding = [lab.buffer(node) for _ in range(4)]
     kept = lab.buffer(node, SECRET * 2)
-    source = lab.buffer(second, b"\xee" * 64)
-    second.submit(lab.job(second, programs.copy(source.address, kept.address), [source], []))
+    source, done = lab.buffer(second, b"\xee" * 64), lab.buffer(second)
+    second.submit(lab.job(second, programs.copy(source.address, kept.address), [source], [done]))
+    second.prep(done.bo)        # before anything else is put at that address
     assert lab.works(second)
     assert kept.get() == SECRET * 2 and padding
 
