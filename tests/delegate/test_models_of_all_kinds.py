@@ -304,8 +304,12 @@ def test_int16_activations_are_left_alone(module):
     check(module, model.data, 0)
 
 
-def test_islands_of_quantised_operations(module):
-    """float -> int8 -> float -> int8 -> float: both islands on the NPU, conversions and the float part on the CPU."""
+@pytest.mark.parametrize(("between", "options", "num_islands"), [("SOFTMAX", {"Beta": 1.0}, 2), ("TANH", {}, 1)])
+def test_islands_of_quantised_operations(module, between, options, num_islands):
+    """float -> int8 -> float -> int8 -> float: both islands on the NPU, conversions and the float part on the CPU.
+
+    A float part that looks at one element at a time is a table on the NPU, and joins the islands.
+    """
     rng = np.random.default_rng(14)
     first, second = conv(rng), conv(rng, (1, 6, 5, 20), 7)
     size = len(first.tensors)
@@ -318,11 +322,11 @@ def test_islands_of_quantised_operations(module):
     operations = (
         OperationSpec("QUANTIZE", (2 * size,), (0,), {}), first.operations[0],
         OperationSpec("DEQUANTIZE", (size - 1,), (2 * size + 1,), {}),
-        OperationSpec("TANH", (2 * size + 1,), (2 * size + 2,), {}, 1),
+        OperationSpec(between, (2 * size + 1,), (2 * size + 2,), options, 1),
         OperationSpec("QUANTIZE", (2 * size + 2,), (size,), {}), moved,
         OperationSpec("DEQUANTIZE", (2 * size - 1,), (2 * size + 3,), {}))
     model = Model(tensors, operations, (2 * size,), (2 * size + 3,))
-    check(module, model.data, 2, tolerance=2.01 * second.tensors[-1].scale)
+    check(module, model.data, num_islands, tolerance=2.01 * second.tensors[-1].scale)
 
 
 # ---- threads -------------------------------------------------------------------------------------------------------
