@@ -169,7 +169,8 @@ def matrix_product(d: Drawing) -> None:
 def resize(d: Drawing) -> None:
     source = d.image()
     _, height, width, channels = d.shape(source)
-    size = (height * d.number(1, 3), width * d.number(1, 3))
+    size = (height * d.number(1, 3), width * d.number(1, 3)) if d.chance(0.6) else (
+        d.number(1, 2 * height), d.number(1, 2 * width))
     if size[0] * size[1] * channels <= MAX_ELEMENTS:
         mode = d.choice([{}, {"half_pixel": True}, {"align_corners": True}])
         d.net.apply("resize", source, kind=d.choice(["NEAREST_NEIGHBOR", "BILINEAR"]), size=size, **mode)

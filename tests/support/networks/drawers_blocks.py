@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from tests.support.networks.drawing import CHANNELS, MAX_ELEMENTS, Drawer, Drawing
+from tests.support.networks.layers_float import FLOAT_BINARY, FLOAT_UNARY
 
 MAX_CHANNELS = 100
 
@@ -99,5 +100,15 @@ def dilated(d: Drawing) -> None:
     d.net.apply("batch_to_space", made, block=block, crops=crops)
 
 
+def float_chain(d: Drawing) -> None:
+    """Float operations between 8-bit tensors."""
+    names = [*FLOAT_UNARY, *FLOAT_BINARY]
+    functions = [d.choice(names) for _ in range(d.number(1, 3))]
+    if "SQRT" in functions:
+        functions.insert(functions.index("SQRT"), "ABS")
+    d.fitted("float_chain", d.pick(), functions=tuple(functions), constant=d.choice([0.5, -1.25, 3.0]), dtype=d.dtype)
+
+
 BLOCKS: dict[Drawer, float] = {
+    float_chain: 0.4,
     dense: 0.3, normalised: 0.4, cross_stage: 0.5, shuffle: 0.3, heads: 0.3, dilated: 0.3}

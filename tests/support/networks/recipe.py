@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from tests.support.model_builder import Model
 from tests.support.networks import (  # noqa: F401  (layers register themselves)
     layers_elementwise,
+    layers_float,
     layers_move,
     layers_pool,
     layers_reorder,
