@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,3 +167,17 @@ def test_an_operation_kept_on_the_cpu_keeps_its_transposes() -> None:
     subgraph = read_tflite(model.data)
     compiled = compile_subgraph(subgraph, RocketDriver(RK3588), CompileOptions(deny=frozenset({"TANH"}), prefer="npu"))
     assert not compiled.faults and set(compiled.refusals) == {3}
+
+
+def test_nonsense_stays() -> None:
+    """Absent inputs, an order that fits nothing, a shape that is not the order's, an axis that there is not."""
+    before = read_tflite(joined(Drawing()).data)
+    first, _, whole, *_ = before.operations
+    for broken in (replace(first, inputs=(None, first.inputs[1])), replace(first, inputs=first.inputs[:1]),
+                   replace(whole, moving=None), replace(whole, moving=replace(whole.moving, axis=7))):
+        kept = tuple(broken if op.index == broken.index else op for op in before.operations)
+        model = replace(before, operations=kept)
+        assert join_transposes(model, lambda *_: True) is model and cancel_moves(model) is model
+    wrong = replace(before.tensor(first.output), shape=(1, 24, 5, 6))
+    model = replace(before, tensors={**before.tensors, first.output: wrong})
+    assert join_transposes(model, lambda *_: True) is model

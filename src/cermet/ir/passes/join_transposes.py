@@ -40,14 +40,16 @@ def join_transposes(subgraph: Subgraph, accepts: Callable[[Subgraph, Operation],
 
 def order_of(subgraph: Subgraph, operation: Operation | None) -> Order | None:
     """Where each axis of a TRANSPOSE's output comes from; None for anything else."""
-    if operation is None or operation.kind is not Kind.TRANSPOSE or len(operation.inputs) != 2:
+    if operation is None or operation.kind is not Kind.TRANSPOSE or len(operation.outputs) != 1 \
+            or len(operation.inputs) != 2 or None in operation.inputs:
         return None
     data, out = (subgraph.tensor(t) for t in (operation.inputs[0], operation.output))
     try:
         order = tuple(axis_of(axis, len(data.shape)) for axis in numbers(subgraph, operation, 1, len(data.shape)))
     except MoveError:
         return None
-    is_plain = sorted(order) == list(range(len(order))) and not data.is_constant
+    is_plain = sorted(order) == list(range(len(order))) and not data.is_constant \
+        and out.shape == tuple(data.shape[axis] for axis in order)
     return order if is_plain and (data.dtype, data.quantisation) == (out.dtype, out.quantisation) else None
 
 
@@ -71,6 +73,8 @@ def _common_order(subgraph: Subgraph, operation: Operation, found: Mapping[int, 
         return None
     constants = [subgraph.tensor(t) for t in operation.inputs if t is not None and subgraph.tensor(t).is_constant]
     fits = operation.kind in BINARY or not constants
+    if operation.kind is Kind.CONCATENATION:
+        fits = fits and operation.moving is not None and -rank <= operation.moving.axis < rank
     return orders.pop() if fits and all(t.num_elements == 1 or len(t.shape) == rank for t in constants) else None
 
 
