@@ -131,7 +131,8 @@ def test_slice(dtype: str, begin: tuple, size: tuple) -> None:
     check(b.slice_((1, 8, 7, 64), begin, size, dtype=dtype))
 
 
-@pytest.mark.parametrize("steps", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2, 1), (3, 2, 1)], ids=str)
+@pytest.mark.parametrize("steps", [(1, 1, 1), (2, 1, 1), (1, 2, 1), (2, 2, 1), (3, 2, 1), (1, 1, 2), (2, 1, 3),
+                                   (1, 2, 16)], ids=str)
 @pytest.mark.parametrize("begin", [(0, 0, 0), (1, 1, 0), (0, 1, 16), (1, 0, 3)], ids=str)
 @pytest.mark.parametrize("channels", [8, 40])
 def test_strided_slice(channels: int, begin: tuple, steps: tuple) -> None:

@@ -58,7 +58,7 @@ def slice_(d: Drawing) -> None:
     if d.chance(0.5):
         d.net.apply("slice", source, begin=begin, size=tuple(e - b for b, e in zip(begin, end, strict=True)))
     else:
-        steps = (*(d.choice([1, 1, 2]) for _ in begin[:-1]), 1)
+        steps = tuple(d.choice([1, 1, 2]) for _ in begin)
         d.net.apply("strided_slice", source, begin=begin, end=end, steps=steps)
 
 

@@ -95,6 +95,7 @@ def _plan(subgraph: Subgraph, operation: Operation, boxes: Layout, tensor: int, 
         parts = tuple(placed(piece) for box in boxes.boxes if box.target == tensor for piece in with_few_axes(box, 2))
         for part in parts:
             _check_sizes(part)
+            _check_channels(part)
             _check_layout(subgraph, part)
         return Made(tensor, _way(operation, parts, boxes.fill), parts, boxes.fill)
     except MoveError:
@@ -120,6 +121,13 @@ def _check_sizes(part: Placed) -> None:
     for shape, step in ((part.source, rows.source_step), (part.target, rows.target_step)):
         if shape.width * step > MAX_LINE_ATOMS or shape.width > MAX_SIDE:
             raise MoveError(f"rows of {shape.width} pixels, {step} apart, must be at most {MAX_SIDE}")
+
+
+def _check_channels(part: Placed) -> None:
+    """Copies and picks take channels that follow each other; every k-th is a strided plan's work."""
+    channels = part.patch.channels
+    if channels.count > 1 and (channels.source_step, channels.target_step) != (1, 1):
+        raise MoveError(f"channels {channels.source_step} apart go {channels.target_step} apart")
 
 
 def _check_layout(subgraph: Subgraph, part: Placed) -> None:
