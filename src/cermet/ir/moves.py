@@ -207,7 +207,7 @@ def _strided_slice(subgraph: Subgraph, operation: Operation) -> Layout:
         if steps[axis] < 1:
             raise MoveError(f"step {steps[axis]} along axis {axis} must be 1 or more")
         if options.shrink_mask & bit:
-            begin = begins[axis] + size if begins[axis] < 0 else begins[axis]
+            begin = 0 if options.begin_mask & bit else begins[axis] + size * (begins[axis] < 0)
             if not 0 <= begin < size:
                 raise MoveError(f"index {begins[axis]} along axis {axis} is outside {size} elements")
             runs.append(Run(begin, 0, 1))

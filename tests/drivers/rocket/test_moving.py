@@ -144,6 +144,7 @@ def test_strided_slice_with_masks() -> None:
     check(b.strided_slice((1, 5, 1, 40), (0, -2, 0, 0), (0, 0, 0, 40), (1, 1, 1, 1), begin_mask=13, end_mask=15))
     check(b.strided_slice((1, 5, 6, 40), (0, -2, 0, 0), (0, 0, 0, 40), (1, 1, 1, 1), begin_mask=13,
                           end_mask=13, shrink_mask=2))
+    check(b.strided_slice((1, 5, 6, 40), (0, 3, 0, 0), (1, 5, 6, 40), (1, 1, 1, 1), begin_mask=2, shrink_mask=2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
