@@ -41,8 +41,8 @@ def deciding_passes(soc: Soc, options: CompileOptions) -> tuple[Pass, ...]:
 
 def lowering_passes(soc: Soc) -> tuple[Pass, ...]:
     """The others, for a group that is about to be lowered: what they make need not keep the rules for models."""
-    return (explicit_padding, fold_pad, partial(_fold_activation, soc), merge_duplicates, rejoin_parts,
-            drop_identities, drop_dead)
+    return (explicit_padding, fold_pad, partial(_fold_activation, soc), merge_duplicates,
+            partial(_rejoin_parts, soc), drop_identities, drop_dead)
 
 
 def _can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
@@ -67,6 +67,10 @@ def _sink_transposes(soc: Soc, subgraph: Subgraph) -> Subgraph:
 
 def _fold_activation(soc: Soc, subgraph: Subgraph) -> Subgraph:
     return fold_activation(subgraph, partial(_can_run, soc))
+
+
+def _rejoin_parts(soc: Soc, subgraph: Subgraph) -> Subgraph:
+    return rejoin_parts(subgraph, partial(_can_run, soc))
 
 
 def _tabulate(soc: Soc, match: str, subgraph: Subgraph) -> Subgraph:

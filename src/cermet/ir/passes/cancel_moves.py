@@ -70,7 +70,7 @@ def cancelled(subgraph: Subgraph, known: Known) -> Iterator[tuple[Operation, Sub
             found = known[output]
             if found is None:
                 continue
-            earlier |= {t: own for t in data_inputs(operation) if t is not None and (own := known[t]) is not None}
+            earlier |= {t: own for t in data_inputs(operation) if t is not None and (own := known.get(t)) is not None}
             earlier[output] = found
             source = _source(subgraph, operation, output, earlier)
             if source is not None:
@@ -92,7 +92,7 @@ def _contents(subgraph: Subgraph, operation: Operation, output: int, known: Know
     for tensor in tensors[:-1]:
         if known.get(tensor.index) is None:
             known[tensor.index] = Contents(tensor.index, np.arange(tensor.num_elements, dtype=np.int32))
-    origins = {t: own for t in data if (own := known[t]) is not None}
+    origins = {t: own for t in data if (own := known.get(t)) is not None}
     roots = {own.root for own in origins.values()}
     if len(roots) > 1:
         return None

@@ -4,6 +4,7 @@ Blocks that pass half of the channels on (CSP, C2f) split a tensor, compute some
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cermet.ir.boxes import MoveError, axis_of, moving_of, whole_runs
@@ -23,16 +24,19 @@ class Piece:
     end: int
 
 
-def rejoin_parts(subgraph: Subgraph) -> Subgraph:
+def rejoin_parts(subgraph: Subgraph, accepts: Callable[[Subgraph, Operation], bool] = lambda *_: True) -> Subgraph:
     """CONCATENATION(parts of one tensor, in order and all of it, others) becomes CONCATENATION(that tensor, others).
 
     Needs: the parts are all along the axis that is joined, and follow each other; the same type and quantisation.
+    accepts: whether the new CONCATENATION may be made, in the subgraph that has it.
     """
     for operation in subgraph.operations:
         if operation.kind is Kind.CONCATENATION and None not in operation.inputs:
             inputs = _rejoined(subgraph, operation)
             if inputs != operation.inputs:
-                subgraph = subgraph.replaced([operation], [replace(operation, inputs=inputs)])
+                joined = replace(operation, inputs=inputs)
+                made = subgraph.replaced([operation], [joined])
+                subgraph = made if accepts(made, joined) else subgraph
     return subgraph
 
 
