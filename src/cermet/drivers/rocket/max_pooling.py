@@ -53,6 +53,16 @@ def selection_stride(window: Window, height: int, width: int) -> Pair:
     return Pair(window.stride.y if out.y > 1 else 1, window.stride.x if out.x > 1 else 1)
 
 
+def selection_geometry(width: int, channels: int, output: Pair, stride: Pair) -> Geometry:
+    """The depthwise convolution that selects every stride-th pixel of a plane so wide."""
+    rows, columns = (output.y - 1) * stride.y + 1, (output.x - 1) * stride.x + 1
+    # All of the width where the pixels left over are fewer than a stride, as in any convolution; else a part of it.
+    # Padding may have made the plane wider than the CNA's cube, the pixels that are selected never reach that far.
+    columns = width if width - columns < stride.x and width <= MAX_SIDE else columns
+    return Geometry(rows, columns, channels, output.y, output.x, channels, Pair(1, 1), stride, Pair(1, 1), 0, 0,
+                    is_depthwise=True)
+
+
 def shifts(kernel: int) -> list[int]:
     """How far the map is shifted in each step that builds a window of `kernel`: 1, 2, 4, ... and the rest."""
     made, size = [], 1
@@ -237,13 +247,8 @@ class _MaxPool:
 
     def _select(self, plane: FeatureMap, row_stride: int) -> None:
         """Every stride-th pixel through a convolution with a 1x1 window of weight 1: exact."""
-        rows = (self.output.height - 1) * row_stride + 1
-        columns = (self.output.width - 1) * self.stride.x + 1
-        # All of the width where the pixels left over are fewer than a stride, as in any convolution; else a part of it.
-        # Padding may have made the plane wider than the CNA's cube, the pixels that are selected never reach that far.
-        columns = plane.width if plane.width - columns < self.stride.x and plane.width <= MAX_SIDE else columns
-        geometry = Geometry(rows, columns, plane.channels, self.output.height, self.output.width, plane.channels,
-                            Pair(1, 1), Pair(row_stride, self.stride.x), Pair(1, 1), 0, 0, is_depthwise=True)
+        geometry = selection_geometry(plane.width, plane.channels, Pair(self.output.height, self.output.width),
+                                      Pair(row_stride, self.stride.x))
         clamp, bs = self.clamp, Stage(add_from_memory=True, data_use=dpu.USE_ALU)
         bias = 0
         if not clamp.is_trivial:

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from cermet.drivers.rocket.adding import MAX_KERNEL, geometry_of
 from cermet.drivers.rocket.flying import MAX_CUBE
-from cermet.drivers.rocket.max_pooling import selection_stride
+from cermet.drivers.rocket.max_pooling import selection_geometry, selection_stride
 from cermet.drivers.rocket.pooling import Region, average_gain, pool_regions, way_of_average
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
 from cermet.drivers.rocket.tiling import plan
-from cermet.ir.operation import Window
+from cermet.ir.operation import Pair, Window
 
 MAX_STRIDE = 7              # CONV_X_STRIDE and CONV_Y_STRIDE: 3 bits
 MAX_PAD = 15                # PAD_TOP and PAD_LEFT: 4 bits, 16 acts as 0
@@ -113,8 +113,18 @@ def max_fits_the_cube(query: Query) -> str | None:
     return None
 
 
+def max_fits_the_cbuf(query: Query) -> str | None:
+    """Where the stride skips pixels, a row with its padding fits the convolution buffer."""
+    window, (height, width, channels) = _window(query), query.data.shape[1:]
+    stride, (_, _, left, right) = selection_stride(window, height, width), window.pads(height, width)
+    geometry = selection_geometry(left + width + right, channels, window.output_size(height, width), stride)
+    if stride == Pair(1, 1) or plan(query.soc, geometry) is not None:
+        return None
+    return f"rows of {left + width + right} pixels, {channels} channels, do not fit the convolution buffer"
+
+
 POOL_RULES: tuple[Rule, ...] = (*IMAGE_RULES, window_is_sensible, pool_keeps_the_quantisation)
 AVERAGE_POOL_RULES: tuple[Rule, ...] = (
     *POOL_RULES, average_kernel_fits, average_stride_fits, average_pads_fit, average_has_few_divisors,
     average_divides_exactly, average_fits_the_cbuf)
-MAX_POOL_RULES: tuple[Rule, ...] = (*POOL_RULES, max_stride_fits, max_fits_the_cube)
+MAX_POOL_RULES: tuple[Rule, ...] = (*POOL_RULES, max_stride_fits, max_fits_the_cube, max_fits_the_cbuf)
