@@ -5,24 +5,19 @@
  */
 #include "capture.h"
 
+#include "params.h"
+#include "section.h"
+
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ALIGNMENT_BYTES 16
 #define NOT_NUMBERED (-1)
-#define MAX_PARAMS 8
 
 _Static_assert(sizeof(struct cermet_blob_header) == 80, "format");
 _Static_assert(sizeof(struct cermet_blob_operation) == 40, "format");
 _Static_assert(sizeof(struct cermet_blob_tensor) == 56, "format");
-
-/* A growing section; is_short says that memory ran out, once and for all. */
-struct section {
-	uint8_t *data;
-	size_t size, capacity;
-	bool is_short;
-};
 
 struct writer {
 	const struct TfLiteContext *context;
@@ -30,49 +25,14 @@ struct writer {
 	struct cermet_capture *capture;
 	int *numbers;        /* tensor index of the runtime -> canonical number or NOT_NUMBERED */
 	bool *is_produced;   /* by canonical number */
-	struct section operations, tensors, ints, strings, data;
+	struct cermet_section operations, tensors, ints, strings, data;
 	uint32_t graph_inputs_start, num_graph_inputs, graph_outputs_start, num_graph_outputs;
 };
-
-/* Room for `size` more bytes, zeroed; NULL when memory is short or nothing is asked for. */
-static void *
-extend(struct section *section, size_t size)
-{
-	size_t capacity = section->capacity;
-	uint8_t *data;
-
-	if (size == 0)
-		return NULL;
-	while (capacity < section->size + size)
-		capacity = capacity ? capacity * 2 : 4096;
-	if (capacity != section->capacity) {
-		data = realloc(section->data, capacity);
-		if (!data) {
-			section->is_short = true;
-			return NULL;
-		}
-		section->data = data;
-		section->capacity = capacity;
-	}
-	data = section->data + section->size;
-	memset(data, 0, size);
-	section->size += size;
-	return data;
-}
-
-static void
-append(struct section *section, const void *data, size_t size)
-{
-	void *place = extend(section, size);
-
-	if (place)
-		memcpy(place, data, size);
-}
 
 static void
 append_int(struct writer *writer, int32_t value)
 {
-	append(&writer->ints, &value, sizeof(value));
+	cermet_section_append(&writer->ints, &value, sizeof(value));
 }
 
 static uint32_t
@@ -89,7 +49,7 @@ append_string(struct writer *writer, const char *text)
 
 	if (!text || !text[0])
 		return 0;
-	append(&writer->strings, text, strlen(text) + 1);
+	cermet_section_append(&writer->strings, text, strlen(text) + 1);
 	return offset;
 }
 
@@ -143,129 +103,6 @@ number_tensors(struct writer *writer, struct cermet_error *error)
 
 /* Operations. */
 
-/* Values of builtin_data as the table in cermet_blob.h orders them; zeros when the model says nothing. */
-static uint32_t
-read_params(int builtin_code, const void *data, int32_t params[MAX_PARAMS])
-{
-	static const int nothing[16];
-	const void *source = data ? data : nothing;
-
-	switch (builtin_code) {
-	case TFLITE_CONV_2D: {
-		const struct TfLiteConvParams *p = source;
-		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->activation, p->dilation_width,
-		                          p->dilation_height};
-
-		memcpy(params, values, sizeof(values));
-		return CERMET_COUNT(values);
-	}
-	case TFLITE_DEPTHWISE_CONV_2D: {
-		const struct TfLiteDepthwiseConvParams *p = source;
-		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->depth_multiplier, p->activation,
-		                          p->dilation_width, p->dilation_height};
-
-		memcpy(params, values, sizeof(values));
-		return CERMET_COUNT(values);
-	}
-	case TFLITE_AVERAGE_POOL_2D:
-	case TFLITE_MAX_POOL_2D: {
-		const struct TfLitePoolParams *p = source;
-		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->filter_width, p->filter_height,
-		                          p->activation};
-
-		memcpy(params, values, sizeof(values));
-		return CERMET_COUNT(values);
-	}
-	case TFLITE_FULLY_CONNECTED: {
-		const struct TfLiteFullyConnectedParams *p = source;
-
-		params[0] = p->activation;
-		params[1] = p->weights_format;
-		params[2] = p->keep_num_dims;
-		return 3;
-	}
-	case TFLITE_TRANSPOSE_CONV: {
-		const struct TfLiteTransposeConvParams *p = source;
-		const int32_t values[] = {p->padding, p->stride_width, p->stride_height, p->activation};
-
-		memcpy(params, values, sizeof(values));
-		return CERMET_COUNT(values);
-	}
-	case TFLITE_BATCH_MATMUL:
-		params[0] = ((const struct TfLiteBatchMatMulParams *)source)->adj_x;
-		params[1] = ((const struct TfLiteBatchMatMulParams *)source)->adj_y;
-		return 2;
-	case TFLITE_ADD:
-		params[0] = ((const struct TfLiteAddParams *)source)->activation;
-		return 1;
-	case TFLITE_SUB:
-		params[0] = ((const struct TfLiteSubParams *)source)->activation;
-		return 1;
-	case TFLITE_MUL:
-		params[0] = ((const struct TfLiteMulParams *)source)->activation;
-		return 1;
-	case TFLITE_DIV:
-		params[0] = ((const struct TfLiteDivParams *)source)->activation;
-		return 1;
-	case TFLITE_LEAKY_RELU:
-		memcpy(&params[0], &((const struct TfLiteLeakyReluParams *)source)->alpha, sizeof(params[0]));
-		return 1;
-	case TFLITE_GELU:
-		params[0] = ((const struct TfLiteGeluParams *)source)->approximate;
-		return 1;
-	case TFLITE_MEAN:
-	case TFLITE_SUM:
-	case TFLITE_REDUCE_MAX:
-	case TFLITE_REDUCE_MIN:
-		params[0] = ((const struct TfLiteReducerParams *)source)->keep_dims;
-		return 1;
-	case TFLITE_CONCATENATION: {
-		const struct TfLiteConcatenationParams *p = source;
-
-		params[0] = p->axis;
-		params[1] = p->activation;
-		return 2;
-	}
-	case TFLITE_UNPACK:
-		params[0] = ((const struct TfLiteUnpackParams *)source)->axis;
-		return 1;
-	case TFLITE_PACK:
-		params[0] = ((const struct TfLitePackParams *)source)->axis;
-		return 1;
-	case TFLITE_GATHER: {
-		const struct TfLiteGatherParams *p = source;
-
-		params[0] = p->axis;
-		params[1] = p->batch_dims;
-		return 2;
-	}
-	case TFLITE_MIRROR_PAD:
-		params[0] = ((const struct TfLiteMirrorPaddingParams *)source)->mode;
-		return 1;
-	case TFLITE_STRIDED_SLICE: {
-		const struct TfLiteStridedSliceParams *p = source;
-		const int32_t values[] = {p->begin_mask, p->end_mask, p->ellipsis_mask, p->new_axis_mask, p->shrink_axis_mask};
-
-		memcpy(params, values, sizeof(values));
-		return CERMET_COUNT(values);
-	}
-	case TFLITE_SPACE_TO_DEPTH:
-	case TFLITE_DEPTH_TO_SPACE:
-		params[0] = ((const struct TfLiteBlockSizeParams *)source)->block_size;
-		return 1;
-	case TFLITE_RESIZE_BILINEAR:
-	case TFLITE_RESIZE_NEAREST_NEIGHBOR: {
-		const struct TfLiteResizeParams *p = source;
-
-		params[0] = p->align_corners;
-		params[1] = p->half_pixel_centers;
-		return 2;
-	}
-	default:
-		return 0;
-	}
-}
-
 static uint32_t
 append_tensor_list(struct writer *writer, const struct TfLiteIntArray *list)
 {
@@ -285,16 +122,16 @@ write_operation(struct writer *writer, const struct cermet_graph_node *node)
 		.version = node->version,
 		.custom_name = append_string(writer, has_name ? node->custom_name : NULL),
 	};
-	int32_t params[MAX_PARAMS];
+	int32_t params[CERMET_MAX_PARAMS];
 
 	operation.inputs_start = num_ints(writer);
 	operation.num_inputs = append_tensor_list(writer, node->inputs);
 	operation.outputs_start = num_ints(writer);
 	operation.num_outputs = append_tensor_list(writer, node->outputs);
 	operation.params_start = num_ints(writer);
-	operation.num_params = read_params(node->builtin_code, node->builtin_data, params);
-	append(&writer->ints, params, operation.num_params * sizeof(*params));
-	append(&writer->operations, &operation, sizeof(operation));
+	operation.num_params = cermet_read_params(node->builtin_code, node->builtin_data, params);
+	cermet_section_append(&writer->ints, params, operation.num_params * sizeof(*params));
+	cermet_section_append(&writer->operations, &operation, sizeof(operation));
 }
 
 /* Tensors. */
@@ -327,12 +164,12 @@ write_quantisation(struct writer *writer, const struct TfLiteTensor *tensor, str
 	to->scales_start = num_ints(writer);
 	if (is_affine && affine->scale->size > 0) {
 		to->num_scales = (uint32_t)affine->scale->size;
-		append(&writer->ints, affine->scale->data, to->num_scales * sizeof(float));
+		cermet_section_append(&writer->ints, affine->scale->data, to->num_scales * sizeof(float));
 	}
 	to->zero_points_start = num_ints(writer);
 	if (to->num_scales > 0 && affine->zero_point->size > 0) {
 		to->num_zero_points = all_equal(affine->zero_point) ? 1 : (uint32_t)affine->zero_point->size;
-		append(&writer->ints, affine->zero_point->data, to->num_zero_points * sizeof(int32_t));
+		cermet_section_append(&writer->ints, affine->zero_point->data, to->num_zero_points * sizeof(int32_t));
 	}
 	if (to->num_scales > 1)
 		to->quantised_dimension = affine->quantized_dimension;
@@ -341,11 +178,11 @@ write_quantisation(struct writer *writer, const struct TfLiteTensor *tensor, str
 static void
 write_constant(struct writer *writer, const struct TfLiteTensor *tensor, struct cermet_blob_tensor *to)
 {
-	extend(&writer->data, -writer->data.size % ALIGNMENT_BYTES);
+	cermet_section_extend(&writer->data, -writer->data.size % ALIGNMENT_BYTES);
 	to->flags |= CERMET_TENSOR_CONSTANT;
 	to->data_offset = writer->data.size; /* join makes it an offset in the file */
 	to->data_bytes = tensor->bytes;
-	append(&writer->data, tensor->data, tensor->bytes);
+	cermet_section_append(&writer->data, tensor->data, tensor->bytes);
 }
 
 static void
@@ -361,11 +198,11 @@ write_tensor(struct writer *writer, const struct TfLiteTensor *tensor)
 	};
 
 	if (to.rank > 0)
-		append(&writer->ints, tensor->dims->data, to.rank * sizeof(int32_t));
+		cermet_section_append(&writer->ints, tensor->dims->data, to.rank * sizeof(int32_t));
 	write_quantisation(writer, tensor, &to);
 	if (is_constant(tensor))
 		write_constant(writer, tensor, &to);
-	append(&writer->tensors, &to, sizeof(to));
+	cermet_section_append(&writer->tensors, &to, sizeof(to));
 }
 
 /* What the graph takes and gives. */
@@ -396,7 +233,8 @@ align(size_t offset)
 static bool
 join(struct writer *writer, struct cermet_error *error)
 {
-	struct section *sections[] = {&writer->operations, &writer->tensors, &writer->ints, &writer->strings, &writer->data};
+	struct cermet_section *sections[] = {&writer->operations, &writer->tensors, &writer->ints, &writer->strings,
+	                                     &writer->data};
 	size_t offsets[CERMET_COUNT(sections)], size = sizeof(struct cermet_blob_header);
 	struct cermet_blob_header header;
 	struct cermet_blob_tensor *tensors;
@@ -465,7 +303,7 @@ allocate(struct writer *writer, struct cermet_error *error)
 static bool
 write_blob(struct writer *writer, struct cermet_error *error)
 {
-	append(&writer->strings, "", 1);
+	cermet_section_append(&writer->strings, "", 1);
 	for (uint32_t i = 0; i < writer->graph->num_nodes; i++)
 		write_operation(writer, &writer->graph->nodes[i]);
 	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
