@@ -18,7 +18,10 @@ class MoveError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """An arithmetic progression along one axis: source s0, s0 + ss, ... goes to target t0, t0 + ts, ..."""
+    """An arithmetic progression along one axis: source s0, s0 + ss, ... goes to target t0, t0 + ts, ...
+
+    The steps of a Layout's boxes are above 0.
+    """
 
     source: int
     target: int
@@ -52,10 +55,11 @@ class Layout:
 
     @property
     def flat(self) -> tuple[FlatBox, ...]:
-        return (*(_flat(box) for box in self.boxes), *self.loops)
+        return (*(flat(box) for box in self.boxes), *self.loops)
 
 
-def _flat(box: Box) -> FlatBox:
+def flat(box: Box) -> FlatBox:
+    """The same elements as loops; a run's source step may be negative here."""
     sources, targets = strides(box.source_shape), strides(box.target_shape)
     each = list(zip(box.runs, sources, targets, strict=True))
     loops = [Loop(run.count, run.source_step * s, run.target_step * t) for run, s, t in each]

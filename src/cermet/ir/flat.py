@@ -51,6 +51,13 @@ def coalesced(loops: Sequence[Loop]) -> tuple[Loop, ...]:
     return tuple(made)
 
 
+def broadcast_loops(shape: Sequence[int], wanted: Sequence[int]) -> tuple[Loop, ...]:
+    """A tensor in a shape that it broadcasts to."""
+    shape = (*([1] * (len(wanted) - len(shape))), *shape)
+    return coalesced([Loop(m, s if n == m else 0, t) for n, m, s, t in zip(
+        shape, wanted, strides(shape), strides(wanted), strict=True)])
+
+
 def move_elements(box: FlatBox, source: np.ndarray, target: np.ndarray) -> None:
     """Writes the box's elements of one array into another; both contiguous."""
     counts = [loop.count for loop in box.loops]

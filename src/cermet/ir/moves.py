@@ -20,6 +20,7 @@ from cermet.ir.boxes import (
     check_shape,
     data_inputs,
     data_of,
+    flat,
     moving_of,
     numbers,
     whole_runs,
@@ -204,8 +205,8 @@ def _strided_slice(subgraph: Subgraph, operation: Operation) -> Layout:
     runs, kept = [], []
     for axis, size in enumerate(data.shape):
         bit = 1 << axis
-        if steps[axis] < 1:
-            raise MoveError(f"step {steps[axis]} along axis {axis} must be 1 or more")
+        if steps[axis] == 0 or (steps[axis] < 0 and options.shrink_mask & bit):
+            raise MoveError(f"step {steps[axis]} along axis {axis} must be above 0, or below it where the axis stays")
         if options.shrink_mask & bit:
             begin = 0 if options.begin_mask & bit else begins[axis] + size * (begins[axis] < 0)
             if not 0 <= begin < size:
@@ -219,7 +220,8 @@ def _strided_slice(subgraph: Subgraph, operation: Operation) -> Layout:
         runs.append(Run(indices[0], 0, len(indices), steps[axis]))
         kept.append(len(indices))
     check_shape(out, kept)
-    return Layout((Box(data.index, out.index, data.shape, tuple(run.count for run in runs), tuple(runs)),))
+    box = Box(data.index, out.index, data.shape, tuple(run.count for run in runs), tuple(runs))
+    return Layout((box,)) if min(steps, default=1) > 0 else Layout((), None, (flat(box),))
 
 
 # ---- blocks and resizing -------------------------------------------------------------------------------------------

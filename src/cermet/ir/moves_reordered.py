@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from cermet.ir.boxes import MAX_BOXES, Layout, MoveError, axis_of, check_shape, data_of, moving_of, numbers
-from cermet.ir.flat import FlatBox, Loop, coalesced, strides
+from cermet.ir.flat import FlatBox, Loop, broadcast_loops, coalesced, strides
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
@@ -54,8 +54,7 @@ def _broadcast_to(subgraph: Subgraph, operation: Operation) -> Layout:
     shape = (*([1] * lead), *data.shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, out.shape, strict=True)):
         raise MoveError(f"shape {data.shape} does not broadcast to {out.shape}")
-    return _one(data, out, [Loop(m, s if n == m else 0, t) for n, m, s, t in zip(
-        shape, out.shape, strides(shape), strides(out.shape), strict=True)])
+    return _one(data, out, broadcast_loops(data.shape, out.shape))
 
 
 def _pack(subgraph: Subgraph, operation: Operation) -> Layout:

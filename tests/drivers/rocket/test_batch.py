@@ -77,8 +77,8 @@ CALCULATIONS: dict[str, tuple[Build, int | None]] = {
     "mean that keeps dimensions": (mean((7, 6, 40), keep_dims=True), 1),
     "sum of tensors": (add((7, 7, 20), (7, 7, 20), per_image=True), 1),
     "sum with a vector": (add((7, 7, 20), (1, 1, 20)), 1),
-    "sum with a vector per image": (add((7, 7, 20), (1, 1, 20), per_image=True), 6),
-    "sum with a map": (add((7, 7, 20), (7, 7, 20)), 3),
+    "sum with a vector per image": (add((7, 7, 20), (1, 1, 20), per_image=True), 2),
+    "sum with a map": (add((7, 7, 20), (7, 7, 20)), 2),
     "sum with a constant map": (add((7, 7, 20), (7, 7, 20), constant=True), 1),
     "fully connected": (lambda rng, n, dtype: model_builder.fully_connected(rng, (n, 40), 30, dtype=dtype), 1),
 }

@@ -34,7 +34,8 @@ SCALES = ((1.0, 1.0, 1.0), (0.5, 0.5, 1.0), (0.37, 1.21, 0.9), (1.0, 0.001, 1.0)
           (61.0, 0.2, 30.0), (900.0, 1.0, 10.0), (1.7, 1e-7, 1.0), (1e-9, 1e-9, 1.0), (144.0, 0.003, 1.03),
           (20.0, 2e-5, 20.0))
 ACTIVATIONS = ("NONE", "RELU", "RELU6", "RELU_N1_TO_1")
-FORMS = ("map", "vector", "pixels", "scalar", "scalar constant", "channel constant", "pixel constant", "map constant")
+FORMS = ("map", "vector", "pixels", "scalar", "scalar constant", "channel constant", "pixel constant", "map constant",
+         "row", "column", "row of one channel")
 COMMON = {"shape": SHAPES, "form": FORMS, "first": (False, True), "dtype": ("int8", "uint8"), "zero": (0, 1, 2, 3)}
 SCALED = {**COMMON, "scales": SCALES, "activation": ACTIVATIONS, "output_zero": (0, 1, 2, 3)}
 UNSCALED = {**COMMON, "scales": SCALES[:1], "activation": ("NONE",), "output_zero": (0,)}
@@ -50,9 +51,10 @@ def _rng(case: object) -> np.random.Generator:
 
 def _shape(form: object, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Of the second operand."""
-    ones = (1,) * (len(shape) - 1)
+    ones, row = (1,) * (len(shape) - 1), (*shape[:-3], 1, *shape[-2:])
     return {"vector": (*ones, shape[-1]), "pixels": (*shape[:-1], 1), "scalar": (*ones, 1), "scalar constant": (),
-            "channel constant": (shape[-1],), "pixel constant": (*shape[:-1], 1)}.get(str(form), shape)
+            "channel constant": (shape[-1],), "pixel constant": (*shape[:-1], 1), "row": row,
+            "row of one channel": (*row[:-1], 1), "column": (*shape[:-2], 1, shape[-1])}.get(str(form), shape)
 
 
 def _model(case: Case, rng: np.random.Generator) -> Model:
@@ -163,6 +165,27 @@ def test_both_operands_broadcast() -> None:
     assert measure(model, rng).from_exact.max() <= 1
 
 
+PAIRS = [((1, 13, 1, 15), (1, 1, 16, 15)), ((1, 13, 1, 1), (1, 1, 16, 40)), ((5, 13, 16, 15), (1, 13, 1, 15)),
+         ((5, 1, 16, 15), (5, 13, 16, 15)), ((5, 13, 16, 15), (5, 1, 1, 15)), ((2, 56, 56, 40), (2, 1, 1, 40)),
+         ((5, 1, 1, 15), (1, 13, 16, 1)), ((9, 40), (7, 1, 40)), ((3, 1, 40), (1, 9, 1)), ((16, 33), (1, 70, 16, 33)),
+         ((1, 56, 56, 64), (1, 56, 1, 64)), ((1, 1, 40, 100), (1, 61, 40, 100)), ((1, 8, 1, 33), (33,))]
+
+
+@pytest.mark.parametrize("first,second", PAIRS, ids=str)
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL", "MAXIMUM"])
+def test_operands_that_repeat_along_some_axes(name: str, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+    """As near as operands of the output's shape are: they are written out, byte by byte."""
+    rng = _rng((name, first, second))
+    alike = name == "MAXIMUM"
+    model = binary(rng, name, Operand(first, 0.03, 5), Operand(second, 0.03 if alike else 0.021, 5 if alike else -9),
+                   output=(0.03, 5) if alike else (0.05, 3))
+    result = measure(model, rng)
+    assert result.from_exact.max() <= 1
+    assert result.from_tflite.max() <= 1 and (result.from_tflite > 0).mean() < 0.04
+    assert num_tasks(model) <= 13
+    measured.setdefault(f"{name} of repeated operands", []).append(result)
+
+
 def test_square() -> None:
     rng = _rng(2)
     operand = Operand((48, 48, 17), 0.388, 10)
@@ -269,9 +292,9 @@ def test_reasons() -> None:
     shape = (1, 4, 4, 8)
     both = binary(rng, "ADD", Operand(shape, is_constant=True), Operand(shape, is_constant=True), output=(0.1, 0))
     assert _reason(both) == "an_operand_is_computed: both operands are constants"
-    assert _reason(binary(rng, "MUL", Operand(shape), Operand((1, 4, 1, 8)), output=(0.1, 0))) == (
-        "operands_can_be_delivered: operands of shapes [1, 4, 4, 8] and [1, 4, 1, 8]: a computed operand can be "
-        "repeated over channels, and over height and width together")
+    assert _reason(binary(rng, "MUL", Operand((1, 4, 2, 20_000)), Operand((1, 4, 1, 1)), output=(0.1, 0))) == (
+        "repeated_operand_can_be_written_out: operand of shape [1, 4, 1, 1] cannot be repeated to [1, 4, 2, 20000]: "
+        "more than 16352 channels change their places")
     assert _reason(binary(rng, "MUL", Operand((1, 3000, 1, 8)), Operand((1, 3000, 1, 1)), output=(0.1, 0))) == (
         "spread_operand_fits: an operand is repeated over channels, for which the output 3000x1x8 is too large")
     assert _reason(binary(rng, "MAXIMUM", Operand(shape), Operand(shape, 0.06), output=(0.05, 0))) == (

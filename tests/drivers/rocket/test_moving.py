@@ -140,6 +140,30 @@ def test_strided_slice(channels: int, begin: tuple, steps: tuple) -> None:
         check(b.strided_slice((1, 12, 10, channels), (0, *begin), (1, 12, 10, channels), (1, *steps)))
 
 
+@pytest.mark.parametrize("steps", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, -1), (-2, 1, 1), (-2, -3, 1),
+                                   (1, 2, -3), (2, -1, 16), (-3, 1, -16)], ids=str)
+@pytest.mark.parametrize("channels", [1, 8, 40])
+@pytest.mark.parametrize("cut", [0, 2])
+def test_strided_slice_backwards(cut: int, channels: int, steps: tuple) -> None:
+    """From the last element to the first, or with two left out at either end; a task for each pixel or column."""
+    cut = min(cut, (channels - 1) // 2)
+    shape = (1, 7, 6, channels)
+    begin = [n - 1 - cut if step < 0 else cut for n, step in zip(shape[1:], steps, strict=True)]
+    end = [(cut - 1 if cut else -n - 1) if step < 0 else n - cut for n, step in zip(shape[1:], steps, strict=True)]
+    check(b.strided_slice(shape, (0, *begin), (1, *end), (1, *steps)))
+
+
+def test_strided_slice_backwards_with_masks_and_images() -> None:
+    check(b.strided_slice((1, 5, 6, 40), (0, 0, 3, 0), (1, 0, 0, 40), (1, -1, -2, 1), begin_mask=2, end_mask=6))
+    check(b.strided_slice((1, 5, 6, 40), (0, -2, 0, 0), (1, 0, 2, 40), (1, 1, -1, 1), begin_mask=4, shrink_mask=2))
+    check(b.strided_slice((1, 5, 6, 40), (0, 4, 0, 0), (1, -9, 6, 40), (1, -1, 1, 1)))
+    check(b.strided_slice((9, 20), (0, 0), (0, 0), (-1, -1), begin_mask=3, end_mask=3))
+    for steps in [(-1, 1, 1, 1), (-1, -1, 1, 1), (-2, 1, 1, 1), (-1, 2, 1, -1), (1, -1, -1, 1)]:
+        check(b.strided_slice((4, 5, 6, 20), (0,) * 4, (0,) * 4, steps, begin_mask=15, end_mask=15))
+    assert "where the axis stays" in refusal(b.strided_slice(
+        (1, 5, 6, 8), (0, 2, 0, 0), (1, 1, 6, 8), (1, -1, 1, 1), shrink_mask=2))
+
+
 def test_strided_slice_with_masks() -> None:
     check(b.strided_slice((1, 5, 1, 40), (0, -2, 0, 0), (0, 0, 0, 40), (1, 1, 1, 1), begin_mask=13, end_mask=15))
     check(b.strided_slice((1, 5, 6, 40), (0, -2, 0, 0), (0, 0, 0, 40), (1, 1, 1, 1), begin_mask=13,

@@ -1,6 +1,8 @@
 """The random layers that move elements. Conventions: drawers.py."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tests.support.networks.drawing import MAX_ELEMENTS, Drawer, Drawing
@@ -58,8 +60,16 @@ def slice_(d: Drawing) -> None:
     if d.chance(0.5):
         d.net.apply("slice", source, begin=begin, size=tuple(e - b for b, e in zip(begin, end, strict=True)))
     else:
-        steps = tuple(d.choice([1, 1, 2]) for _ in begin)
-        d.net.apply("strided_slice", source, begin=begin, end=end, steps=steps)
+        d.net.apply("strided_slice", source, **_steps(d, source, begin, end))
+
+
+def _steps(d: Drawing, source: int, begin: Sequence[int], end: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Begin, end and steps; a backward step goes from the last element to the first one."""
+    each = []
+    for low, high, size in zip(begin, end, d.shape(source), strict=True):
+        step = d.choice([1, 1, 2])
+        each.append((high - 1, low - 1 if low else -size - 1, -step) if d.chance(0.2) else (low, high, step))
+    return dict(zip(("begin", "end", "steps"), (tuple(column) for column in zip(*each, strict=True)), strict=True))
 
 
 def blocks(d: Drawing) -> None:

@@ -79,7 +79,7 @@ def strided_slice(net: Network, source: int, *, begin: Sequence[int], end: Seque
     """STRIDED_SLICE without masks."""
     x = net.reals[source]
     index = tuple(np.s_[b:e:s] for b, e, s in zip(begin, end, steps, strict=True))
-    if any(e > n for e, n in zip(end, x.shape, strict=True)):
+    if any(max(b, e) > n for b, e, n in zip(begin, end, x.shape, strict=True)) or 0 in x[index].shape:
         raise Invalid("outside")
     operands = [net.integers(numbers) for numbers in (begin, end, steps)]
     net.emit("STRIDED_SLICE", (source, *operands), [x[index]], like=source, BeginMask=0)

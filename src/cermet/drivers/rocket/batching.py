@@ -20,6 +20,7 @@ from cermet.drivers.rocket.rules import MAX_IMAGES, Query, Rule, first_refusal
 from cermet.drivers.rocket.view import copy_map
 from cermet.drivers.rocket.views import MapShape, map_shape
 from cermet.hw.soc import Soc
+from cermet.ir.boxes import MoveError, numbers
 from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
@@ -138,12 +139,22 @@ def _by_image(subgraph: Subgraph, operations: Sequence[Operation]) -> Form | Non
 
 
 def _has_images(subgraph: Subgraph, operation: Operation) -> bool:
-    """Whether a constant operand differs between images."""
+    """Whether a constant operand differs between images, or their order changes."""
+    if operation.kind is Kind.STRIDED_SLICE:
+        return _reverses_images(subgraph, operation)
     if operation.kind not in BINARY:
         return False
     rank = len(subgraph.tensor(operation.output).shape)
     constants = [t for i in operation.inputs if i is not None and (t := subgraph.tensor(i)).is_constant]
     return any(len(t.shape) == rank and t.shape[0] > 1 for t in constants)
+
+
+def _reverses_images(subgraph: Subgraph, operation: Operation) -> bool:
+    """Whether a STRIDED_SLICE has, or may have, a step below 0 along the batch."""
+    try:
+        return min(numbers(subgraph, operation, 3)[:1], default=-1) < 0
+    except MoveError:
+        return True
 
 
 # ---- lowering ------------------------------------------------------------------------------------------------------

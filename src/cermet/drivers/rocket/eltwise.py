@@ -25,7 +25,7 @@ from cermet.drivers.rocket.dpu import (
 )
 from cermet.drivers.rocket.eltwise_affine import Affine, affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_choices
-from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, spread, view_of
+from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, view_of, written_out
 from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
 from cermet.drivers.rocket.eltwise_sum import PairQuestion, closest, wanted_results
 from cermet.drivers.rocket.flying import FlyingTask, View, flying_program, task_parts
@@ -77,18 +77,18 @@ def _stage_tasks(context: Context, operation: Operation, roles: Roles, output: F
         raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
     roles, stages = found
     is_vector = roles.forms[roles.other].is_vector
-    spreading: list[TaskProgram] = []
+    writing: list[TaskProgram] = []
     written: list[FeatureMap | None] = [None, None]
     for position in (0, 1):
-        if roles.forms[position].is_spread:
-            tasks, written[position] = spread(context, operation, position)
-            spreading += tasks
+        if roles.forms[position].is_written_out:
+            tasks, written[position] = written_out(context, operation, position, roles.forms[position])
+            writing += tasks
     source = view_of(context, operation, roles.main, output, as_vector=False, written=written[roles.main])
     operand = view_of(context, operation, roles.other, output, as_vector=is_vector, written=written[roles.other])
     target = View.of(output)
     if stages.ew is not None and is_vector:
         stages = replace(stages, ew=replace(stages.ew, per_element=False))
-    return spreading + [flying_program(context, operation, FlyingTask(
+    return writing + [flying_program(context, operation, FlyingTask(
         cube, stages, _moved(source, row, surface), _moved(target, row, surface),
         _moved(operand, 0 if is_vector else row, surface)), part)
         for row, surface, cube, part in task_parts(output)]

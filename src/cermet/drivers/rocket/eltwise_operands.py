@@ -1,8 +1,9 @@
 """The two operands of ADD and its relatives: which of them the DPU reads how.
 
 MRDMA delivers the main operand, a feature map as large as the output. ERDMA delivers the other one, a feature map too
-or one value per channel (recipes §6.1). Constants are laid out as either. A computed operand that is broadcast along
-channels is written out first: a 1x1 convolution with all weights 1 copies its one channel into the others.
+or one value per channel (recipes §6.1). Constants are laid out as either. A computed operand that is broadcast
+otherwise is written out first: along channels a 1x1 convolution with all weights 1 copies its one channel into the
+others, along rows or columns the tasks of BROADCAST_TO repeat its pixels.
 """
 from __future__ import annotations
 
@@ -13,10 +14,13 @@ import numpy as np
 
 from cermet.drivers.rocket.context import Context, stored_bytes
 from cermet.drivers.rocket.copy import pick, selection
-from cermet.drivers.rocket.flying import View
+from cermet.drivers.rocket.flying import View, copy_stages
 from cermet.drivers.rocket.layout import FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.views import MapShape
+from cermet.drivers.rocket.strided_lower import lower_strided
+from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
+from cermet.drivers.rocket.views import MapShape, map_shape
+from cermet.ir.flat import FlatBox, broadcast_loops
 from cermet.ir.moves import Run
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
@@ -32,7 +36,7 @@ class Form(enum.Enum):
     CONSTANT_VECTOR = "constant with one value per channel"
     SPREAD_MAP = "one value per pixel"
     SPREAD_VECTOR = "one value"
-    OTHER = "broadcast along rows or columns alone"
+    REPEATED = "broadcast along rows, columns or images, not along all of them"
 
     @property
     def is_constant(self) -> bool:
@@ -44,8 +48,13 @@ class Form(enum.Enum):
 
     @property
     def is_spread(self) -> bool:
-        """Broadcast along channels."""
+        """Broadcast along channels, and along all pixels or none."""
         return self in (Form.SPREAD_MAP, Form.SPREAD_VECTOR)
+
+    @property
+    def is_written_out(self) -> bool:
+        """Read from a map of our own."""
+        return self.is_spread or self is Form.REPEATED
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def roles_of(subgraph: Subgraph, operation: Operation) -> Roles | None:
     """None when the DPU cannot deliver both operands."""
     first, second = (form_of(subgraph, operation, i) for i in (0, 1))
     forms = first, second
-    if Form.OTHER in forms or (first.is_constant and second.is_constant):
+    if first.is_constant and second.is_constant:
         return None
     if first.is_vector and second.is_vector:        # one of them is a constant that is written out as a map
         return Roles(0 if first.is_constant else 1, forms) if first.is_constant or second.is_constant else None
@@ -93,7 +102,7 @@ def form_of(subgraph: Subgraph, operation: Operation, position: int) -> Form:
         return Form.VECTOR
     if last == 1 and operand.num_elements * channels == output.num_elements:
         return Form.SPREAD_MAP
-    return Form.SPREAD_VECTOR if operand.num_elements == 1 else Form.OTHER
+    return Form.SPREAD_VECTOR if operand.num_elements == 1 else Form.REPEATED
 
 
 def channel_values(operand: Tensor, output: Tensor) -> np.ndarray:
@@ -105,6 +114,28 @@ def _rows(operand: Tensor) -> np.ndarray:
     """A constant's values: [its pixels][its channels, or 1]."""
     assert operand.data is not None
     return operand.data.reshape(-1, operand.shape[-1] if operand.shape else 1)
+
+
+def repetition(operand: Tensor, output: Tensor) -> StridedPlan:
+    """What writes an operand out in the output's shape, from tensor 0 to tensor 1. Raises MoveError."""
+    shapes = {0: map_shape(operand), 1: map_shape(output)}
+    return plan_strided([FlatBox(0, 1, 0, 0, broadcast_loops(operand.shape, output.shape))], lambda t: shapes[t])
+
+
+def written_out(context: Context, operation: Operation, position: int,
+                form: Form) -> tuple[list[TaskProgram], FeatureMap]:
+    """The tasks that write an operand out, and where they write."""
+    return (spread if form.is_spread else _repeat)(context, operation, position)
+
+
+def _repeat(context: Context, operation: Operation, position: int) -> tuple[list[TaskProgram], FeatureMap]:
+    """An operand as large as the output."""
+    number, output = operation.inputs[position], context.tensor(operation.output)
+    source = context.feature_map(number)        # type: ignore[arg-type]
+    target = context.scratch_map(f"operand {position} of {operation}", source, map_shape(output))
+    tasks = lower_strided(context, operation, repetition(context.tensor(number), output), lambda t: (source, target)[t],
+                          lambda t: copy_stages(), f"operand {position}, repeated")
+    return tasks, target
 
 
 def spread(context: Context, operation: Operation, position: int) -> tuple[list[TaskProgram], FeatureMap]:

@@ -1,11 +1,18 @@
 """Support rules of ADD, SUB, MUL, MAXIMUM and MINIMUM. What a rule is: rules.py."""
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from cermet.drivers.rocket.eltwise import affine_of, arithmetic_of, is_affine, product_limits
-from cermet.drivers.rocket.eltwise_operands import roles_of
+from cermet.drivers.rocket.eltwise_operands import Form, form_of, repetition, roles_of
 from cermet.drivers.rocket.flying import MAX_CUBE
-from cermet.drivers.rocket.rules import ACTIVATION_RULES, MAX_SIDE, Query, Rule, data_is_not_constant
+from cermet.drivers.rocket.rules import ACTIVATION_RULES, MAX_IMAGES, MAX_SIDE, Query, Rule, data_is_not_constant
+from cermet.drivers.rocket.strided import MAX_TASKS
+from cermet.drivers.rocket.strided_pick import Pick
+from cermet.drivers.rocket.strided_plan import StridedPlan
+from cermet.drivers.rocket.tiling import plan as tiling
 from cermet.drivers.rocket.views import map_shape
+from cermet.ir.moves import MoveError
 from cermet.ir.problems import op_problem
 
 
@@ -26,13 +33,38 @@ def operands_make_sense(query: Query) -> str | None:
     return op_problem(query.subgraph, query.operation)
 
 
-def operands_can_be_delivered(query: Query) -> str | None:
-    """Computed operands have the output's shape, or one value per channel, one per pixel, or a single one."""
-    if roles_of(query.subgraph, query.operation) is not None:
-        return None
-    first, second = (list(query.subgraph.tensor(t).shape) for t in query.operation.inputs)
-    return f"operands of shapes {first} and {second}: a computed operand can be repeated over channels, and over " \
-           "height and width together"
+def repeated_operand_can_be_written_out(query: Query) -> str | None:
+    """A computed operand broadcast along some axes only is written out by at most 64 copies or convolutions."""
+    for number, plan in _repetitions(query):
+        shape, wanted = list(query.subgraph.tensor(number).shape), list(query.output.shape)
+        if isinstance(plan, MoveError):
+            return f"operand of shape {shape} cannot be repeated to {wanted}: {plan}"
+        if len(plan.tasks) > _most_tasks(query, shape):
+            return f"operand of shape {shape} takes {len(plan.tasks)} tasks to repeat, more than it is worth"
+        for task in plan.tasks:
+            if isinstance(task, Pick) and tiling(query.soc, task.geometry) is None:
+                return f"operand of shape {shape}: its rows do not fit the CBUF where they are repeated"
+    return None
+
+
+def _repetitions(query: Query) -> Iterator[tuple[int, StridedPlan | MoveError]]:
+    for position, number in enumerate(query.operation.inputs):
+        assert number is not None
+        if form_of(query.subgraph, query.operation, position) is Form.REPEATED:
+            try:
+                yield number, repetition(query.subgraph.tensor(number), query.output)
+            except MoveError as error:
+                yield number, error
+
+
+def _most_tasks(query: Query, shape: Sequence[int]) -> int:
+    """Images of a batch can be made alone, which takes a task each, or two where an operand is copied first."""
+    images, *inner = query.output.shape or (1,)
+    if len(inner) != 3 or not 1 < images <= MAX_IMAGES:
+        return MAX_TASKS
+    if list(shape) == [images, 1, 1, inner[2]]:
+        return 2 * images - 2
+    return images - 2 if list(shape) in ([1, *inner], inner) else MAX_TASKS
 
 
 def spread_operand_fits(query: Query) -> str | None:
@@ -83,7 +115,7 @@ def _too_large(query: Query) -> str:
 
 OPERAND_RULES: tuple[Rule, ...] = (
     has_two_inputs, *(rule for rule in ACTIVATION_RULES if rule is not data_is_not_constant), an_operand_is_computed,
-    operands_make_sense, operands_can_be_delivered, spread_operand_fits, rows_fit_the_cube)
+    operands_make_sense, repeated_operand_can_be_written_out, spread_operand_fits, rows_fit_the_cube)
 SUM_RULES: tuple[Rule, ...] = (*OPERAND_RULES, sum_is_exact_to_one_step)
 PRODUCT_RULES: tuple[Rule, ...] = (*OPERAND_RULES, product_is_exact_to_one_step)
 COMPARE_RULES: tuple[Rule, ...] = OPERAND_RULES

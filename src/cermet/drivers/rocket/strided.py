@@ -78,7 +78,7 @@ def _cut(loop: Loop, side: str, channels: int) -> Iterator[Loop]:
     if step % channels == 0 or abs(step) * (loop.count - 1) < channels:
         yield loop
         return
-    inner = channels // step if step > 0 and channels % step == 0 else 0
+    inner = channels // abs(step) if channels % step == 0 else 0
     if inner == 0 or loop.count % inner:
         raise MoveError(f"{loop.count} elements, {step} apart, do not divide into pixels of {channels} channels")
     yield Loop(loop.count // inner, inner * loop.source, inner * loop.target)

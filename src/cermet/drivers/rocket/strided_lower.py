@@ -17,8 +17,8 @@ from cermet.ir.operation import Operation
 
 
 def lower_strided(context: Context, operation: Operation, plan: StridedPlan, map_of: Callable[[int], FeatureMap],
-                  stages_of: Callable[[int], Stages]) -> list[TaskProgram]:
-    """map_of: where a tensor lies. stages_of: what happens to a source's bytes on the way, once."""
+                  stages_of: Callable[[int], Stages], what: str = "") -> list[TaskProgram]:
+    """map_of: where a tensor lies. stages_of: what happens to a source's bytes on the way, once. what: for people."""
     target = plan.tasks[-1].target
     maps: dict[int, FeatureMap] = {}
     for number, shape in plan.gathered.items():
@@ -28,8 +28,8 @@ def lower_strided(context: Context, operation: Operation, plan: StridedPlan, map
         for tensor in (task.source, task.target):
             if tensor not in maps:
                 maps[tensor] = map_of(tensor)
-        stages = copy_stages() if task.source in plan.gathered else stages_of(task.source)
-        name = f"tensor {target}" + (f", part {number}" if len(plan.tasks) > 1 else "")
+        stages = copy_stages() if task.source in (target, *plan.gathered) else stages_of(task.source)
+        name = (what or f"tensor {target}") + (f", part {number}" if len(plan.tasks) > 1 else "")
         lower = _copy if isinstance(task, AtomCopy) else _pick
         made += lower(context, operation, task, maps[task.source], maps[task.target], stages, name)  # type: ignore
     return made

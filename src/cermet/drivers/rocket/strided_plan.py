@@ -1,11 +1,14 @@
-"""Which tasks make a tensor out of flat boxes: copies of atoms where they do, picking convolutions elsewhere."""
+"""Which tasks make a tensor out of flat boxes: copies of atoms where they do, picking convolutions elsewhere.
+
+What repeats pixels can be made once and copied within the target, twice as many pixels each time.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cermet.drivers.rocket.layout import ATOM_BYTES, MapShape, round_up
-from cermet.drivers.rocket.strided import Spot, Step, Strided, pieces
+from cermet.drivers.rocket.strided import Spot, Step, Strided, pieces, strided
 from cermet.drivers.rocket.strided_copy import AtomCopy, atom_copies
 from cermet.drivers.rocket.strided_pick import Pick, patterns, picks
 from cermet.ir.flat import FlatBox, Loop, coalesced
@@ -13,6 +16,7 @@ from cermet.ir.moves import MoveError
 
 GATHERED = -1               # in place of a tensor: the map into which sources were copied side by side
 STACKED = -2                # and below: maps into which sources were copied one below the other
+TASK_BYTES = 100_000        # read in the time of a task's interrupt: 34 us (hw-verified) at 3 GB/s, ASSUMED
 
 ShapeOf = Callable[[int], MapShape]
 
@@ -28,7 +32,11 @@ class StridedPlan:
 def plan_strided(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
     """Of the boxes of one target, the way with fewer tasks. Raises MoveError."""
     stacks = [stack for stack in stacks_of(boxes, shape_of) if len(stack) > 1]
-    ways = [lambda: _one_by_one(boxes, shape_of), *([lambda: _stacked(boxes, stacks, shape_of)] if stacks else [])]
+    ways = [lambda: _one_by_one(boxes, shape_of)]
+    if stacks:
+        ways.append(lambda: _stacked(boxes, stacks, shape_of))
+    if any(_repeats(box, shape_of) for box in boxes):
+        ways += [lambda: _doubled(boxes, shape_of), lambda: _picked(boxes, shape_of)]
     plans, problem = [], MoveError("nothing is moved")
     for way in ways:
         try:
@@ -37,7 +45,12 @@ def plan_strided(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
             problem = error
     if not plans:
         raise problem
-    return min(plans, key=lambda plan: len(plan.tasks))
+    return min(plans, key=_cost)
+
+
+def _cost(plan: StridedPlan) -> float:
+    """In tasks: what they are beside their interrupts is mostly reading weights."""
+    return len(plan.tasks) + sum(task.weights.size for task in plan.tasks if isinstance(task, Pick)) / TASK_BYTES
 
 
 def _one_by_one(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
@@ -70,6 +83,41 @@ def _stacked(boxes: Sequence[FlatBox], stacks: Sequence[Sequence[FlatBox]], shap
     return StridedPlan((*copies, *plan.tasks), {**maps, **plan.gathered})
 
 
+def _picked(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
+    """By convolutions alone, which write as many repeats at once as they have groups of 32 output channels."""
+    moves = [piece for box in boxes for piece in pieces(box, shape_of(box.source), shape_of(box.target))]
+    return StridedPlan(tuple(_all_picks(moves)))
+
+
+def _doubled(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> StridedPlan:
+    """Every box without its repeats, then copies from the target into itself."""
+    repeats = [_repeats(box, shape_of) for box in boxes]
+    once = [replace(box, loops=tuple(loop for loop in box.loops if loop not in repeated))
+            for box, repeated in zip(boxes, repeats, strict=True)]
+    plan = _one_by_one(once, shape_of)
+    copies = [copy for box, repeated in zip(once, repeats, strict=True) for copy in _copied_on(box, repeated, shape_of)]
+    return StridedPlan((*plan.tasks, *copies), plan.gathered)
+
+
+def _repeats(box: FlatBox, shape_of: ShapeOf) -> list[Loop]:
+    """The loops that write the same elements into several pixels, the innermost first."""
+    return [loop for loop in box.loops[::-1] if loop.source == 0 and loop.target % shape_of(box.target).channels == 0]
+
+
+def _copied_on(box: FlatBox, repeats: Sequence[Loop], shape_of: ShapeOf) -> Iterator[AtomCopy]:
+    """Copies that repeat what a box has written: what is there, or as much of it as is missing."""
+    shape, written = shape_of(box.target), [loop.target for loop in box.loops]
+    loops = [Loop(loop.count, step, step) for loop, step in zip(box.loops, written, strict=True)]
+    for repeat in repeats:
+        step, done = repeat.target, 1
+        while done < repeat.count:
+            more = sorted([Loop(min(done, repeat.count - done), step, step), *loops], key=lambda loop: -loop.target)
+            copied = FlatBox(box.target, box.target, box.target_start, box.target_start + done * step, coalesced(more))
+            yield from atom_copies(strided(copied, shape, shape))
+            done *= 2
+        loops.append(Loop(repeat.count, step, step))
+
+
 def stacks_of(boxes: Sequence[FlatBox], shape_of: ShapeOf) -> list[list[FlatBox]]:
     """Boxes of whole sources with as many channels, none of them the target's, that follow each other in the target."""
     made: list[list[FlatBox]] = []
@@ -93,7 +141,11 @@ def _tasks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
     try:
         return _copies_and_picks(moves)
     except MoveError:
-        return [pick for pattern in patterns(moves) for pick in picks(pattern)]
+        return _all_picks(moves)
+
+
+def _all_picks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
+    return [pick for pattern in patterns(moves) for pick in picks(pattern)]
 
 
 def _copies_and_picks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
@@ -105,9 +157,7 @@ def _copies_and_picks(moves: Sequence[Strided]) -> list[AtomCopy | Pick]:
             others.append(move)
         else:
             made += copies
-    for pattern in patterns(others):
-        made += picks(pattern)
-    return made
+    return [*made, *_all_picks(others)]
 
 
 def _copies(move: Strided) -> list[AtomCopy] | None:
