@@ -9,13 +9,13 @@ from cermet.compiler import Compiled
 from cermet.cost import border_bytes, conversion_us, cpu_us, tensor_bytes
 from cermet.drivers.base import Program
 from cermet.drivers.rocket.assumed import BY_NAME, Part
+from cermet.hw.cycles import Conditions
 from cermet.hw.soc import Soc, soc_by_name
 from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.profile.tasks import program_cycles
 from cermet.report_advice import advice, cut_hint, hints
-from cermet.sim.cycles import Conditions
 
 
 @dataclass(frozen=True)

@@ -347,8 +347,8 @@ def test_endless_work_is_a_timeout_not_a_wait() -> None:
 
 
 def test_cycles_follow_the_vendor_formula() -> None:
+    from cermet.hw.cycles import conv_cycles, depthwise_cycles
     from cermet.hw.soc import RK3588
-    from cermet.sim.cycles import conv_cycles, depthwise_cycles
     assert conv_cycles(RK3588, 14 * 14, 9, 256, 256) == 119808
     assert conv_cycles(RK3588, 56 * 56, 1, 64, 64) == 25088
     assert depthwise_cycles(RK3588, 112 * 112, 9, 32) == 112896

@@ -16,9 +16,7 @@ import pytest
 from cermet.compiler import compile_subgraph, driver_for
 from cermet.drivers.base import CompileOptions
 from cermet.frontend.tflite_file import read_tflite
-from cermet.hw.soc import RK3588, Soc
-from cermet.sim.core import Core
-from cermet.sim.cycles import (
+from cermet.hw.cycles import (
     Conditions,
     LaunchTime,
     chained_cycles,
@@ -27,6 +25,8 @@ from cermet.sim.cycles import (
     depthwise_cycles,
     total_cycles,
 )
+from cermet.hw.soc import RK3588, Soc
+from cermet.sim.core import Core
 from cermet.sim.outcome import Hang
 from cermet.sim.timer import Timer, time_programs
 from tests.sim.support import DATA, Memory, kick, vendor_program

@@ -18,10 +18,10 @@ from cermet.compiler import Compiled, compile_subgraph, driver_for
 from cermet.cost import conversion_us
 from cermet.drivers.base import CompileOptions, Program
 from cermet.frontend.tflite_file import read_tflite
+from cermet.hw.cycles import Conditions, LaunchTime, chained_cycles, total_cycles
 from cermet.hw.soc import RK3588, Soc
 from cermet.ir.subgraph import Subgraph
 from cermet.profile.tasks import program_words
-from cermet.sim.cycles import Conditions, LaunchTime, chained_cycles, total_cycles
 from cermet.sim.timer import Timer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

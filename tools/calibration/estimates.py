@@ -9,9 +9,9 @@ from statistics import median
 import numpy as np
 
 from calibration.tables import Layer
+from cermet.hw.cycles import conv_cycles, depthwise_cycles
 from cermet.hw.soc import RK3588, Soc
 from cermet.hw.timing import Figure
-from cermet.sim.cycles import conv_cycles, depthwise_cycles
 
 ATOMS = {"rk3566": 8}           # bytes; 16 elsewhere (hw-verified)
 GROUPS, STEPS, FLOORS = (8, 16, 32, 64, 128), (1, 4, 8, 16, 32), (1, 2, 4, 8)

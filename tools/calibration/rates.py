@@ -8,13 +8,13 @@ import numpy as np
 
 from cermet.compiler import compile_subgraph, driver_for
 from cermet.drivers.base import CompileOptions, Program
+from cermet.hw.cycles import Conditions, chained_cycles, ddr_cycles, total_cycles
 from cermet.hw.soc import RK3588
 from cermet.ir.subgraph import Subgraph
-from cermet.sim.cycles import Conditions, chained_cycles, ddr_cycles, total_cycles
 from cermet.sim.timer import time_programs
 
 CYCLES_PER_MS = RK3588.clock_mhz * 1000
-MANY_ROWS = 52              # FEATURE_GRAINS of Mesa's programs (stride 1); the vendor's ask for about 12 or for all rows
+MANY_ROWS = 52              # FEATURE_GRAINS of Mesa's programs (stride 1); the vendor's: 12, or all rows
 
 
 @dataclass(frozen=True)

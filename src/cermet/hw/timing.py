@@ -1,4 +1,4 @@
-"""What the cycle model (cermet.sim.cycles) takes for constants of a SoC: values with confidence and source.
+"""What the cycle model (cermet.hw.cycles) takes for constants of a SoC: values with confidence and source.
 
 Sections and questions (Q-..) are those of the hardware notes. tools/calibrate_cycles.py fits what is called fitted and
 prints the residuals; docs/performance.md holds its results.
@@ -24,6 +24,7 @@ class Timing:
 
     pixel_step          the array takes output pixels in steps of this many
     kernel_floor        cycles that a kernel group takes per pixel at least; not in depthwise mode
+    spread_share        of the array's cycles that the transposed mode needs, which skips pixels that are not there
     load_bytes          CNA: features and weights into CBUF, per cycle
     stream_bytes        DPU_RDMA and PPU_RDMA, per cycle
     store_bytes         WDMA, per cycle
@@ -38,6 +39,7 @@ class Timing:
 
     pixel_step: Figure
     kernel_floor: Figure
+    spread_share: Figure
     load_bytes: Figure
     stream_bytes: Figure
     store_bytes: Figure
@@ -57,6 +59,7 @@ class Timing:
 RK3588_TIMING = Timing(
     pixel_step=Figure(16, "pixels", "fitted", "the vendor's tables of all five SoCs, exact (notes, section 4.4)"),
     kernel_floor=Figure(4, "cycles", "fitted", "as pixel_step"),
+    spread_share=Figure(0.5, "of the cycles", "hw-verified", "0.35 to 0.54 over ten shapes (notes, recipes §12)"),
     load_bytes=Figure(8, "B/cycle", "fitted", "8.1 in the board log of an RK3576, ASSUMED to be the RK3588's too; the "
                       "notes guess 16 (Q-C2)"),
     stream_bytes=Figure(16, "B/cycle", "ASSUMED", "Q-C2; a fused add costs about 1/18 cycle per byte in the board log "

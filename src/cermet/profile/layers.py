@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cermet.cost import cpu_us
+from cermet.hw.cycles import ddr_cycles
 from cermet.ir.macs import count_macs
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.profile.setting import Setting
 from cermet.profile.tasks import TimedTask, elapsed_us
-from cermet.sim.cycles import ddr_cycles
 
 KB = 1024
 

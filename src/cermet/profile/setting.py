@@ -4,8 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cermet.errors import CermetError
+from cermet.hw.cycles import Conditions
 from cermet.hw.soc import Soc
-from cermet.sim.cycles import Conditions
 
 KERNELS = ("mainline", "chained", "queues")
 

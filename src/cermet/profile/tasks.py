@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cermet.drivers.base import Program, Step
+from cermet.hw.cycles import Conditions, LaunchTime, total_cycles
 from cermet.hw.soc import Soc
 from cermet.profile.setting import Setting
-from cermet.sim.cycles import Conditions, LaunchTime, total_cycles
 from cermet.sim.outcome import Hang
 from cermet.sim.timer import Timer, time_programs
 

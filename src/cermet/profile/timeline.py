@@ -4,12 +4,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from cermet.hw.cycles import LaunchTime
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.profile.layers import Layer
 from cermet.profile.profile import Part, Profile
 from cermet.profile.tasks import TimedTask
-from cermet.sim.cycles import LaunchTime
 
 CPU = "CPU"
 TASKS, FETCH, LOAD, ARRAY, STREAM, OUTPUT, STORE = "tasks", "PC", "CNA", "array", "RDMA", "DPU, PPU", "WDMA"

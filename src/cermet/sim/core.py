@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cermet.hw import cycles
+from cermet.hw.cycles import Work
 from cermet.hw.soc import Soc
-from cermet.sim import cycles, fast, pc
+from cermet.sim import fast, pc
 from cermet.sim.cna import (
     Cbuf,
     ConvShape,
@@ -17,7 +19,6 @@ from cermet.sim.cna import (
     window_bytes,
 )
 from cermet.sim.core_mac import Convolution, decode_core
-from cermet.sim.cycles import Work
 from cermet.sim.dpu import (
     Dpu,
     check_conv,

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cermet.sim.cycles import LaunchTime
+from cermet.hw.cycles import LaunchTime
 from cermet.sim.memory import IommuFault
 
 
@@ -35,7 +35,7 @@ class TaskOutcome:
     interrupts   raw status bits that the run set (execution model §6)
     hang         why no completion interrupt will ever come, or None
     fault        the access that nothing was mapped for, or None; such a task does not complete either
-    cycles       estimate of NPU cycles (cycles.py)
+    cycles       estimate of NPU cycles (cermet.hw.cycles)
     launches     the same, start by start of blocks
     macs         multiply-accumulates of the programmed (padded) work
     """

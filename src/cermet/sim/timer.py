@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from cermet.hw.cycles import Conditions, LaunchTime, launch_time
 from cermet.hw.soc import Soc
 from cermet.sim import pc
-from cermet.sim.cycles import Conditions, LaunchTime, launch_time
 from cermet.sim.lut import ACCESS_DATA
 from cermet.sim.registers import BIT_OF_BLOCK, RegisterFile
 from cermet.sim.work import work_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil
 
+from cermet.hw.cycles import Work, conv_cycles, depthwise_cycles, spread_cycles
 from cermet.hw.soc import Soc
 from cermet.sim.cna import ConvShape, decode_shape
-from cermet.sim.cycles import Work, conv_cycles, depthwise_cycles
 from cermet.sim.dpu import Dpu, decode_dpu
 from cermet.sim.outcome import Hang, TaskOutcome
 from cermet.sim.ppu import Pool, decode_pool
@@ -39,6 +39,8 @@ def conv_work(soc: Soc, shape: ConvShape, dpu: Dpu, rdma: Rdma | None, kept_chan
     pixels, taps = shape.out_width * shape.out_height, shape.kernel_width * shape.kernel_height
     array = (depthwise_cycles(soc, pixels, taps, shape.channels) if shape.depthwise
              else conv_cycles(soc, pixels, taps, shape.channels, dpu.channels))
+    if shape.deconv_x * shape.deconv_y > 1:
+        array = spread_cycles(soc, array)
     features = 0 if shape.data_reuse else shape.height * _row_bytes(shape)
     rows = min(shape.grains, shape.height)
     weights = 0 if shape.weight_reuse else shape.weight_bytes

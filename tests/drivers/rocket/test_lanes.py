@@ -39,7 +39,7 @@ ORDERS = ("forward", "backward", "by turns")
 @pytest.fixture
 def always_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for each other costs less than nothing: whatever can be shared is."""
-    monkeypatch.setattr(lanes, "barrier_cycles", lambda soc: -1e12)
+    monkeypatch.setattr(lanes, "barrier_us", lambda soc: -1e12)
 
 
 def programs_of(model: Model, cores: int) -> tuple[Program, ...]:
@@ -142,8 +142,8 @@ def test_tiles_of_all_lanes_are_the_whole_output_once(name: str, count: int) -> 
     for made in (chosen, *divided):
         seen = np.zeros((geometry.output_height, geometry.output_channels), int)
         for lane in made:
-            assert lane is not None and not lane.tiles[0].reuses_weights     # its core has loaded nothing before
-            for tile in lane.tiles:
+            assert lane is not None and not lane[0].reuses_weights     # its core has loaded nothing before
+            for tile in lane:
                 seen[tile.first_output_row:tile.first_output_row + tile.output_rows,
                      tile.first_channel:tile.first_channel + tile.channels] += 1
         assert (seen == 1).all()

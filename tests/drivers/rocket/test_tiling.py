@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from cermet.drivers.rocket.geometry import Geometry
+from cermet.drivers.rocket.geometry import Geometry, Tile
 from cermet.drivers.rocket.layout import ceil_div
-from cermet.drivers.rocket.tiling import Plan, Tile, plan, row_entries
+from cermet.drivers.rocket.tiling import Plan, plan, row_entries
 from cermet.hw.soc import RK3588
 from cermet.ir.operation import Padding, Pair, Window
 
@@ -29,7 +29,7 @@ def random_geometry(rng: random.Random) -> Geometry:
 def check_coverage(geometry: Geometry, made: Plan) -> None:
     """Each row and channel once, each tile with all input rows that its windows look at."""
     areas = 0
-    for tile in made.tiles:
+    for tile in made:
         areas += tile.output_rows * tile.channels
         first = tile.first_output_row * geometry.stride.y - geometry.pad_top
         last = first + (tile.output_rows - 1) * geometry.stride.y + geometry.kernel_height_extent - 1
@@ -37,8 +37,8 @@ def check_coverage(geometry: Geometry, made: Plan) -> None:
         assert tile.first_input_row + tile.input_rows - 1 >= min(last, geometry.input_height - 1)
         assert tile.first_input_row + tile.input_rows <= geometry.input_height
     assert areas == geometry.output_height * geometry.output_channels
-    corners = {(tile.first_output_row, tile.first_channel) for tile in made.tiles}
-    assert len(corners) == len(made.tiles)
+    corners = {(tile.first_output_row, tile.first_channel) for tile in made}
+    assert len(corners) == len(made)
 
 
 def check_banks(geometry: Geometry, tile: Tile) -> None:
@@ -70,9 +70,9 @@ def test_tiles_cover_the_output_and_fit_the_cbuf(seed: int) -> None:
         made = plan(RK3588, geometry)
         if made is None:
             continue
-        parts += len(made.tiles) > 1
+        parts += len(made) > 1
         check_coverage(geometry, made)
-        for before, tile in zip([None, *made.tiles], made.tiles, strict=False):
+        for before, tile in zip([None, *made], made, strict=False):
             check_banks(geometry, tile)
             check_reuse(geometry, tile, before)
     assert parts > 50

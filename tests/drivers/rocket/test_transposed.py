@@ -42,7 +42,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
         if way == "phases":
             monkeypatch.setattr(transposed, "native_geometry", lambda soc, shapes: None)
         else:
-            monkeypatch.setattr(transposed, "NATIVE_SHARE", 1 << 20)
+            monkeypatch.setattr(transposed, "copies_us", lambda *_: 1e12)
     return choose
 
 

@@ -14,7 +14,7 @@ from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
 from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
-from cermet.drivers.rocket.geometry import Geometry, mac_cycles, with_large_pads_in_memory
+from cermet.drivers.rocket.geometry import Geometry, Tile, with_large_pads_in_memory
 from cermet.drivers.rocket.lanes import plan_lanes
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.one_shift import with_one_shift
@@ -22,7 +22,7 @@ from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
 from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_steps
 from cermet.drivers.rocket.requantise_channels import requantise_channels
-from cermet.drivers.rocket.tiling import Tile
+from cermet.drivers.rocket.tile_time import pace_of, tile_time
 from cermet.drivers.rocket.weights import (
     GAIN_OFFSET,
     Weights,
@@ -258,7 +258,7 @@ def convolution_programs(context: Context, conv: Convolution, operations: Sequen
         raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
     shared = context.new_share() if len(lanes) > 1 else 0
     return before + [replace(_program(context, conv, tile, operations), lane=lane, shared=shared)
-                     for lane, made in enumerate(lanes) for tile in made.tiles]
+                     for lane, tiles in enumerate(lanes) for tile in tiles]
 
 
 def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation]) -> TaskProgram:
@@ -271,7 +271,7 @@ def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequen
     return TaskProgram(
         words, addresses, context.touched(*reads), context.touched(conv.target.address),
         layer_name(operations[0], _part_name(g, tile)), tuple(i for op in operations for i in (op.index, *op.fused)),
-        macs=round(g.macs * share), cycles=mac_cycles(g, context.soc, tile.output_rows, tile.channels),
+        macs=round(g.macs * share), cycles=tile_time(context.soc, g, tile, pace_of(context.soc, 1), len(words)).total,
         needs_previous=tile.reuses_weights)
 
 

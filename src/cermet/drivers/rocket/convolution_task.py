@@ -5,18 +5,11 @@ from dataclasses import dataclass, replace
 
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.dpu import USE_BLOCK, Stage, Stages
-from cermet.drivers.rocket.geometry import Geometry
+from cermet.drivers.rocket.geometry import Geometry, Tile
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, Regcmd
-from cermet.drivers.rocket.tiling import Tile
 from cermet.hw.soc import Soc
 
-# The array starts when FEATURE_GRAINS rows are there: the fewer, the earlier. At least a window, a step and one
-# (hw-verified). The vendor's programs ask for 12 under windows of 3 rows and for 27 to 30 under windows of 7, where a
-# map has more; Mesa's for 51 and a step.
-FIRST_ROWS = 12
-FIRST_WINDOWS = 4
-MAX_GRAINS = 1022
 DIRECT, DEPTHWISE = 0, 3
 MIN_OPERAND_SURFACE = 12    # atoms: the smallest surface pitch that fused adds of working programs use
 
@@ -56,14 +49,6 @@ class Convolution:
         """From one group of output channels to the next."""
         surfaces = self.geometry.group(self.soc) // ATOM_BYTES
         return surfaces * self.target.surface_atoms if self.group_pitch is None else self.group_pitch
-
-
-def grains(geometry: Geometry) -> int:
-    """Rows that the CNA fetches before the array starts; in transposed mode all and one (recipes §12)."""
-    if geometry.is_transposed:
-        return geometry.input_height + 1
-    window = geometry.kernel_height_extent
-    return max(FIRST_ROWS, min(FIRST_WINDOWS * window, MAX_GRAINS), window + geometry.stride.y + 1)
 
 
 def emit_convolution(regcmd: Regcmd, conv: Convolution, tile: Tile) -> None:
@@ -114,7 +99,7 @@ def _emit_cna(regcmd: Regcmd, conv: Convolution, tile: Tile) -> None:
       DECONV=int(g.is_transposed))
     e("DPU.S_POINTER", **dpu.POINTER_BOTH_AUTOMATIC)
     e("DPU_RDMA.RDMA_S_POINTER", **dpu.POINTER_BOTH_AUTOMATIC)
-    e("CNA.CONV_CON2", FEATURE_GRAINS=grains(g))
+    e("CNA.CONV_CON2", FEATURE_GRAINS=g.first_rows)
     e("CNA.CONV_CON3", CONV_X_STRIDE=g.stride.x, CONV_Y_STRIDE=g.stride.y, ATROUS_X_DILATION=g.dilation.x,
       ATROUS_Y_DILATION=g.dilation.y, DECONV_X_STRIDE=g.spread.x, DECONV_Y_STRIDE=g.spread.y)
     e("CNA.DATA_SIZE0", DATAIN_WIDTH=g.input_width, DATAIN_HEIGHT=tile.input_rows)

@@ -14,7 +14,7 @@ import numpy as np
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.drivers.rocket.views import MapShape, window_over
 from cermet.drivers.rocket.weights import Weights
 from cermet.hw.soc import Soc
@@ -76,11 +76,11 @@ def _in_rows(atoms: int, vectors: int) -> Flattening:
 def vectors_per_task(soc: Soc, flat: Flattening, outputs: int) -> int:
     """Vectors whose rows fit the CBUF at once; 0 when not even one does. All where the tiling cuts by itself."""
     if not flat.atoms:
-        return flat.vectors if plan(soc, flat.geometry(outputs)) is not None else 0
+        return flat.vectors if fits(soc, flat.geometry(outputs)) else 0
     low, high = 0, flat.vectors
     while low < high:
         middle = (low + high + 1) // 2
-        if plan(soc, flat.part(middle).geometry(outputs)) is not None:
+        if fits(soc, flat.part(middle).geometry(outputs)):
             low = middle
         else:
             high = middle - 1

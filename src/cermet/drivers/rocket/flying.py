@@ -18,6 +18,7 @@ from cermet.drivers.rocket.dpu import (
 )
 from cermet.drivers.rocket.layout import ATOM_BYTES, MAX_CUBE, Cube, FeatureMap, ceil_div
 from cermet.drivers.rocket.regcmd import Address, BlockMask, Regcmd, TaskProgram
+from cermet.drivers.rocket.tile_time import cube_cycles
 from cermet.ir.operation import Operation
 
 OUTPUT_TO_MEMORY = 2            # OUTPUT_MODE of every known program
@@ -66,10 +67,11 @@ def flying_program(context: Context, operation: Operation, task: FlyingTask, par
     emit_flying(regcmd, task)
     words, addresses = regcmd.finish(BlockMask.ELEMENTWISE)
     operand = task.operand.address if task.operand else None
+    atoms, cubes = task.cube.pixels * task.cube.num_surfaces, 2 if operand and per_element else 1
     return TaskProgram(
         words=words, addresses=addresses, reads=context.touched(task.source.address, operand),
         writes=context.touched(task.destination.address), layer=layer_name(operation, part),
-        operations=(operation.index, *operation.fused), cycles=task.cube.pixels * task.cube.num_surfaces)
+        operations=(operation.index, *operation.fused), cycles=cube_cycles(context.soc, atoms, cubes, len(words)))
 
 
 def emit_flying(regcmd: Regcmd, task: FlyingTask) -> None:

@@ -3,13 +3,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Pair, Window
 
 NOT_SPREAD = Pair(1, 1)
 MAX_PAD = 15                # above and on the left: 4 bits, 16 acts as 0 (hw-verified)
 MAX_KERNEL_BYTES = 524_287  # of one kernel: 19 bits, trm
+# The array starts when FEATURE_GRAINS rows are there: the fewer, the earlier. At least a window, a step and one
+# (hw-verified). The vendor's programs ask for 12 under windows of 3 rows and for 27 to 30 under windows of 7, where a
+# map has more; Mesa's for 51 and a step.
+FIRST_ROWS = 12
+FIRST_WINDOWS = 4
+MAX_FIRST_ROWS = 1022       # above, the field wraps (hw-verified)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,14 @@ class Geometry:
         return 1 if self.is_depthwise else round_up(self.output_channels, 2)
 
     @property
+    def first_rows(self) -> int:
+        """FEATURE_GRAINS: input rows that the array waits for; in transposed mode all and one (recipes §12)."""
+        if self.is_transposed:
+            return self.input_height + 1
+        window = self.kernel_height_extent
+        return max(FIRST_ROWS, min(FIRST_WINDOWS * window, MAX_FIRST_ROWS), window + self.stride.y + 1)
+
+    @property
     def weight_bytes(self) -> int:
         return self.kernel_bytes * self.num_kernels
 
@@ -101,10 +115,17 @@ def with_large_pads_in_memory(geometry: Geometry) -> Geometry:
                    pad_top=geometry.pad_top - top, pad_left=geometry.pad_left - left)
 
 
-def mac_cycles(geometry: Geometry, soc: Soc, output_rows: int, output_channels: int) -> int:
-    """NPU cycles of a task, the vendor compiler's own estimate (SoC document §4.4, fitted)."""
-    pixels = round_up(output_rows * geometry.output_width, 16)
-    groups = ceil_div(output_channels, geometry.group(soc))
-    if geometry.is_depthwise:
-        return pixels * geometry.taps * groups
-    return pixels * max(geometry.taps * ceil_div(geometry.input_channels, soc.weight_input_block), 4) * groups
+@dataclass(frozen=True)
+class Tile:
+    """The work of one task, in rows and channels of the whole convolution."""
+
+    first_output_row: int
+    output_rows: int
+    first_input_row: int
+    input_rows: int
+    pad_top: int
+    first_channel: int
+    channels: int
+    data_banks: int
+    weight_banks: int
+    reuses_weights: bool = False

@@ -13,10 +13,11 @@ import numpy as np
 
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import conv_weights, convolution_tasks, lower_direct
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, mac_cycles, with_large_pads_in_memory
+from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.tiling import BYTES_PER_CYCLE, TASK_CYCLES, Plan, plan
+from cermet.drivers.rocket.tile_time import pace_of, plan_us
+from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.weights import Weights
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Operation
@@ -54,12 +55,10 @@ def _choices(soc: Soc, whole: Geometry, groups: int) -> Iterator[Blocks]:
 
 
 def _cost(soc: Soc, blocks: Blocks) -> float | None:
-    """Cycles: the round trips of the tasks, and what takes longer, reading or multiplying."""
-    made: Plan | None = plan(soc, with_large_pads_in_memory(blocks.geometry))
-    if made is None:
-        return None
-    multiplying = sum(mac_cycles(blocks.geometry, soc, tile.output_rows, tile.channels) for tile in made.tiles)
-    return blocks.count * (len(made.tiles) * TASK_CYCLES + max(multiplying, made.bytes_read / BYTES_PER_CYCLE))
+    """Microseconds on mainline."""
+    geometry = with_large_pads_in_memory(blocks.geometry)
+    made = plan(soc, geometry)
+    return None if made is None else blocks.count * plan_us(soc, geometry, made, pace_of(soc, 1))
 
 
 def spread_groups(weights: Weights, groups: int, block: int) -> Weights:

@@ -8,31 +8,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from cermet.drivers.rocket.geometry import Geometry, mac_cycles
-from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.drivers.rocket.geometry import Geometry
+from cermet.drivers.rocket.layout import ceil_div
+from cermet.drivers.rocket.tile_time import pace_of, plan_us
 from cermet.drivers.rocket.tiling import Plan, Share, plan
 from cermet.hw.soc import Soc
-
-LATENCIES_OF_A_TASK = 3     # fetch, fill, drain: docs/performance.md
 
 
 def plan_lanes(soc: Soc, geometry: Geometry, num_lanes: int) -> list[Plan] | None:
     """A plan for each lane that takes part, the first one's alone when sharing does not pay; None as plan()."""
-    whole = plan(soc, geometry)
+    alone = pace_of(soc, num_lanes)
+    whole = plan(soc, geometry, pace=alone)
     if whole is None:
         return None
-    best, fewest = [whole], lane_cycles(soc, geometry, whole)
+    best, least = [whole], plan_us(soc, geometry, whole, alone)
     for shares in divisions(soc, geometry, num_lanes):
-        made = [lane for share in shares if (lane := plan(soc, geometry, share)) is not None]
-        cycles = max((lane_cycles(soc, geometry, lane) for lane in made), default=0.0) + barrier_cycles(soc)
-        if len(made) == len(shares) and cycles < fewest:
-            best, fewest = made, cycles
+        pace = pace_of(soc, len(shares))
+        made = [lane for share in shares if (lane := plan(soc, geometry, share, pace)) is not None]
+        taken = max((plan_us(soc, geometry, lane, pace) for lane in made), default=0.0) + barrier_us(soc)
+        if len(made) == len(shares) and taken < least:
+            best, least = made, taken
     return best
 
 
-def barrier_cycles(soc: Soc) -> float:
-    """An interrupt, at the clock that mainline leaves the NPU at."""
-    return soc.interrupt_us * soc.mainline_clock_mhz
+def barrier_us(soc: Soc) -> float:
+    """An interrupt, for which all lanes wait."""
+    return soc.interrupt_us
 
 
 def divisions(soc: Soc, geometry: Geometry, num_lanes: int) -> Iterator[list[Share]]:
@@ -46,11 +47,3 @@ def divisions(soc: Soc, geometry: Geometry, num_lanes: int) -> Iterator[list[Sha
         if groups >= count:
             ends = [min(groups * lane // count * group, channels) for lane in range(count + 1)]
             yield [Share(0, height, first, end - first) for first, end in pairwise(ends)]
-
-
-def lane_cycles(soc: Soc, geometry: Geometry, made: Plan) -> float:
-    """What the tasks of one lane take: the array, loads and stores overlap (docs/performance.md)."""
-    array = sum(mac_cycles(geometry, soc, tile.output_rows, tile.channels) for tile in made.tiles)
-    stored = sum(tile.output_rows * geometry.output_width * round_up(tile.channels, ATOM_BYTES) for tile in made.tiles)
-    fixed = len(made.tiles) * LATENCIES_OF_A_TASK * soc.timing.latency.value
-    return fixed + max(array, made.bytes_read / soc.timing.load_bytes.value, stored / soc.timing.store_bytes.value)

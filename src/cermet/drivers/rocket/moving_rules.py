@@ -13,7 +13,7 @@ from cermet.drivers.rocket.rules import (
     shapes_are_known,
 )
 from cermet.drivers.rocket.strided import MAX_TASKS
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.ir.moves import MoveError, data_inputs
 from cermet.ir.problems import op_problem
 
@@ -54,7 +54,7 @@ def picks_fit_the_cbuf(query: Query) -> str | None:
     """Where a convolution moves the channels, one row of its input fits the convolution buffer."""
     for made in plan_moves(query.subgraph, query.operation):
         for geometry in picking_geometries(made):
-            if plan(query.soc, geometry) is None:
+            if not fits(query.soc, geometry):
                 return f"rows of {geometry.input_width} pixels, {geometry.input_channels} channels, do not fit the CBUF"
     return None
 

@@ -6,7 +6,7 @@ from cermet.drivers.rocket.flying import MAX_CUBE
 from cermet.drivers.rocket.max_pooling import selection_geometry, selection_stride
 from cermet.drivers.rocket.pooling import Region, average_gain, pool_regions, way_of_average
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Pair, Window
 
 MAX_STRIDE = 7              # CONV_X_STRIDE and CONV_Y_STRIDE: 3 bits
@@ -90,7 +90,7 @@ def average_fits_the_cbuf(query: Query) -> str | None:
     for region in _regions(query):
         way = None if region.fits_a_window else way_of_average(region, query.data.shape[3])
         channels = query.data.shape[3]
-        if plan(query.soc, geometry_of(way, channels) if way else region.geometry(channels)) is None:
+        if not fits(query.soc, geometry_of(way, channels) if way else region.geometry(channels)):
             return f"{region.kernel.y} rows of {region.columns.size} pixels do not fit the convolution buffer"
     return None
 
@@ -118,7 +118,7 @@ def max_fits_the_cbuf(query: Query) -> str | None:
     window, (height, width, channels) = _window(query), query.data.shape[1:]
     stride, (_, _, left, right) = selection_stride(window, height, width), window.pads(height, width)
     geometry = selection_geometry(left + width + right, channels, window.output_size(height, width), stride)
-    if stride == Pair(1, 1) or plan(query.soc, geometry) is not None:
+    if stride == Pair(1, 1) or fits(query.soc, geometry):
         return None
     return f"rows of {left + width + right} pixels, {channels} channels, do not fit the convolution buffer"
 

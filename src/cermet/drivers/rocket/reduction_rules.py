@@ -17,7 +17,7 @@ from cermet.drivers.rocket.rules import (
     data_is_not_constant,
     shapes_are_known,
 )
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.drivers.rocket.views import are_same_bytes, is_view, map_shape, stored_shape
 from cermet.ir.operation import Kind, Pair
 from cermet.ir.reductions import Reduction, reduction_problem
@@ -91,7 +91,7 @@ def sum_fits_the_cbuf(query: Query) -> str | None:
             (kernel.y, kernel.x if given.inner == 1 else given.inner)
         geometry = Geometry(height, width, channels, height if given.count == 1 else 1,
                             width if given.count == 1 else given.inner, 1, kernel, Pair(1, 1), Pair(1, 1), 0, 0)
-    return None if plan(query.soc, geometry) else \
+    return None if fits(query.soc, geometry) else \
         f"{geometry.input_height}x{geometry.input_width} pixels do not fit the convolution buffer"
 
 

@@ -64,7 +64,7 @@ class TaskProgram:
     layer           what the task computes, for people: "operation 3 (conv_2d), rows 0..55"
     operations      indices of the subgraph's operations that it belongs to
     macs            multiply-accumulates of the real (unpadded) work
-    cycles          estimate of the compute time in NPU cycles, memory left out (SoC document §4.4)
+    cycles          of a core at mainline's clock, by the cycle model, without what the kernel does
     assumed         names of the parts that nobody has shown on silicon (assumed.py); the driver fills it in
     needs_previous  it reuses weights, or look-up tables, that the task before loaded: both go into one job
     lane            the core that it is for, when there are several for one inference

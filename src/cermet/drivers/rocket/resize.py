@@ -23,7 +23,7 @@ from cermet.drivers.rocket.pooling import ORIGIN
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.resize_plan import Axis, Plan, phases_geometry, plan_resize
 from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import MoveError, Run, move_problem, resized_sides
 from cermet.ir.numerics_move import position_drift
@@ -147,7 +147,7 @@ def phases_fit_the_cbuf(query: Query) -> str | None:
     if is_single_pixel(query.subgraph, query.operation):
         return None
     geometry = phases_geometry(plan_resize(query.subgraph, query.operation), query.data.shape[3])
-    return None if plan(query.soc, geometry) else \
+    return None if fits(query.soc, geometry) else \
         f"{geometry.kernel.y} rows of {geometry.input_width} pixels do not fit the convolution buffer"
 
 

@@ -3,12 +3,11 @@ from __future__ import annotations
 
 from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.conv import RangeError, bias_values, layer_requantisation, make_layer
-from cermet.drivers.rocket.convolution_task import MAX_GRAINS, grains
 from cermet.drivers.rocket.flattening import MAX_INPUT_CHANNELS, MAX_KERNEL
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, with_large_pads_in_memory
+from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, MAX_KERNEL_BYTES, with_large_pads_in_memory
 from cermet.drivers.rocket.requantise import ScaleError
 from cermet.drivers.rocket.rules import IMAGE_RULES, MAX_SIDE, QUANTISED, Query, Rule
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Kind
 from cermet.ir.tensor import DType, Quantisation, Tensor
 
@@ -158,11 +157,11 @@ def spread_weights_are_small(query: Query) -> str | None:
 def window_rows_fit_the_cbuf(query: Query) -> str | None:
     """The input rows of one window fit the convolution buffer, and the prefetch counter (1022 rows)."""
     geometry = with_large_pads_in_memory(ask.geometry(query))
-    if grains(geometry) > MAX_GRAINS:
-        return f"the window spans {geometry.kernel_height_extent} rows, the prefetch counter holds {MAX_GRAINS}"
+    if geometry.first_rows > MAX_FIRST_ROWS:
+        return f"the window spans {geometry.kernel_height_extent} rows, the prefetch counter holds {MAX_FIRST_ROWS}"
     if geometry.output_width > MAX_SIDE or geometry.output_width * geometry.output_height > MAX_PIXELS:
         return f"output of {geometry.output_height}x{geometry.output_width} pixels is too large for one task"
-    if plan(query.soc, geometry) is None:
+    if not fits(query.soc, geometry):
         return (f"{geometry.kernel_height_extent} rows of {geometry.input_width}x{geometry.input_channels} do not fit "
                 f"the convolution buffer of {query.soc.cbuf.banks * query.soc.cbuf.bank_bytes // 1024} KiB")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
 from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.strided_pick import Pick
-from cermet.drivers.rocket.tiling import plan
+from cermet.drivers.rocket.tiling import fits
 from cermet.drivers.rocket.views import are_same_bytes, is_view, joined, layouts_of, reshaped
 from cermet.ir.moves import MoveError
 from cermet.ir.operation import Kind
@@ -50,7 +50,7 @@ def layout_can_follow(query: Query) -> str | None:
         return f"changes the channels ({seen}), which would move every byte: {error}"
     if len(tasks) > MAX_TASKS:
         return f"changes the channels ({seen}), which needs {len(tasks)} tasks, at most {MAX_TASKS} are worth it"
-    fit = all(plan(query.soc, task.geometry) is not None for task in tasks if isinstance(task, Pick))
+    fit = all(fits(query.soc, task.geometry) for task in tasks if isinstance(task, Pick))
     return None if fit else f"changes the channels ({seen}), which does not fit the convolution buffer"
 
 

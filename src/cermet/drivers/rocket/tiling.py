@@ -1,38 +1,23 @@
 """Cuts a convolution into tasks that fit the CBUF: along rows, output channels or both (recipes §1.3 to §1.6).
 
-Each task costs an interrupt round trip of about 30 000 cycles, so the plan with the fewest tasks wins; among those the
-one that reads the fewest bytes.
+Of the plans that fit, the one wins that takes the least time by the cycle model, with what the kernel does between two
+tasks: mostly the one with the fewest tasks, among those the one that reads the least.
 """
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from cermet.drivers.rocket.geometry import Geometry
-from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.drivers.rocket.geometry import Geometry, Tile
+from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
+from cermet.drivers.rocket.tile_time import Pace, pace_of, plan_us
 from cermet.hw.soc import Soc
 
-TASK_CYCLES = 30_000            # one interrupt round trip at 1 GHz (27-41 us, hw-verified)
-BYTES_PER_CYCLE = 16            # memory, ASSUMED by the SoC document §4.3
 STREAM_DATA_BANKS = 7           # with weights that do not fit: 7 data and 5 weight banks (hw-verified)
 MAX_TASK_CHANNELS = 8192        # DPU cube: 13 bits
 MAX_TASK_ROWS = 2047            # input rows: 11 bits, trm
 
-
-@dataclass(frozen=True)
-class Tile:
-    """The work of one task, in rows and channels of the whole convolution."""
-
-    first_output_row: int
-    output_rows: int
-    first_input_row: int
-    input_rows: int
-    pad_top: int
-    first_channel: int
-    channels: int
-    data_banks: int
-    weight_banks: int
-    reuses_weights: bool = False
+Plan = tuple[Tile, ...]         # in order
 
 
 @dataclass(frozen=True)
@@ -47,18 +32,6 @@ class Share:
     @staticmethod
     def whole(geometry: Geometry) -> Share:
         return Share(0, geometry.output_height, 0, geometry.output_channels)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Tiles in order."""
-
-    tiles: tuple[Tile, ...]
-    bytes_read: int
-
-    @property
-    def cost(self) -> float:
-        return len(self.tiles) * TASK_CYCLES + self.bytes_read / BYTES_PER_CYCLE
 
 
 def row_entries(width: int, channels: int) -> int:
@@ -83,11 +56,26 @@ def weight_banks(soc: Soc, num_bytes: int) -> int:
     return ceil_div(num_bytes, soc.cbuf.bank_bytes) + 1
 
 
-def plan(soc: Soc, geometry: Geometry, share: Share | None = None) -> Plan | None:
-    """The cheapest plan for all or a share of the output, or None when not even the rows of one output row fit."""
-    share = share or Share.whole(geometry)
-    plans = _depthwise_plans(soc, geometry, share) if geometry.is_depthwise else _direct_plans(soc, geometry, share)
-    return min(plans, key=lambda p: p.cost, default=None)
+def plan(soc: Soc, geometry: Geometry, share: Share | None = None, pace: Pace | None = None) -> Plan | None:
+    """The fastest plan for all or a share of the output, or None when not even the rows of one output row fit.
+
+    pace: how the tasks will run; None: on mainline
+    """
+    plans = list(all_plans(soc, geometry, share or Share.whole(geometry)))
+    if len(plans) < 2:
+        return plans[0] if plans else None
+    pace = pace or pace_of(soc, 1)
+    return min(plans, key=lambda tiles: plan_us(soc, geometry, tiles, pace))
+
+
+def fits(soc: Soc, geometry: Geometry) -> bool:
+    """Whether there is a plan."""
+    return next(all_plans(soc, geometry, Share.whole(geometry)), None) is not None
+
+
+def all_plans(soc: Soc, geometry: Geometry, share: Share) -> Iterator[Plan]:
+    """Each way to cut the work that fits."""
+    return _depthwise_plans(soc, geometry, share) if geometry.is_depthwise else _direct_plans(soc, geometry, share)
 
 
 def _direct_plans(soc: Soc, geometry: Geometry, share: Share) -> Iterator[Plan]:
@@ -151,7 +139,7 @@ def _plan(soc: Soc, geometry: Geometry, share: Share, part: int, banks: int, *, 
             used = banks if len(bands) > 1 else data_banks(soc, geometry.input_width, channels_read, band.input_rows)
             tiles.append(replace(band, first_channel=first, channels=channels, data_banks=used,
                                  weight_banks=soc.cbuf.banks - used, reuses_weights=is_resident and index > 0))
-    yield Plan(tuple(tiles), _bytes_read(geometry, tiles, widest))
+    yield tuple(tiles)
 
 
 def _bands(geometry: Geometry, share: Share, rows: int) -> Iterator[Tile]:
@@ -191,10 +179,3 @@ def _input_rows(geometry: Geometry, first: int, height: int) -> tuple[int, int]:
     top = max(first * geometry.stride.y - geometry.pad_top, 0)
     last = (first + height - 1) * geometry.stride.y - geometry.pad_top + geometry.kernel_height_extent
     return top, min(last, geometry.input_height) - top
-
-
-def _bytes_read(geometry: Geometry, tiles: list[Tile], channels_read: int) -> int:
-    row_bytes = geometry.input_width * round_up(channels_read, ATOM_BYTES)
-    per_channel = geometry.taps if geometry.is_depthwise else geometry.kernel_bytes
-    return sum(tile.input_rows * row_bytes + (0 if tile.reuses_weights else tile.channels * per_channel)
-               for tile in tiles)

@@ -23,14 +23,14 @@ from cermet.drivers.rocket.conv import (
     make_layer,
     written_tensor,
 )
-from cermet.drivers.rocket.convolution_task import MAX_GRAINS, grains
 from cermet.drivers.rocket.copy import Patch, copy_patch, patch_tasks
 from cermet.drivers.rocket.flying import copy_stages
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, MAX_PAD, Geometry, mac_cycles
+from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, MAX_KERNEL_BYTES, MAX_PAD, Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.strided import MAX_TASKS
-from cermet.drivers.rocket.tiling import BYTES_PER_CYCLE, TASK_CYCLES, plan
+from cermet.drivers.rocket.tile_time import Pace, copies_us, pace_of, plan_us
+from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.views import MapShape
 from cermet.drivers.rocket.weights import Weights
 from cermet.hw.soc import Soc
@@ -41,7 +41,6 @@ from cermet.ir.transposed import Axis, axes_of
 
 SPREADS = (1, 2, 4, 8)      # the only values of the stride fields that act (recipes §12)
 MAX_PAD_AT_2 = 11           # 12..15 are wrong at stride 2 (Q-D2)
-NATIVE_SHARE = 2            # the mode takes about half of the time of a convolution over the spread image: hw-verified
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def native_geometry(soc: Soc, shapes: Transposition) -> Geometry | None:
     geometry = Geometry(shapes.rows.size, shapes.columns.size, shapes.inputs, shapes.rows.output_size,
                         shapes.columns.output_size, shapes.outputs, Pair(shapes.rows.kernel, shapes.columns.kernel),
                         Pair(1, 1), Pair(1, 1), pads[0], pads[1], spread=Pair(*strides))
-    fits = grains(geometry) <= MAX_GRAINS and geometry.kernel_bytes <= MAX_KERNEL_BYTES
+    fits = geometry.first_rows <= MAX_FIRST_ROWS and geometry.kernel_bytes <= MAX_KERNEL_BYTES
     return geometry if fits and plan(soc, geometry) is not None else None
 
 
@@ -170,17 +169,16 @@ def chosen_geometry(soc: Soc, shapes: Transposition, options: CompileOptions) ->
         return phases
     if phases_problem(soc, shapes) is not None:
         return native
-    copies = _num_copies(shapes) * TASK_CYCLES + shapes.rows.output_size * shapes.columns.output_size * ceil_div(
-        shapes.outputs, ATOM_BYTES)
-    return native if _cycles(soc, native) <= _cycles(soc, phases) + copies else phases
+    pace = pace_of(soc, options.cores)
+    atoms = shapes.rows.output_size * shapes.columns.output_size * ceil_div(shapes.outputs, ATOM_BYTES)
+    copies = copies_us(soc, _num_copies(shapes), atoms, pace)
+    return native if _us(soc, native, pace) <= _us(soc, phases, pace) + copies else phases
 
 
-def _cycles(soc: Soc, geometry: Geometry) -> float:
-    made = plan(soc, geometry)
+def _us(soc: Soc, geometry: Geometry, pace: Pace) -> float:
+    made = plan(soc, geometry, pace=pace)
     assert made is not None
-    multiplying = sum(mac_cycles(geometry, soc, tile.output_rows, tile.channels) for tile in made.tiles)
-    multiplying //= NATIVE_SHARE if geometry.is_transposed else 1
-    return len(made.tiles) * TASK_CYCLES + max(multiplying, made.bytes_read / BYTES_PER_CYCLE)
+    return plan_us(soc, geometry, made, pace)
 
 
 def lower_transpose_conv(context: Context, operation: Operation) -> list[TaskProgram]:

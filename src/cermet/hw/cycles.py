@@ -29,6 +29,11 @@ def depthwise_cycles(soc: Soc, pixels: int, taps: int, channels: int) -> int:
     return _padded(soc, pixels) * taps * -(-channels // soc.depthwise_group)
 
 
+def spread_cycles(soc: Soc, cycles: int) -> int:
+    """The array in transposed mode. cycles: of the convolution over the spread input."""
+    return round(cycles * soc.timing.spread_share.value)
+
+
 def _padded(soc: Soc, pixels: int) -> int:
     step = int(soc.timing.pixel_step.value)
     return -(-pixels // step) * step
