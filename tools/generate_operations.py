@@ -80,8 +80,8 @@ def _assumed() -> Iterator[str]:
         "uses is read off its registers; `cermet report` lists them. Of the option `assume`'s values, `on` takes all, "
         "the others refuse operations (rule `parts_are_proven`) or choose another way where there is one: tables "
         "loaded by a task of their own, clamps in a task of their own, one multiplier per channel without powers of "
-        "two. Sources are sections of the notes about the hardware that cermet was written after, which are not part "
-        "of this tree; `docs/hardware.md` has what was found to be otherwise, and `cermet probe` asks a board."), "")
+        "two. Sources are parts of the hardware notes: [hardware.md](hardware.md) introduces them and has what was "
+        "found to be otherwise; `cermet probe` asks a board."), "")
     yield "| part | what | evidence | source | accepted by `assume=` |"
     yield "| --- | --- | --- | --- | --- |"
     for part in PARTS:

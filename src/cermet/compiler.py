@@ -178,8 +178,12 @@ def _compile_groups(subgraph: Subgraph, driver: Driver, options: CompileOptions,
         for group in groups:
             if group in compiled:
                 continue
+            part = subgraph.extract(operations[index] for index in group)
+            if not part.outputs:
+                refusals.update(dict.fromkeys(group, Refusal("result_is_read", "nobody reads what it computes")))
+                continue
             try:
-                compiled[group] = driver.compile(subgraph.extract(operations[index] for index in group), options)
+                compiled[group] = driver.compile(part, options)
             except Refused as refused:
                 whole = dict.fromkeys(group, next(iter(refused.refusals.values())))
                 refusals.update(whole if options.groups else refused.refusals)

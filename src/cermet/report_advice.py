@@ -34,6 +34,7 @@ ADVICE: Mapping[str, str] = {
     "partition_pays_off": "Bring its neighbours onto the NPU too. The option prefer=npu runs it there all the same.",
     "border_is_narrow": "Nothing: less data crosses to the NPU this way. The option prefer=npu runs it there all the "
                         "same.",
+    "result_is_read": "Remove it: nothing depends on it.",
     "parts_are_proven": "Nothing in the model: the option assume keeps it off.",
     "compiler_fault": "Nothing in the model: this is a fault of the compiler, please report it.",
 }

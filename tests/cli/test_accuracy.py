@@ -231,6 +231,7 @@ def test_plots_are_drawn(cermet: Cermet, conv_model: Path, tmp_path: Path) -> No
     (["MODEL", "--inputs", __file__], "is not a picture that can be read"),
     (["MODEL", "--soc", "rk1"], "soc: 'rk1' must be one of rk3588"),
     (["MODEL", "--option", "match=best"], "match"),
+    (["MODEL", "--option", "match=exact", "--match", "tflite"], "--match: tflite and --option match=exact contradict"),
 ])
 def test_errors_are_one_line(cermet: Cermet, mobilenet: Path, arguments: list[str], words: str) -> None:
     result = cermet("accuracy", *(str(mobilenet) if word == "MODEL" else word for word in arguments))

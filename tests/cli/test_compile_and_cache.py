@@ -39,6 +39,16 @@ def test_compile_keeps_good_entries_and_replaces_damaged_ones(cermet: Cermet, co
     assert entry.read_bytes() == good
 
 
+def test_what_is_shown_of_the_compiler_is_shown_whatever_is_cached(cermet: Cermet, conv_model: Path, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    cermet("compile", conv_model, "-o", tmp_path / "cache")
+    monkeypatch.setenv("CERMET_DEBUG", "passes")
+    assert cermet("compile", conv_model, "-o", tmp_path / "cache").err.startswith("---- tabulate\n")
+    monkeypatch.setenv("CERMET_DEBUG", "pases,passes")
+    assert cermet("compile", conv_model, "-o", tmp_path / "cache").err.startswith(
+        "cermet: CERMET_DEBUG: 'pases' is not known, must be passes (the subgraph after each pass of the compiler)\n")
+
+
 def test_one_bad_model_does_not_stop_the_others_but_is_told(cermet: Cermet, conv_model: Path, tmp_path: Path) -> None:
     result = cermet("compile", "nosuch.tflite", conv_model, "-o", tmp_path / "cache")
     assert result.status == 1

@@ -114,6 +114,8 @@ def test_options_decide_as_in_the_delegate(cermet: Cermet, conv_model: Path) -> 
     (["MODEL", "--option", "allow=7"], "option allow: 7 must be below 2"),
     (["MODEL", "--option", "deny=2-1"], "option deny: '2-1' must be operation names like CONV_2D or numbers like"),
     (["MODEL", "--option", "assume=no"], "option assume: 'no' must be one of on, replayed, off"),
+    (["MODEL", "--option", "match=exact", "--option", "match=tflite"], "match is given as exact and as tflite"),
+    (["MODEL", "--option", "match"], "--option: 'match' must be NAME=VALUE"),
     (["MODEL", "--option", "prefer=cpu"], "option prefer: 'cpu' must be one of speed, npu"),
     (["MODEL", "--subgraph", "3"], "subgraph 3 does not exist, must be 0..0"),
 ])
@@ -122,6 +124,11 @@ def test_errors_are_one_line(cermet: Cermet, conv_model: Path, arguments: list[s
     assert (result.status, result.out) == (1, "")
     assert words in result.err
     assert result.err.startswith("cermet: ") and result.err.count("\n") == 1
+
+
+def test_lists_given_several_times_are_joined() -> None:
+    options = compile_options(["allow=ADD", "deny=3", "allow=MEAN+2", "deny=", "match=exact", "match=exact"], {})
+    assert (options.allow, options.deny, options.match) == ({"ADD", "MEAN", "2"}, {"3"}, "exact")
 
 
 def test_environment_holds_where_the_command_line_says_nothing() -> None:

@@ -132,6 +132,22 @@ def test_unknown_operation_names_are_an_error_that_lists_the_known(option: str) 
         compiled(FakeDriver(), "ADD", **{option: frozenset({"CONV2D"})})
 
 
+def test_a_group_that_nobody_reads_stays_on_the_cpu() -> None:
+    tensors = [TensorSpec(name, (1, 2), "int8", (0.5,), (0,)) for name in ("in", "out", "unread")]
+    model = build_model(tensors, [OperationSpec("ABS", (0,), (1,)), OperationSpec("ABS", (0,), (2,))], [0], [1])
+    assert compile_subgraph(read_tflite(model), FakeDriver(), CompileOptions()).groups == ((0, 1),)
+    made = compile_subgraph(read_tflite(model), FakeDriver(), CompileOptions(groups=((0,), (1,))))
+    assert (made.groups, made.faults) == (((0,),), ())
+    assert made.refusals == {1: Refusal("result_is_read", "nobody reads what it computes")}
+
+
+def test_a_model_without_outputs_stays_on_the_cpu() -> None:
+    tensors = [TensorSpec(name, (1, 2), "int8", (0.5,), (0,)) for name in ("in", "out")]
+    made = compile_subgraph(read_tflite(build_model(tensors, [OperationSpec("ABS", (0,), (1,))], [0], [])),
+                            driver_for("rk3588"), CompileOptions())
+    assert (made.groups, made.faults, made.refusals[0].rule) == ((), (), "result_is_read")
+
+
 def test_groups_are_taken_as_given() -> None:
     made = compiled(FakeDriver(), "ADD", "ADD", "ADD", groups=((0,), (2,)))
     assert made.groups == ((0,), (2,))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from cermet import build
+from cermet import build, debug
 from cermet.errors import CermetError
 
 __all__ = ["CermetError", "main"]
@@ -119,6 +119,8 @@ def open_closed_outputs() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of the `cermet` command."""
     open_closed_outputs()
+    if debug.complaint():
+        print(f"cermet: {debug.complaint()}", file=sys.stderr)
     try:
         status = dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cermet.cli.models import add_compile_arguments, compile_options, read_model
+from cermet.cli.models import add_compile_arguments, compile_options, option_values, read_model
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def measure_all(arguments: argparse.Namespace) -> list[Measurement]:
     samples = make_samples(arguments, input_details(model))
     reference = Reference(model, subgraph, arguments.against, arguments.runtime)
     matches = MATCHES if arguments.both else (arguments.match or options.match,)
+    if arguments.match and arguments.match != option_values(arguments.option).get("match", arguments.match):
+        raise CermetError(f"--match: {arguments.match} and --option match={options.match} contradict each other")
     measured = []
     with closing(make_executor(arguments.device, arguments.soc)) as executor, progress_bar() as progress:
         for match in matches:

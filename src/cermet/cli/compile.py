@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cermet.cli.models import add_compile_arguments, compile_options, num_subgraphs, read_model
+from cermet.debug import is_shown
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.tflite")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="cache folder (default: the user's)")
-    parser.add_argument("--force", action="store_true", help="compile again what is there already")
+    parser.add_argument("--force", action="store_true",
+                        help="compile again what is there already, as with CERMET_DEBUG=passes, which shows how")
     add_compile_arguments(parser)
 
 
@@ -73,7 +75,7 @@ def compile_to_entry(blob: bytes, soc: str, options: CompileOptions, cache: Cach
     from cermet.program.cache import cache_key
     from cermet.report import summarise
     key = cache_key(blob, soc, options)
-    if not force and is_usable(cache, key):
+    if not force and not is_shown("passes") and is_usable(cache, key):
         return cache.path(key).name, "is there already"
     data, compiled = compile_blob(blob, soc, options)
     path = cache.store(key, data)

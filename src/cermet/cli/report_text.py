@@ -67,7 +67,7 @@ def _remarks(report: Report) -> Iterator[str]:
     by_index = {node.index: node for node in report.nodes}
     assumed = [(str(part), by_index[index]) for part in report.assumptions for index in part.nodes]
     for title, found in (("to bring more onto the NPU", changes), ("hints", hints),
-                         ("ASSUMED (the option assume refuses these)", assumed)):
+                         ("ASSUMED (the option assume refuses these; sources: docs/hardware.md)", assumed)):
         groups: dict[str, list[NodeReport]] = {}
         for words, node in found:
             groups.setdefault(words, []).append(node)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cermet.cli.models import COMPILE_OPTIONS, compile_options, read_model
+from cermet.cli.models import COMPILE_OPTIONS, compile_options, option_values, read_model
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def add_delegate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--soc", help="whose NPU (default: $CERMET_SOC, else rk3588)")
     parser.add_argument("--device", default="auto", help="auto (default), sim, or a path like /dev/accel/accel0")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
-                        help="any option of the delegate; may be repeated")
+                        help="any option of the delegate; may be repeated: allow and deny are joined")
     parser.add_argument("--runtime", choices=("litert", "tflite"), default="",
                         help="ai-edge-litert or tflite-runtime (default: the first of them that is installed)")
 
@@ -152,12 +152,8 @@ def make_setting(arguments: argparse.Namespace) -> Setting:
     """Options of the delegate from the command line. Raises CermetError for one that is not NAME=VALUE."""
     from cermet.compiler import driver_for
     soc = arguments.soc or os.environ.get("CERMET_SOC") or "rk3588"
-    options = {"device": choose_device(arguments.device), "soc": soc, "log_level": "error"}
-    for pair in arguments.option:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise CermetError(f"--option: {pair!r} must be NAME=VALUE")
-        options[name] = value
+    options = {"device": choose_device(arguments.device), "soc": soc, "log_level": "error",
+               **option_values(arguments.option)}
     driver_for(options["soc"])
     use_own_command(options)
     return Setting(arguments.model, options, runtime_name(arguments.runtime),

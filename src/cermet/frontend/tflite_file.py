@@ -110,7 +110,8 @@ class _Writer:
                 constant.add(number)
         tensors = np.array(rows, layout.tensor)
         inputs = sorted(set(self.numbers.values()) - self.produced - constant)
-        wanted = {self.numbers.get(t) for t in self.vector("graph outputs", self.subgraph.OutputsAsNumpy())}
+        self.checked("graph input", self.subgraph.InputsAsNumpy(), -1)
+        wanted = {self.numbers.get(t) for t in self.checked("graph output", self.subgraph.OutputsAsNumpy(), -1)}
         outputs = sorted(t for t in wanted if t is not None and t in self.produced)
         inputs_start, outputs_start = self.append(inputs), self.append(outputs)
         return self.join(operations, tensors, (len(inputs), inputs_start, len(outputs), outputs_start))
@@ -145,11 +146,16 @@ class _Writer:
 
     def tensors(self, where: str, vector: object, lowest: int) -> list[int]:
         """Canonical numbers, given out in order of first use; -1 stays."""
+        return [-1 if t < 0 else self.numbers.setdefault(t, len(self.numbers))
+                for t in self.checked(where, vector, lowest)]
+
+    def checked(self, where: str, vector: object, lowest: int) -> list[int]:
+        """The file's numbers of tensors, as the runtime accepts them."""
         found = self.vector(where, vector)
         for t in found:
             if not lowest <= t < self.num_tensors:
                 raise self.error(f"{where}: tensor {t}, must be {lowest}..{self.num_tensors - 1}")
-        return [-1 if t < 0 else self.numbers.setdefault(t, len(self.numbers)) for t in found]
+        return found
 
     # -- tensors
 

@@ -78,7 +78,7 @@ def activations_are_quantised_per_tensor(query: Query) -> str | None:
         if not lowest <= quantisation.zero_point <= highest:
             return f"tensor {tensor.index}: zero point {quantisation.zero_point} must be {lowest}..{highest}"
         if not 1e-30 < quantisation.scale < 1e30:
-            return f"tensor {tensor.index}: scale {quantisation.scale:.4g} must be between 1e-30 and 1e30"
+            return f"tensor {tensor.index}: scale {quantisation.scale:.4g} must be above 1e-30 and below 1e30"
     return None
 
 

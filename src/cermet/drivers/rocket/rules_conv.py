@@ -56,7 +56,7 @@ def weight_quantisation_fits(query: Query) -> str | None:
     if len(quantisation.zero_points) not in (1, count):
         return f"weights have {len(quantisation.zero_points)} zero points for {count} scales"
     if not all(1e-30 < s < 1e30 for s in quantisation.scales):
-        return "a weight scale is not between 1e-30 and 1e30"
+        return "a weight scale is not above 1e-30 and below 1e30"
     lowest, highest = (0, 255) if weights.dtype is DType.UINT8 else (-128, 127)
     if not all(lowest <= z <= highest for z in quantisation.zero_points):
         return f"a weight zero point is outside {lowest}..{highest}"

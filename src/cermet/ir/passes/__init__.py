@@ -1,11 +1,11 @@
 """Passes: a valid subgraph in, a valid subgraph out. run_passes() runs a pipeline and verifies after each."""
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from cermet import debug as debug_variable
 from cermet.ir.passes.drop_dead import drop_dead
 from cermet.ir.passes.fold_activation import fold_activation
 from cermet.ir.subgraph import Subgraph
@@ -38,7 +38,7 @@ def run_passes(subgraph: Subgraph, passes: Sequence[Pass] = PASSES, debug: bool 
 
 def is_shown() -> bool:
     """Whether CERMET_DEBUG names passes."""
-    return "passes" in os.environ.get("CERMET_DEBUG", "").split(",")
+    return debug_variable.is_shown("passes")
 
 
 def show_result(name: str, text: str) -> None:
