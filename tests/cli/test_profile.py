@@ -181,3 +181,13 @@ def test_layers_of_several_tasks_are_one_line(cermet: Cermet, tmp_path: Path) ->
 def test_errors_are_one_line(cermet: Cermet, conv_model: Path, arguments: list[str], words: str) -> None:
     result = cermet("profile", conv_model, *arguments)
     assert result.status == 1 and words in result.err and result.err.count("\n") == 1
+
+
+def test_traffic_is_held_against_what_has_to_be_moved(cermet: Cermet, tmp_path: Path) -> None:
+    """One convolution: its image once in, weights and biases once in, the result once out."""
+    path = tmp_path / "conv.tflite"
+    path.write_bytes(conv2d(np.random.default_rng(0), (1, 20, 20, 16), 32, kernel=(3, 3)).data)
+    profile = profile_of(cermet, path)
+    compulsory = 20 * 20 * 16 + 32 * 3 * 3 * 16 + 32 * 4 + 20 * 20 * 32
+    assert profile["totals"]["compulsory_bytes"] == profile["parts"][0]["compulsory_bytes"] == compulsory
+    assert profile["totals"]["traffic"] == pytest.approx(1.0)

@@ -80,7 +80,8 @@ def _totals(profile: Profile) -> Iterator[str]:
     totals, setting = profile.totals, profile.setting
     yield (f"{totals.layers} layers, {totals.tasks} tasks, {totals.macs:,} MACs, the NPU's at {totals.mac_use:.1%} of "
            f"the array; cycles: {totals.ddr_cycles:,} DDR, {totals.npu_cycles:,} NPU, {totals.max_cycles:,} max")
-    yield f"memory traffic: {totals.read_bytes / KB:,.0f} KB read, {totals.written_bytes / KB:,.0f} KB written"
+    yield (f"memory traffic: {totals.read_bytes / KB:,.0f} KB read, {totals.written_bytes / KB:,.0f} KB written, "
+           f"{totals.traffic:.2f} times what has to be moved")
     side_by_side = f", {setting.inferences} side by side" if setting.inferences > 1 else ""
     side_by_side = f" on {setting.arrays} cores" if setting.arrays > 1 else side_by_side
     yield (f"one inference at {setting.clock_mhz} MHz, {setting.kernel} kernel: {totals.total_us / 1000:.2f} ms "

@@ -10,6 +10,7 @@ from cermet.profile.layers import Layer, cpu_layer, npu_layers
 from cermet.profile.memory import Memory, memory_of
 from cermet.profile.setting import Setting
 from cermet.profile.tasks import TimedTask, elapsed_us, npu_us, timed_tasks
+from cermet.profile.traffic import compulsory_bytes
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Part:
     convert_out_us: float
     input_bytes: int
     output_bytes: int
+    compulsory_bytes: int
     busy_us: float
     interrupts_us: float
     submit_us: float
@@ -50,7 +52,7 @@ class TypeTotal:
 @dataclass(frozen=True)
 class Totals:
     """Of one inference on one core. per_second: inferences of all cores together; the CPU's part ASSUMED to be side
-    by side as well."""
+    by side as well. compulsory_bytes: what had to be moved, whoever compiled it; traffic: times that is moved."""
 
     layers: int
     tasks: int
@@ -60,6 +62,7 @@ class Totals:
     max_cycles: int
     read_bytes: int
     written_bytes: int
+    compulsory_bytes: int
     npu_us: float
     convert_us: float
     cpu_us: float
@@ -68,6 +71,10 @@ class Totals:
     @property
     def total_us(self) -> float:
         return self.npu_us + self.convert_us + self.cpu_us
+
+    @property
+    def traffic(self) -> float:
+        return (self.read_bytes + self.written_bytes) / self.compulsory_bytes if self.compulsory_bytes else 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ class Profile:
         return {
             "setting": {"soc": setting.soc.name, "clock_mhz": setting.clock_mhz, "cores": setting.cores,
                         "kernel": setting.kernel},
-            "totals": asdict(self.totals) | {"total_us": self.totals.total_us, "per_second": self.per_second},
+            "totals": asdict(self.totals) | {"total_us": self.totals.total_us, "traffic": self.totals.traffic,
+                                                 "per_second": self.per_second},
             "layers": [asdict(layer) | {"rw_kb": layer.rw_kb} for layer in self.layers],
             "types": [asdict(kind) for kind in self.types],
             "parts": [_part_json(part) for part in self.parts]}
@@ -101,6 +109,7 @@ def _part_json(part: Part) -> dict[str, object]:
     memory = {name: value for name, value in asdict(part.memory).items() if name != "residents"}
     return {"nodes": part.nodes, "convert_in_us": part.convert_in_us, "npu_us": part.npu_us,
             "convert_out_us": part.convert_out_us, "input_bytes": part.input_bytes, "output_bytes": part.output_bytes,
+            "compulsory_bytes": part.compulsory_bytes,
             "busy_us": part.busy_us, "interrupts_us": part.interrupts_us, "submit_us": part.submit_us,
             "memory": memory | {"total": part.memory.total},
             "arena": [asdict(each) for each in part.memory.residents],
@@ -136,7 +145,8 @@ def _part(compiled: Compiled, number: int, setting: Setting) -> Part:
     busy, whole = elapsed_us(tasks, with_kernel=False), npu_us(tasks, setting)
     return Part(
         tuple(group), into / CONVERTED_BYTES_PER_US, whole, out / CONVERTED_BYTES_PER_US, into, out,
-        busy_us=busy, interrupts_us=whole - busy - setting.soc.submit_us,
+        compulsory_bytes=compulsory_bytes(compiled.subgraph, group), busy_us=busy,
+        interrupts_us=whole - busy - setting.soc.submit_us,
         submit_us=setting.soc.submit_us, memory=memory_of(program), tasks=tuple(tasks))
 
 
@@ -162,7 +172,8 @@ def _totals(layers: Sequence[Layer], parts: Sequence[Part], setting: Setting) ->
     names = ("tasks", "macs", "ddr_cycles", "npu_cycles", "max_cycles", "read_bytes", "written_bytes")
     sums = {name: sum(getattr(layer, name) for layer in layers) for name in names}
     return Totals(
-        len(layers), **sums, npu_us=sum(part.npu_us for part in parts),
+        len(layers), **sums, compulsory_bytes=sum(part.compulsory_bytes for part in parts),
+        npu_us=sum(part.npu_us for part in parts),
         convert_us=sum(part.convert_in_us + part.convert_out_us for part in parts),
         cpu_us=sum(layer.time_us for layer in layers if layer.target == "CPU"), mac_use=_mac_use(layers, setting))
 

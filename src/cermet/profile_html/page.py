@@ -44,7 +44,8 @@ def _tiles(profile: Profile) -> str:
              f"{amount(totals.macs)} MACs", totals.mac_use),
         tile("tasks", str(totals.tasks), "register programs of one inference"),
         tile("memory traffic", f"{(totals.read_bytes + totals.written_bytes) / KB / KB:.1f} MB",
-             f"{totals.read_bytes / KB / KB:.1f} MB read, {totals.written_bytes / KB / KB:.1f} MB written"),
+             f"{totals.read_bytes / KB / KB:.1f} MB read, {totals.written_bytes / KB / KB:.1f} MB written; "
+             f"{totals.traffic:.2f} times what has to be moved"),
         tile("NPU memory", f"{memory / KB / KB:.1f} MB", "weights, programs, arena, inputs and outputs")])
 
 
