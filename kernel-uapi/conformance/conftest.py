@@ -26,6 +26,7 @@ from cermet import paths
 
 from .kernel_log import KernelLog
 from .laboratory import Laboratory
+from .queues import QUEUES, Bench
 from .uapi import Node, System
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -269,6 +270,14 @@ def node(lab: Laboratory) -> Node:
 def second(lab: Laboratory) -> Node:
     """Another open file."""
     return lab.open()
+
+
+@pytest.fixture
+def bench(lab: Laboratory, node: Node) -> Bench:
+    """An address space of one open file; proposal "queues"."""
+    if not node.features & QUEUES:
+        pytest.skip("no queues on this node")
+    return Bench.make(lab, node)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -20,13 +20,6 @@ from .uapi import PAGE, Job, Node, QueueTask, Sync
 MS = 1_000_000
 
 
-@pytest.fixture
-def bench(lab: Laboratory, node: Node) -> Bench:
-    if not node.features & QUEUES:
-        pytest.skip("no queues on this node")
-    return Bench.make(lab, node)
-
-
 # --- features ---------------------------------------------------------------------------------------------------------
 
 

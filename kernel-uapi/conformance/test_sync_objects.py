@@ -9,20 +9,13 @@ import time
 import pytest
 
 from . import programs
-from .laboratory import Buffer, Laboratory, timed_out
-from .queues import CHAINS, DONE, PPU_DONE, QUEUED, QUEUES, Bench, QueuedJob
-from .uapi import PAGE, Node
+from .laboratory import Buffer, timed_out
+from .queues import CHAINS, DONE, PPU_DONE, QUEUED, Bench, QueuedJob
+from .uapi import PAGE
 
 MS = 1_000_000
 ALL, FOR_SUBMIT = 1, 2
 SIGNALED = 1
-
-
-@pytest.fixture
-def bench(lab: Laboratory, node: Node) -> Bench:
-    if not node.features & QUEUES:
-        pytest.skip("no queues on this node")
-    return Bench.make(lab, node)
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------

@@ -11,17 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cermet_build.h"
 #include "cermet_client.h"
 #include "client_internal.h"
-
-#if defined(__has_include)
-#if __has_include("cermet_build.h")
-#include "cermet_build.h"
-#endif
-#endif
-#ifndef CERMET_BUILD_ID
-#define CERMET_BUILD_ID "dev"
-#endif
 
 void
 client_say(char *message, size_t message_bytes, const char *format, ...)

@@ -3,7 +3,6 @@
 #ifndef CERMET_SHIM_H
 #define CERMET_SHIM_H
 
-#include <dlfcn.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,19 +10,9 @@
 #include <sys/stat.h>
 
 #include "devices.h"
-
-#define EXPORT __attribute__((visibility("default")))
+#include "preload.h"
 
 _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "one set of functions serves both on 64-bit systems only");
-
-/* The function that this one replaces; NULL where the C library has none of that name. */
-#define REAL(name)                                                                                                     \
-   ({                                                                                                                  \
-      static __typeof__(&name) found;                                                                                  \
-      if (!found)                                                                                                      \
-         found = (__typeof__(&name))dlsym(RTLD_NEXT, #name);                                                           \
-      found;                                                                                                           \
-   })
 
 /* -1 with errno. */
 int shim_fail(int error);

@@ -4,6 +4,7 @@
 #endif
 #include "cache.h"
 
+#include "cermet_build.h"
 #include "locate.h"
 
 #include <errno.h>
@@ -15,15 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#if defined(__has_include)
-#if __has_include("cermet_build.h")
-#include "cermet_build.h"
-#endif
-#endif
-#ifndef CERMET_BUILD_ID
-#define CERMET_BUILD_ID "dev"
-#endif
 
 /* Texts one behind the other, then the NUL that ends a part of the key's text. */
 static void

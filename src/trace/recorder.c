@@ -7,7 +7,6 @@
  */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -23,19 +22,9 @@
 
 #include "cermet_build.h"
 #include "cermet_client.h"
+#include "preload.h"
 #include "record.h"
 #include "writer.h"
-
-#define EXPORT __attribute__((visibility("default")))
-
-/* The function that this one replaces. */
-#define REAL(name)                                                                                                     \
-   ({                                                                                                                  \
-      static __typeof__(&name) found;                                                                                  \
-      if (!found)                                                                                                      \
-         found = (__typeof__(&name))dlsym(RTLD_NEXT, #name);                                                           \
-      found;                                                                                                           \
-   })
 
 /* Also how the runtime knows that its calls on a simulated device should go through ioctl(), see device.c. */
 EXPORT void cermet_trace_note(uint32_t level, const char *text);

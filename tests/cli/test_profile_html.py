@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import Cermet
-from tests.cli.test_report_html import LOADING_ATTRIBUTES, page_of
+from tests.cli.page import LOADING_ATTRIBUTES, check_names_are_text, page_of
 
 MODELS = ("mobilenet_v1_0.25_128_quant", "split_concat", "ad01_int8", "dilated_conv")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -81,12 +81,7 @@ def test_page_needs_no_other_file(page) -> None:
 
 
 def test_names_from_the_model_are_text(cermet: Cermet, conv_model: Path, tmp_path: Path) -> None:
-    model = tmp_path / "<b>&x.tflite"
-    model.write_bytes(conv_model.read_bytes())
-    assert cermet("profile", model, "--html", tmp_path / "page.html").status == 0
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<b>" not in text and "&lt;b&gt;&amp;x.tflite" in text
-    page_of(text)
+    check_names_are_text(cermet, "profile", conv_model, tmp_path)
 
 
 # In a browser

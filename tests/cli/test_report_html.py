@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,48 +15,8 @@ from cermet.ir.tensor import DType, Quantisation, Tensor
 from cermet.report_advice import hints
 from cermet.report_html.layout import GAP, LANE_WIDTH, NODE_WIDTH, lay_out
 from tests.cli.conftest import Cermet
+from tests.cli.page import LOADING_ATTRIBUTES, check_names_are_text, page_of
 from tests.support.model_builder import conv2d
-
-VOID = {"meta"}
-LOADING_ATTRIBUTES = {"src", "srcset", "action", "data", "poster"}
-
-
-class Page(HTMLParser):
-    """Checks that elements are closed in order; keeps what the tests ask for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def values(self, name: str) -> list[str]:
-        return [value for attribute, value in self.attributes if attribute == name]
-
-
-def page_of(text: str) -> Page:
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    return page
 
 
 @pytest.fixture
@@ -95,12 +54,7 @@ def test_page_needs_no_other_file(written, conv_model: Path) -> None:
 
 
 def test_names_from_the_model_are_text(cermet: Cermet, conv_model: Path, tmp_path: Path) -> None:
-    model = tmp_path / "<b>&x.tflite"
-    model.write_bytes(conv_model.read_bytes())
-    assert cermet("report", model, "--html", tmp_path / "page.html").status == 0
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<b>" not in text and "&lt;b&gt;&amp;x.tflite" in text
-    page_of(text)
+    check_names_are_text(cermet, "report", conv_model, tmp_path)
 
 
 def test_page_says_what_would_change_it(written, conv_model: Path) -> None:

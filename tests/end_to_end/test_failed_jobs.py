@@ -18,7 +18,7 @@ from cermet.drivers.rocket import assemble
 from cermet.drivers.rocket.regcmd import BlockMask
 from cermet.frontend.tflite_file import to_blob
 from cermet.program.plan import Plan, decode_plan, encode_plan
-from tests.support import model_builder
+from tests.support.model_builder import three_convolutions
 
 tflite = pytest.importorskip("tflite_runtime.interpreter")
 
@@ -27,19 +27,11 @@ KERNEL_TIMEOUT_MS = 500
 NEVER_COMPLETES = 0x0081 << 48 | (BlockMask.PPU | BlockMask.PPU_RDMA) << 16 | 0x0008
 
 
-def network() -> bytes:
-    rng = np.random.default_rng(21)
-    return model_builder.chain(
-        model_builder.conv2d(rng, (1, 8, 8, 16), 16),
-        lambda t: model_builder.conv2d(rng, t.shape, 16, input_zero_point=t.zero_point),
-        lambda t: model_builder.conv2d(rng, t.shape, 16, input_zero_point=t.zero_point)).data
-
-
 def make(folder: pathlib.Path) -> object:
     """An interpreter with what the cache has."""
     options = {"device": "sim", "cache_dir": str(folder), "cache": "required", "log_level": "error"}
     delegate = tflite.load_delegate(str(paths.library("libcermet_delegate.so")), options)
-    interpreter = tflite.Interpreter(model_content=network(), experimental_delegates=[delegate])
+    interpreter = tflite.Interpreter(model_content=three_convolutions(), experimental_delegates=[delegate])
     interpreter.allocate_tensors()
     return interpreter
 
@@ -74,7 +66,7 @@ def with_hanging_job(plan: Plan, number: int) -> Plan:
 def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """One job per task."""
     monkeypatch.setattr(assemble, "MAX_JOB_CYCLES", 1)
-    made = decode_plan(compile_blob(to_blob(network()), "rk3588", CompileOptions())[0])
+    made = decode_plan(compile_blob(to_blob(three_convolutions()), "rk3588", CompileOptions())[0])
     assert [len(partition.program.jobs) for partition in made.partitions] == [3]
     return made
 
@@ -82,7 +74,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
 def test_several_jobs_compute_the_same_as_one(plan: Plan, tmp_path: pathlib.Path,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    lone = decode_plan(compile_blob(to_blob(network()), "rk3588", CompileOptions())[0])
+    lone = decode_plan(compile_blob(to_blob(three_convolutions()), "rk3588", CompileOptions())[0])
     assert len(lone.partitions[0].program.jobs) == 1
     one, three = make(store(tmp_path / "one", lone)), make(store(tmp_path / "three", plan))
     for seed in range(20):

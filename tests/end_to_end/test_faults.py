@@ -12,11 +12,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 from cermet import paths
-from tests.support import model_builder
+from tests.support.model_builder import three_convolutions
 
 tflite = pytest.importorskip("tflite_runtime.interpreter")
 
@@ -61,18 +60,10 @@ print(json.dumps(["fds", len(os.listdir("/proc/self/fd")) - fds if interpreter e
 """.replace("TIMEOUT_MS", str(TIMEOUT_MS)).replace("NUM_INVOKES", str(NUM_INVOKES))
 
 
-def network() -> bytes:
-    rng = np.random.default_rng(21)
-    return model_builder.chain(
-        model_builder.conv2d(rng, (1, 8, 8, 16), 16),
-        lambda t: model_builder.conv2d(rng, t.shape, 16, input_zero_point=t.zero_point),
-        lambda t: model_builder.conv2d(rng, t.shape, 16, input_zero_point=t.zero_point)).data
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("model") / "network.tflite"
-    path.write_bytes(network())
+    path.write_bytes(three_convolutions())
     return path
 
 

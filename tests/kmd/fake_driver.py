@@ -1,17 +1,16 @@
 """Stands in for the `cermet` command: the driver process with fake cores and two more ioctls, which no client knows."""
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import Any
 
-from cermet.hw.soc import soc_by_name
 from cermet.kmd import log, uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.ioctl import Blocking, Call, Ioctl, IoctlTable
-from cermet.kmd.server import Options, Server, default_table, serve
+from cermet.kmd.server import Server, default_table, serve
 from tests.kmd.fake_core import FakeCore
+from tests.kmd.stand_in import command_line
 
 NEW_STRUCTS = """
 struct test_sum { __u64 values; __u32 count; __u32 sum; __s32 fd; __u32 pad; };
@@ -58,20 +57,12 @@ def make_table() -> IoctlTable:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["sim"])
-    parser.add_argument("--soc")
-    parser.add_argument("--socket")
-    parser.add_argument("--on-demand", action="store_true")
-    parser.add_argument("--ready-fd", type=int)
-    arguments = parser.parse_args()
     if os.environ.get("FAKE_DRIVER_FAILS"):
         print("fake driver: told to fail", file=sys.stderr)
         return 1
     log.start(verbose=True)
-    linger = float(os.environ.get("FAKE_DRIVER_LINGER", "1"))
-    options = Options(arguments.socket, arguments.on_demand, linger, arguments.ready_fd)
-    serve(Server(soc_by_name(arguments.soc), FakeCore, options, make_table()))
+    soc, options = command_line(float(os.environ.get("FAKE_DRIVER_LINGER", "1")))
+    serve(Server(soc, FakeCore, options, make_table()))
     return 0
 
 

@@ -5,7 +5,7 @@ import errno
 import heapq
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cermet.kmd.bo import PAGE_BYTES, Bo
@@ -34,9 +34,11 @@ class Numbered:
         self._things: dict[int, Any] = {}
         self._free: list[int] = []
 
-    def add(self, thing: Any) -> int:
+    def add(self, make: Callable[[], Any]) -> int:
+        """The number of a new thing, which is made only when there is room for it."""
         if len(self._things) >= self.most:
             raise DeviceError(errno.ENOMEM, f"{self.what}: more than {self.most}")
+        thing = make()
         number = heapq.heappop(self._free) if self._free else len(self._things) + 1
         self._things[number] = thing
         return number

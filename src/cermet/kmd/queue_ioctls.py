@@ -57,12 +57,7 @@ def get_param(call: Call, args: Any) -> None:
 def vm_create(call: Call, args: Any) -> None:
     require(args.flags == 0, f"flags {args.flags:#x} must be 0")
     with call.file.device.lock:
-        vm = Vm(call.file.device.vms)
-        try:
-            args.vm = call.file.vms.add(vm)
-        except DeviceError:
-            vm.put()
-            raise
+        args.vm = call.file.vms.add(lambda: Vm(call.file.device.vms))
 
 
 def vm_destroy(call: Call, args: Any) -> None:
@@ -90,12 +85,8 @@ def queue_create(call: Call, args: Any) -> None:
     require(args.timeout_ns <= MAX_TIMEOUT_NS, f"timeout_ns {args.timeout_ns} must be at most {MAX_TIMEOUT_NS}")
     with call.file.device.lock:
         vm = call.file.vms.find(args.vm)
-        queue = Queue(call.file, vm, args.core_mask, -(-args.timeout_ns // 1_000_000))
-        try:
-            args.queue = call.file.queues.add(queue)
-        except DeviceError:
-            queue.ended()
-            raise
+        timeout_ms = -(-args.timeout_ns // 1_000_000)
+        args.queue = call.file.queues.add(lambda: Queue(call.file, vm, args.core_mask, timeout_ms))
 
 
 def queue_destroy(call: Call, args: Any) -> None:

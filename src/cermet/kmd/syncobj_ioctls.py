@@ -38,7 +38,7 @@ def create(call: Call, args: Any) -> None:
     if args.flags & ~SIGNALED:
         raise DeviceError(errno.EINVAL, f"flags {args.flags:#x}")
     with call.file.device.lock:
-        args.handle = call.file.syncobjs.add(Syncobj(signalled_fence() if args.flags else None))
+        args.handle = call.file.syncobjs.add(lambda: Syncobj(signalled_fence() if args.flags else None))
 
 
 def destroy(call: Call, args: Any) -> None:

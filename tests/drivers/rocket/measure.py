@@ -51,3 +51,10 @@ def refusal(model: Model) -> Refusal | None:
     """Why the last operation stays on the CPU."""
     subgraph = subgraph_of(model)
     return RocketDriver(RK3588).refuse(subgraph, subgraph.operations[-1], CompileOptions())
+
+
+def reason(model: Model) -> str:
+    """The same as a rule's name and its words; the operation must not run on the NPU."""
+    found = refusal(model)
+    assert found is not None
+    return f"{found.rule}: {found.reason}"

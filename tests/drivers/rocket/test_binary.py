@@ -21,7 +21,7 @@ from cermet.drivers.rocket.eltwise_affine import affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddRange, add_arithmetic
 from cermet.hw.soc import RK3588
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
-from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
+from tests.drivers.rocket.measure import Measured, measure, num_tasks, reason, refusal, summary
 from tests.support import interpreter, model_builder
 from tests.support.builders_binary import Operand, binary
 from tests.support.model_builder import Model, OperationSpec
@@ -281,33 +281,27 @@ def test_numbers_of_a_constant_are_those_of_its_distinct_values() -> None:
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
-def _reason(model: Model) -> str:
-    found = refusal(model)
-    assert found is not None
-    return f"{found.rule}: {found.reason}"
-
-
 def test_reasons() -> None:
     rng = _rng(6)
     shape = (1, 4, 4, 8)
     both = binary(rng, "ADD", Operand(shape, is_constant=True), Operand(shape, is_constant=True), output=(0.1, 0))
-    assert _reason(both) == "an_operand_is_computed: both operands are constants"
-    assert _reason(binary(rng, "MUL", Operand((1, 4, 2, 20_000)), Operand((1, 4, 1, 1)), output=(0.1, 0))) == (
+    assert reason(both) == "an_operand_is_computed: both operands are constants"
+    assert reason(binary(rng, "MUL", Operand((1, 4, 2, 20_000)), Operand((1, 4, 1, 1)), output=(0.1, 0))) == (
         "repeated_operand_can_be_written_out: operand of shape [1, 4, 1, 1] cannot be repeated to [1, 4, 2, 20000]: "
         "more than 16352 channels change their places")
-    assert _reason(binary(rng, "MUL", Operand((1, 3000, 1, 8)), Operand((1, 3000, 1, 1)), output=(0.1, 0))) == (
+    assert reason(binary(rng, "MUL", Operand((1, 3000, 1, 8)), Operand((1, 3000, 1, 1)), output=(0.1, 0))) == (
         "spread_operand_fits: an operand is repeated over channels, for which the output 3000x1x8 is too large")
-    assert _reason(binary(rng, "MAXIMUM", Operand(shape), Operand(shape, 0.06), output=(0.05, 0))) == (
+    assert reason(binary(rng, "MAXIMUM", Operand(shape), Operand(shape, 0.06), output=(0.05, 0))) == (
         "operands_make_sense: operands and output are quantised differently, must be alike (the kernels compare the "
         "integers)")
-    assert _reason(binary(rng, "MUL", Operand(shape), Operand(shape), output=(0.05, 0), activation="RELU_N1_TO_1")) == (
+    assert reason(binary(rng, "MUL", Operand(shape), Operand(shape), output=(0.05, 0), activation="RELU_N1_TO_1")) == (
         "product_is_exact_to_one_step: its fused activation clamps below zero, which the product's stage cannot")
-    assert _reason(binary(rng, "ADD", Operand(shape, 1e6), Operand((8,), 1.0, is_constant=True), output=(1.0, 0))
+    assert reason(binary(rng, "ADD", Operand(shape, 1e6), Operand((8,), 1.0, is_constant=True), output=(1.0, 0))
                    ).startswith("sum_is_exact_to_one_step: input scales 1e+06 and 1 are too large for the output")
     constant = binary(rng, "ADD", Operand(shape), Operand((8,), is_constant=True), output=(0.1, 0))
     bare = replace(constant, tensors=(constant.tensors[0], replace(constant.tensors[1], scales=(), zero_points=()),
                                       constant.tensors[2]))
-    assert _reason(bare) == "operands_make_sense: second operand is not quantised, must have a scale"
+    assert reason(bare) == "operands_make_sense: second operand is not quantised, must have a scale"
 
 
 def test_summary(record_table: Callable[[str, dict[str, object]], None]) -> None:

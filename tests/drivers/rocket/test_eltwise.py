@@ -13,7 +13,7 @@ from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_arithmetic
 from cermet.hw.soc import RK3588
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
-from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
+from tests.drivers.rocket.measure import Measured, measure, num_tasks, reason, summary
 from tests.support import interpreter, model_builder
 from tests.support.model_builder import ACTIVATIONS, Model, OperationSpec, TensorSpec
 
@@ -192,22 +192,16 @@ def test_equal_scales_are_exact() -> None:
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
-def _reason(model: Model) -> str:
-    found = refusal(model)
-    assert found is not None
-    return f"{found.rule}: {found.reason}"
-
-
 def test_reasons_of_refused_additions() -> None:
     rng = _rng(6)
     shape = (1, 4, 4, 8)
-    assert _reason(_scaled_add(shape, (1e6, 777777.7, 1.0), (0, 0, 0), "int8")).startswith(
+    assert reason(_scaled_add(shape, (1e6, 777777.7, 1.0), (0, 0, 0), "int8")).startswith(
         "sum_is_exact_to_one_step: input scales 1e+06 and 7.778e+05 are too large for the output scale 1")
     model = model_builder.add(rng, shape)
     mixed = replace(model, tensors=(model.tensors[0], replace(model.tensors[1], dtype="int16"), model.tensors[2]))
-    assert _reason(mixed) == "activations_are_8_bit: tensor 1 is int16, must be int8 or uint8"
+    assert reason(mixed) == "activations_are_8_bit: tensor 1 is int16, must be int8 or uint8"
     wide = model_builder.add(rng, (1, 1, 9000, 4))
-    assert _reason(wide) == "rows_fit_the_cube: width 9000 must be 1..8192"
+    assert reason(wide) == "rows_fit_the_cube: width 9000 must be 1..8192"
 
 
 def test_summary(record_table: Callable[[str, dict[str, object]], None]) -> None:

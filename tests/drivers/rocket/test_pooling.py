@@ -18,7 +18,7 @@ from cermet.hw.soc import RK3588
 from cermet.ir.fixed_point import multiply_by_quantised_multiplier, quantize_multiplier
 from cermet.ir.operation import Padding, Pair, Window
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
-from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
+from tests.drivers.rocket.measure import Measured, measure, num_tasks, reason, summary
 from tests.support import interpreter, model_builder
 from tests.support.model_builder import Model, TensorSpec
 
@@ -265,12 +265,6 @@ def test_regions_cover_every_output_once() -> None:
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
-def _reason(model: Model) -> str:
-    found = refusal(model)
-    assert found is not None
-    return f"{found.rule}: {found.reason}"
-
-
 def _average(plane: tuple[int, int], kernel: int, stride: int = 1, padding: str = "VALID", kind: str = "AVERAGE",
              channels: int = 8) -> Model:
     return model_builder.pool(_rng(1), (1, *plane, channels), kind, (kernel, kernel), stride=(stride, stride),
@@ -278,21 +272,21 @@ def _average(plane: tuple[int, int], kernel: int, stride: int = 1, padding: str 
 
 
 def test_reasons_of_refused_pools() -> None:
-    assert _reason(_average((40, 40), 32)) == (
+    assert reason(_average((40, 40), 32)) == (
         "average_has_few_divisors: window is 32x32 with 81 outputs: at most 25 above 31 a side")
-    assert _reason(_average((256, 256), 256)) == "average_kernel_fits: window has 65536 taps, which are too many"
-    assert _reason(_average((40, 40), 3, 8)) == "average_stride_fits: stride is 8x8, must be 1..7 each"
-    assert _reason(_average((40, 40), 3, 8, kind="MAX")) == "max_stride_fits: stride is 8x8, must be 1..7 each"
-    assert _reason(_average((14, 14), 13, padding="SAME")) == (
+    assert reason(_average((256, 256), 256)) == "average_kernel_fits: window has 65536 taps, which are too many"
+    assert reason(_average((40, 40), 3, 8)) == "average_stride_fits: stride is 8x8, must be 1..7 each"
+    assert reason(_average((40, 40), 3, 8, kind="MAX")) == "max_stride_fits: stride is 8x8, must be 1..7 each"
+    assert reason(_average((14, 14), 13, padding="SAME")) == (
         "average_has_few_divisors: padding gives 169 rectangles of outputs with a divisor each, at most 25 are worth "
         "the tasks")
-    assert _reason(_average((31, 2047), 31, channels=64)).startswith("average_fits_the_cbuf: 31 rows of 2047 pixels")
-    assert _reason(_average((4, 4), 2, kind="MAX", channels=8193)) == "max_fits_the_cube: channels 8193 must be 1..8192"
+    assert reason(_average((31, 2047), 31, channels=64)).startswith("average_fits_the_cbuf: 31 rows of 2047 pixels")
+    assert reason(_average((4, 4), 2, kind="MAX", channels=8193)) == "max_fits_the_cube: channels 8193 must be 1..8192"
     model = _average((4, 4), 2)
     other = replace(model.tensors[1], scales=(model.tensors[0].scale * 2,))
-    assert _reason(replace(model, tensors=(model.tensors[0], other))).startswith("pool_keeps_the_quantisation: input")
+    assert reason(replace(model, tensors=(model.tensors[0], other))).startswith("pool_keeps_the_quantisation: input")
     batch = model_builder.pool(_rng(1), (65, 5, 5, 8), window=(3, 3))
-    assert _reason(batch) == "batch_is_one: batch is 65, must be 1..64 images that are computed one by one"
+    assert reason(batch) == "batch_is_one: batch is 65, must be 1..64 images that are computed one by one"
 
 
 def test_windows_larger_than_31_over_the_whole_plane() -> None:

@@ -14,7 +14,7 @@ from cermet.drivers.rocket.driver import RocketDriver
 from cermet.hw.soc import RK3588
 from cermet.ir.numerics import evaluate
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
-from tests.drivers.rocket.measure import refusal
+from tests.drivers.rocket.measure import reason, refusal
 from tests.support import interpreter
 from tests.support.builders_unary import likely_ends
 from tests.support.model_builder import Model, OperationSpec, TensorSpec
@@ -96,15 +96,13 @@ def test_reasons_of_refused_slopes() -> None:
     sound = build(case, np.random.default_rng(0))
     source, slopes, out = sound.tensors
 
-    def reason(changed: TensorSpec) -> str:
-        found = refusal(replace(sound, tensors=(source, changed, out)))
-        assert found is not None
-        return f"{found.rule}: {found.reason}"
+    def reason_of(changed: TensorSpec) -> str:
+        return reason(replace(sound, tensors=(source, changed, out)))
 
     assert refusal(sound) is None
     wide = np.arange(128, dtype=np.int8).reshape(1, 4, 4, 8)
-    assert reason(replace(slopes, shape=wide.shape, data=wide)) == (
+    assert reason_of(replace(slopes, shape=wide.shape, data=wide)) == (
         "slopes_are_per_channel: its slopes have shape [1, 4, 4, 8], must be one for each channel or one for all")
-    assert reason(replace(slopes, scales=(3000.0,))).startswith("slopes_are_exact_to_one_step: ")
-    assert reason(replace(slopes, scales=(), zero_points=())) == (
+    assert reason_of(replace(slopes, scales=(3000.0,))).startswith("slopes_are_exact_to_one_step: ")
+    assert reason_of(replace(slopes, scales=(), zero_points=())) == (
         "slopes_are_constant: its slopes are not quantised per tensor")

@@ -11,7 +11,7 @@ from cermet.drivers.rocket import transposed
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.hw.soc import RK3588
 from tests.drivers.rocket.grid import Case, case_id, compare, pairwise, run, subgraph_of
-from tests.drivers.rocket.measure import Measured, measure, num_tasks, refusal, summary
+from tests.drivers.rocket.measure import Measured, measure, num_tasks, reason, summary
 from tests.drivers.rocket.test_grid import _rng
 from tests.support import interpreter
 from tests.support.builders_conv import transpose_conv
@@ -105,13 +105,12 @@ def test_registers_are_those_of_the_vendors_program() -> None:
 
 
 def test_reasons() -> None:
-    def reason(*args: object, **options: object) -> str:
-        found = refusal(transpose_conv(np.random.default_rng(0), *args, **options))
-        assert found is not None
-        return f"{found.rule}: {found.reason}"
-    assert "transposed_stride_fits: stride is 9x1" in reason((1, 4, 4, 8), 4, (3, 3), stride=(9, 1))
-    assert "kernel_fits: kernel is 32x1" in reason((1, 4, 4, 8), 4, (32, 1))
-    assert "transposed_way_exists: its phases need" in reason((1, 12, 12, 8), 400, (7, 7), stride=(7, 7), extra=(1, 0))
+    def reason_of(*args: object, **options: object) -> str:
+        return reason(transpose_conv(np.random.default_rng(0), *args, **options))
+    assert "transposed_stride_fits: stride is 9x1" in reason_of((1, 4, 4, 8), 4, (3, 3), stride=(9, 1))
+    assert "kernel_fits: kernel is 32x1" in reason_of((1, 4, 4, 8), 4, (32, 1))
+    assert "transposed_way_exists: its phases need" in reason_of((1, 12, 12, 8), 400, (7, 7), stride=(7, 7),
+                                                                    extra=(1, 0))
 
 
 def test_differences_are_rare(record_table: Callable[[str, dict[str, object]], None]) -> None:

@@ -16,7 +16,7 @@ from cermet.drivers.rocket.unary import table_of, unary_stages
 from cermet.hw.soc import RK3588
 from cermet.ir.numerics_unary import unary_table
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
-from tests.drivers.rocket.measure import num_tasks, refusal
+from tests.drivers.rocket.measure import num_tasks, reason, refusal
 from tests.ir.test_numerics_unary import ELSEWHERE, options_of
 from tests.support import exact, interpreter, model_builder
 from tests.support.builders_unary import (
@@ -242,11 +242,6 @@ EXPECTED = {
 
 def test_reasons_of_refused_functions() -> None:
     sound = unary("TANH", Ends("int8", 0.05, 7, "int8", 1 / 128, 0), (1, 4, 4, 8))
-
-    def reason(model: Model) -> str:
-        found = refusal(model)
-        assert found is not None
-        return f"{found.rule}: {found.reason}"
 
     source, out = sound.tensors
     assert refusal(sound) is None

@@ -6,6 +6,7 @@ holds everything that such a pass has put together, so that the pass finds there
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from cermet.drivers.base import CompileOptions
@@ -35,42 +36,22 @@ def deciding_passes(soc: Soc, options: CompileOptions) -> tuple[Pass, ...]:
     Look-ups are parts without proof on silicon, which an option refuses.
     """
     looked_up = (partial(_tabulate, soc, options.match),) if options.assume == "on" else ()
-    return *looked_up, *(partial(one, soc) for one in (
-        _fold_dilations, _join_transposes, _cancel_moves, _sink_transposes))
+    return *looked_up, *_asking(soc, fold_dilations, join_transposes, cancel_moves, sink_transposes)
 
 
 def lowering_passes(soc: Soc) -> tuple[Pass, ...]:
     """The others, for a group that is about to be lowered: what they make need not keep the rules for models."""
-    return (explicit_padding, fold_pad, partial(_fold_activation, soc), merge_duplicates,
-            partial(_rejoin_parts, soc), drop_identities, drop_dead)
+    return (explicit_padding, fold_pad, *_asking(soc, fold_activation), merge_duplicates, *_asking(soc, rejoin_parts),
+            drop_identities, drop_dead)
+
+
+def _asking(soc: Soc, *passes: Callable[..., Subgraph]) -> tuple[Pass, ...]:
+    """Passes that put together only what the support rules accept."""
+    return tuple(partial(one, accepts=partial(_can_run, soc)) for one in passes)
 
 
 def _can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
     return refusal_of(soc, subgraph, operation) is None
-
-
-def _fold_dilations(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return fold_dilations(subgraph, partial(_can_run, soc))
-
-
-def _join_transposes(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return join_transposes(subgraph, partial(_can_run, soc))
-
-
-def _cancel_moves(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return cancel_moves(subgraph, partial(_can_run, soc))
-
-
-def _sink_transposes(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return sink_transposes(subgraph, partial(_can_run, soc))
-
-
-def _fold_activation(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return fold_activation(subgraph, partial(_can_run, soc))
-
-
-def _rejoin_parts(soc: Soc, subgraph: Subgraph) -> Subgraph:
-    return rejoin_parts(subgraph, partial(_can_run, soc))
 
 
 def _tabulate(soc: Soc, match: str, subgraph: Subgraph) -> Subgraph:
