@@ -222,32 +222,45 @@ is_name(const char *word)
 	       strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == strlen(word);
 }
 
+/* The words of a text that has room for as many, in upper case; false with a reason for one that is neither. */
+static bool
+split_words(int number, char *text, char **words, size_t *num_words, struct cermet_error *error)
+{
+	char *rest = NULL;
+
+	*num_words = 0;
+	for (char *word = strtok_r(text, "+, \t\n", &rest); word; word = strtok_r(NULL, "+, \t\n", &rest)) {
+		for (char *letter = word; *letter; letter++)
+			*letter = (char)toupper((unsigned char)*letter);
+		if (!is_name(word) && !is_range(word))
+			return cermet_fail(error, "option %s: '%.80s' must be operation names like CONV_2D or numbers like 12-15, "
+			                   "joined by +", defaults[number].key, word);
+		words[(*num_words)++] = word;
+	}
+	return true;
+}
+
 /* "conv_2d, 7-9" to the one spelling that goes into the key: upper case, sorted, each once, joined by '+'. */
 static bool
 normalise_words(struct cermet_options *options, int number, struct cermet_error *error)
 {
-	char *text = options->texts[number], *rest = NULL, *words[256];
-	size_t num_words = 0, size = strlen(text) + 1;
+	char *text = options->texts[number];
+	size_t num_words, size = strlen(text) + 1;
 	char *joined = calloc(1, size), *at = joined;
+	char **words = calloc(size / 2 + 1, sizeof(*words)); /* a word and what separates it are two bytes at least */
 
-	if (!joined)
-		return cermet_fail(error, "option %s: out of memory", defaults[number].key);
-	for (char *word = strtok_r(text, "+, \t\n", &rest); word && num_words < CERMET_COUNT(words);
-	     word = strtok_r(NULL, "+, \t\n", &rest)) {
-		for (char *letter = word; *letter; letter++)
-			*letter = (char)toupper((unsigned char)*letter);
-		if (!is_name(word) && !is_range(word)) {
-			cermet_fail(error, "option %s: '%.80s' must be operation names like CONV_2D or numbers like 12-15, joined by +",
-			            defaults[number].key, word);
-			free(joined);
-			return false;
-		}
-		words[num_words++] = word;
+	if (!joined || !words || !split_words(number, text, words, &num_words, error)) {
+		if (!joined || !words)
+			cermet_fail(error, "option %s: out of memory", defaults[number].key);
+		free(joined);
+		free(words);
+		return false;
 	}
 	qsort(words, num_words, sizeof(*words), compare_words);
 	for (size_t i = 0; i < num_words; i++)
 		if (i == 0 || strcmp(words[i], words[i - 1]) != 0)
 			at += snprintf(at, size - (size_t)(at - joined), "%s%s", at == joined ? "" : "+", words[i]);
+	free(words);
 	free(text);
 	options->texts[number] = joined;
 	return true;

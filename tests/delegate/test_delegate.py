@@ -224,6 +224,13 @@ def test_unknown_operation_name_reaches_the_application(module, library, model):
         interpreter(module, model.data, library, deny="CONV_3X3")
 
 
+def test_every_word_of_a_long_list_counts(module, library, model, capfd):
+    """Also the last of more than a fixed number of them."""
+    numbers = "+".join(map(str, range(100, 500)))
+    interpreter(module, model.data, library, deny=f"{numbers}+CONV_2D")
+    assert "option deny names CONV_2D" in capfd.readouterr().err
+
+
 def test_two_interpreters_on_one_delegate(module, library, model, picture):
     delegate = module.load_delegate(library, {"device": "sim"})
     both = [module.Interpreter(model_content=model.data, experimental_delegates=[delegate]) for _ in range(2)]
