@@ -17,7 +17,7 @@ import numpy as np
 
 from cermet.cli.inputs import random_inputs
 from cermet.errors import CermetError
-from cermet.interpreter import make_interpreter, runtime_module
+from cermet.interpreter import make_interpreter, reason_of, runtime_module
 
 WARM_UP = 2             # inferences before the first one that counts
 PEERS = {"ref": "BUILTIN_REF", "xnnpack": "BUILTIN"}      # TFLite's plain kernels; XNNPACK (litert only), one thread
@@ -127,7 +127,7 @@ def plain_interpreter(model: Path, runtime: str = "", resolver: str = "BUILTIN_W
                                   experimental_op_resolver_type=module.OpResolverType[resolver])
         made.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise CermetError(f"{model}: {error}") from error
+        raise CermetError(f"{model}: {reason_of(error)}") from error
     return made
 
 

@@ -46,8 +46,15 @@ def make_interpreter(model: str | os.PathLike[str], options: Mapping[str, object
                                   experimental_op_resolver_type=resolver)
         made.allocate_tensors()
     except (ValueError, RuntimeError, OSError) as error:
-        raise CermetError(f"{os.fspath(model)}: {error}") from error
+        raise CermetError(f"{os.fspath(model)}: {reason_of(error)}") from error
     return made
+
+
+def reason_of(error: Exception) -> str:
+    """The delegate's words in a runtime's exception, without what the runtime puts around them."""
+    text = str(error).partition("Restored original execution plan")[0].strip()
+    _, found, words = text.rpartition("cermet: ")
+    return words if found else text or type(error).__name__
 
 
 def has_real_device() -> bool:

@@ -229,6 +229,7 @@ def test_plots_are_drawn(cermet: Cermet, conv_model: Path, tmp_path: Path) -> No
     (["MODEL", "--plot", "error.gif"], "--plot: error.gif must end in .svg or .png"),
     (["MODEL", "--inputs", "nosuch.npy"], "nosuch.npy: No such file or directory"),
     (["MODEL", "--inputs", __file__], "is not a picture that can be read"),
+    (["MODEL", "--crop"], "--crop: cuts the pictures of --inputs, which are not there"),
     (["MODEL", "--soc", "rk1"], "soc: 'rk1' must be one of rk3588"),
     (["MODEL", "--option", "match=best"], "match"),
     (["MODEL", "--option", "match=exact", "--match", "tflite"], "--match: tflite and --option match=exact contradict"),

@@ -83,7 +83,9 @@ def test_what_was_found_is_drawn_on_the_picture(task: str, picture: str, words: 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--output", "x.png"], "--output: classify draws nothing; detect and segment do"),
     (["detect", "--image", __file__], "is not a picture that can be read"),
+    (["--image", __file__], "is not a picture that can be read"),
+    (["--device", "x"], "option device: 'x' must be auto, sim or a path under /dev/"),
     (["segment", "--image", "none.png"], "none.png: No such file or directory")])
-def test_errors_are_one_line(arguments: list[str], words: str, cermet: Cermet) -> None:
+def test_errors_are_one_line(arguments: list[str], words: str, cermet: Cermet, needs_delegate: None) -> None:
     shown = cermet("demo", *arguments)
     assert shown.status == 1 and words in shown.err and shown.err.count("\n") == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 
 from cermet.cli import inputs
 from cermet.cli.comparison import compare
-from cermet.cli.run import Timings, choose_device, compile_text, reason_of, top_classes
+from cermet.cli.run_text import Timings, compile_text, top_classes
+from cermet.cli.setting import choose_device
 from cermet.errors import CermetError
+from cermet.interpreter import reason_of
 from tests.cli.conftest import Cermet
+from tests.support import model_builder
 
 DETAIL = {"name": "image", "shape": np.array([1, 4, 6, 3]), "dtype": np.uint8}
 
@@ -170,6 +174,22 @@ def test_lines_for_people(cermet: Cermet, conv_model: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_delegate")
+def test_outputs_of_any_name_are_saved(cermet: Cermet, tmp_path: Path) -> None:
+    """Also of the name that np.savez() has for something else, and of one that occurs twice."""
+    model = model_builder.conv2d(np.random.default_rng(3), (1, 8, 8, 4), 6)
+    (output,) = model.outputs
+    relu = replace(model.tensors[output], name="file")
+    tensors = (*model.tensors[:output], replace(relu), *model.tensors[output + 1:], relu)
+    operation = model_builder.OperationSpec("RELU", (output,), (len(model.tensors),))
+    (tmp_path / "m.tflite").write_bytes(replace(model, tensors=tensors, operations=(*model.operations, operation),
+                                                outputs=(output, len(model.tensors))).data)
+    result = cermet("run", tmp_path / "m.tflite", "--device", "sim", "--output", tmp_path / "out.npz")
+    assert (result.status, result.err) == (0, "")
+    with np.load(tmp_path / "out.npz") as saved:
+        assert {name: saved[name].shape for name in saved.files} == {"file": (1, 8, 8, 6), "file_1": (1, 8, 8, 6)}
+
+
+@pytest.mark.usefixtures("needs_delegate")
 @pytest.mark.parametrize(("arguments", "status", "words"), [
     (["--option", "alow=ADD"], 1, "option 'alow' is unknown, did you mean allow?"),
     (["--option", "allow"], 1, "--option: 'allow' must be NAME=VALUE"),
@@ -180,6 +200,8 @@ def test_lines_for_people(cermet: Cermet, conv_model: Path) -> None:
     (["--input", "nosuch.npy"], 1, "nosuch.npy: No such file or directory"),
     (["--labels", "nosuch.txt"], 1, "nosuch.txt: No such file or directory"),
     (["--labels", __file__], 1, "--labels: "),
+    (["--labels", "/dev/null"], 1, "--labels: 0 lines, the first output has 384 elements"),
+    (["--crop"], 1, "--crop: cuts the picture of --image, which is not there"),
     (["--output", "/nosuch/x.npz"], 1, "/nosuch/x.npz: No such file or directory"),
     (["--option", "cache=required", "--option", "cache_dir=/nosuch"], 1, "option cache=required: "),
     (["--repeat", "0"], 2, "argument --repeat: '0' must be 1..1000000000"),

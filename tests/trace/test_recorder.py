@@ -237,6 +237,9 @@ def test_the_exit_status_is_the_programs(record: Callable) -> None:
 
 def test_command_line_errors(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", "-o", str(tmp_path / "x"), "--", str(tmp_path / "missing")]) == 127
+    assert main(["trace", "-o", str(tmp_path / "x"), "--", str(tmp_path)]) == 126
+    assert capfd.readouterr().err.splitlines() == [f"cermet trace: {tmp_path / 'missing'}: No such file or directory",
+                                                   f"cermet trace: {tmp_path}: Permission denied"]
     precious = tmp_path / "precious.txt"
     precious.write_text("my notes")
     assert main(["trace", "-o", str(precious), "--", "true"]) == 1

@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure_all(arguments: argparse.Namespace) -> list[Measurement]:
     """One measurement, or one for each way of rounding."""
+    if arguments.crop and not arguments.inputs:
+        raise CermetError("--crop: cuts the pictures of --inputs, which are not there")
     from cermet.accuracy.executors import make_executor
     from cermet.accuracy.measure import measure
     from cermet.accuracy.model_file import input_details

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cermet import build
-from cermet.cli.run import add_delegate_arguments, blob_of_model, make_setting
+from cermet.cli.loading import check_options
+from cermet.cli.setting import add_delegate_arguments, blob_of_model, make_setting
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         blob_of_model(model)        # a file that is no model: our one line, before TFLite's several
         arguments.compare, arguments.model = None, model
         setting = make_setting(arguments)
+        check_options(setting)
         measured.append(measure(
             model, setting.options, runtime=setting.runtime, repeat=arguments.repeat, starts=arguments.starts,
             workers=arguments.workers, seconds=arguments.seconds, peers=peers(arguments.peers, setting.runtime),

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from cermet.cli import one_line
     from cermet.compiler import driver_for
     from cermet.program.cache import Cache, default_directory
     options = compile_options(arguments.option)
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             failures += 1
             lines = []
             clear_progress()
-            print(f"cermet compile: {error}", file=sys.stderr)
+            print(f"cermet compile: {one_line(error)}", file=sys.stderr)
         clear_progress()
         for line in lines:
             print(line, flush=True)
@@ -75,24 +76,13 @@ def compile_to_entry(blob: bytes, soc: str, options: CompileOptions, cache: Cach
     from cermet.program.cache import cache_key
     from cermet.report import summarise
     key = cache_key(blob, soc, options)
-    if not force and not is_shown("passes") and is_usable(cache, key):
+    if not force and not is_shown("passes") and cache.has(key):
         return cache.path(key).name, "is there already"
     data, compiled = compile_blob(blob, soc, options)
     path = cache.store(key, data)
     for fault in compiled.faults:
         print(f"cermet compile: {fault}", file=sys.stderr)
     return path.name, f"{summarise(compiled.subgraph, compiled.groups)}, {len(data):,} bytes"
-
-
-def is_usable(cache: Cache, key: bytes) -> bool:
-    from cermet.program.cache import CacheError
-    if not cache.path(key).exists():
-        return False
-    try:
-        cache.load(key)
-    except CacheError:
-        return False
-    return True
 
 
 def show_progress(done: int, total: int, name: str) -> None:

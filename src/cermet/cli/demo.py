@@ -12,7 +12,7 @@ from PIL import Image
 from cermet import paths
 from cermet.cli.demo_drawn import draw_detections, draw_segments
 from cermet.cli.demo_run import Run, Setting, make_setting, run_model
-from cermet.cli.run import top_classes
+from cermet.cli.run_text import top_classes
 from cermet.errors import CermetError
 from cermet.interpreter import open_picture
 
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CermetError("--output: classify draws nothing; detect and segment do")
     manifest = tomllib.loads(paths.data_file("demo/manifest.toml").read_text())
     setting = make_setting(manifest[arguments.task], arguments.device, arguments.image)
+    open_picture(setting.picture, "RGB")        # what is none: before a model is compiled for it
     print(f"{setting.picture.name}{': ' if setting.shows else ''}{setting.shows}")
     print(f"device: {setting.shown}")
     if drawer is None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from cermet import interpreter, paths
 from cermet.cli.devices import line
+from cermet.cli.loading import held_stderr
 from cermet.devices import real_devices
 from cermet.errors import CermetError
 from cermet.frontend.tflite_file import load
@@ -94,21 +94,16 @@ def run_model(model: Path, picture: Path, device: str) -> Run:
 
 @contextlib.contextmanager
 def quiet_runtime() -> Iterator[None]:
-    """TFLite greets on stderr, from C++: hold fd 2 back, and show it when something goes wrong."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
+    """TFLite greets on stderr: what is written there is shown when something goes wrong."""
+    held: list[str] = []
+    try:
+        with held_stderr() as held:
             yield
-        except BaseException:
-            os.dup2(kept, 2)
-            held.seek(0)
-            sys.stderr.write(held.read().decode(errors="replace"))
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    except CermetError:     # says what is there too
+        raise
+    except BaseException:
+        sys.stderr.write("".join(held))
+        raise
 
 
 def invoke(model: Any, picture: Path) -> float:

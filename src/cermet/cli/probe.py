@@ -72,7 +72,7 @@ def probe_node(arguments: argparse.Namespace) -> Path | None:
     simulator = wants_simulator(arguments.device)
     node = SIMULATED_PATH if simulator else real_node()
     command = [sys.executable, "-m", "cermet", "probe", "--here", node, *arguments.names]
-    status = record(command, output, simulator, None, LIMIT_MIB)
+    status, _ = record(command, output, simulator, None, LIMIT_MIB)
     return output if finish(output) is not None and not status else None
 
 

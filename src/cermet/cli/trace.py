@@ -49,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         return WRONG_USAGE
     output = arguments.output.absolute()
     check_output(output)
-    status = record(command, output, wants_simulator(arguments.device), arguments.each, arguments.limit)
-    if status is None:
-        return NO_SUCH_COMMAND
+    status, has_run = record(command, output, wants_simulator(arguments.device), arguments.each, arguments.limit)
+    if not has_run:
+        return status
     summary = finish(output)
     if summary is None:
         print("cermet trace: the program used no NPU; nothing was recorded", file=sys.stderr)
@@ -94,8 +94,8 @@ def environment(part: Path, simulator: bool, each: str | None, limit_mib: int) -
     return os.environ | variables
 
 
-def record(command: list[str], output: Path, simulator: bool, each: str | None, limit_mib: int) -> int | None:
-    """The command's exit status as a shell reports it; None when there is no such command."""
+def record(command: list[str], output: Path, simulator: bool, each: str | None, limit_mib: int) -> tuple[int, bool]:
+    """(the command's exit status as a shell reports it, whether it could be run)."""
     part = part_of(output)
     part.unlink(missing_ok=True)
     sys.stdout.flush()
@@ -103,9 +103,9 @@ def record(command: list[str], output: Path, simulator: bool, each: str | None, 
         child = subprocess.Popen(command, env=environment(part, simulator, each, limit_mib))
     except OSError as error:
         print(f"cermet trace: {command[0]}: {error.strerror}", file=sys.stderr)
-        return None if isinstance(error, FileNotFoundError) else CANNOT_RUN
+        return NO_SUCH_COMMAND if isinstance(error, FileNotFoundError) else CANNOT_RUN, False
     status = wait_for(child)
-    return 128 - status if status < 0 else status
+    return 128 - status if status < 0 else status, True
 
 
 def wait_for(child: subprocess.Popen[bytes]) -> int:

@@ -179,6 +179,14 @@ class Cache:
             raise CacheError(f"{entry.path}: {entry.error}")
         return entry.plan
 
+    def has(self, key: bytes) -> bool:
+        """Whether there is a plan that can be trusted."""
+        try:
+            self.load(key)
+        except CacheError:
+            return False
+        return True
+
     def store(self, key: bytes, data: bytes) -> Path:
         """Write an entry so that readers see all of it or nothing. Makes the folder when needed."""
         self._create()
