@@ -110,14 +110,16 @@ kernel_free(struct TfLiteContext *context, void *user_data)
 	free(kernel);
 }
 
-/* The whole graph must be one partition; else the reason of the first node that is not in it. */
+/* The whole graph must be one partition; else the reason of the first node that is not in it, and what helps. */
 static bool
-check_takes_all(const struct cermet_plan_view *plan, struct cermet_error *error)
+check_takes_all(const struct cermet_plan_view *plan, const struct cermet_graph *graph, struct cermet_error *error)
 {
 	for (uint32_t i = 0; i < plan->header->num_nodes; i++)
 		if (plan->nodes[i].partition == CERMET_ON_CPU)
-			return cermet_fail(error, "node %u of the partition cannot run on the NPU in this size: %s", i,
-			                   plan->strings + plan->nodes[i].reason);
+			return cermet_fail(error, "node %d cannot run on the NPU in this size: %s; TFLite takes no node back: keep it "
+			                   "on the CPU with the option deny=%d, or make an interpreter for this size without the "
+			                   "delegate", graph->nodes[i].index, plan->strings + plan->nodes[i].reason,
+			                   graph->nodes[i].index);
 	return plan->header->num_partitions == 1 ||
 	       cermet_fail(error, "plan: has %u partitions, must have 1", plan->header->num_partitions);
 }
@@ -134,8 +136,8 @@ reload(struct TfLiteContext *context, struct kernel *kernel, struct cermet_error
 	bool is_done;
 
 	is_done = cermet_capture(context, &kernel->graph, &capture, error) &&
-	          cermet_session_find_plan(session, &kernel->graph, &capture, "", &plan, error) &&
-	          check_takes_all(&plan.view, error) && load(kernel, &plan, 0, &capture, error);
+	          cermet_session_find_whole_plan(session, &kernel->graph, &capture, &plan, error) &&
+	          check_takes_all(&plan.view, &kernel->graph, error) && load(kernel, &plan, 0, &capture, error);
 	if (is_done)
 		cermet_log(session->options->log_level, CERMET_LOG_INFO, "inputs resized: a partition of %u nodes, plan %s in "
 		           "%lld ms", kernel->graph.num_nodes, plan.is_from_cache ? "from cache" : "compiled",

@@ -72,10 +72,9 @@ cermet_session_open_device(struct cermet_session *session, struct cermet_error *
 	return true;
 }
 
-bool
-cermet_session_find_plan(const struct cermet_session *session, const struct cermet_graph *graph,
-                         const struct cermet_capture *capture, const char *groups, struct cermet_plan_file *plan,
-                         struct cermet_error *error)
+static bool
+find_plan(const struct cermet_session *session, const struct cermet_graph *graph, const struct cermet_capture *capture,
+          struct cermet_compile_options compile, struct cermet_plan_file *plan, struct cermet_error *error)
 {
 	const struct cermet_options *options = session->options;
 	const struct cermet_cache cache = {
@@ -83,9 +82,7 @@ cermet_session_find_plan(const struct cermet_session *session, const struct cerm
 		.directory = options->cache_dir,
 		.compiler = {options->compiler, options->soc, options->log_level, options->compiler_timeout_ns},
 	};
-	struct cermet_compile_options compile = options->compile;
 
-	compile.groups = groups;
 	compile.cores = session->cores;
 	if (!cermet_find_plan(&cache, &compile, &capture->blob, plan, error))
 		return false;
@@ -93,6 +90,44 @@ cermet_session_find_plan(const struct cermet_session *session, const struct cerm
 		return cermet_fail(error, "plan: is for %u nodes, the graph has %u", plan->view.header->num_nodes,
 		                   graph->num_nodes);
 	return true;
+}
+
+bool
+cermet_session_find_plan(const struct cermet_session *session, const struct cermet_graph *graph,
+                         const struct cermet_capture *capture, const char *groups, struct cermet_plan_file *plan,
+                         struct cermet_error *error)
+{
+	struct cermet_compile_options compile = session->options->compile;
+
+	compile.groups = groups;
+	return find_plan(session, graph, capture, compile, plan, error);
+}
+
+static bool
+takes_all(const struct cermet_plan_view *plan)
+{
+	for (uint32_t i = 0; i < plan->header->num_nodes; i++)
+		if (plan->nodes[i].partition == CERMET_ON_CPU)
+			return false;
+	return true;
+}
+
+bool
+cermet_session_find_whole_plan(const struct cermet_session *session, const struct cermet_graph *graph,
+                               const struct cermet_capture *capture, struct cermet_plan_file *plan,
+                               struct cermet_error *error)
+{
+	struct cermet_compile_options compile = session->options->compile;
+
+	if (!find_plan(session, graph, capture, compile, plan, error))
+		return false;
+	if (takes_all(&plan->view))
+		return true;
+	cermet_plan_file_free(plan);
+	compile.allow = compile.deny = "";
+	compile.min_partition_nodes = "1";
+	compile.prefer = "npu";
+	return find_plan(session, graph, capture, compile, plan, error);
 }
 
 int

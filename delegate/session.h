@@ -45,6 +45,13 @@ cermet_session_find_plan(const struct cermet_session *session, const struct cerm
                          const struct cermet_capture *capture, const char *groups, struct cermet_plan_file *plan,
                          struct cermet_error *error);
 
+/* The plan of a partition whose nodes the runtime will not give back to the CPU. The options have chosen them already:
+ * those that would choose anew, by numbers of the whole graph or by what pays off, do not count a second time. */
+bool
+cermet_session_find_whole_plan(const struct cermet_session *session, const struct cermet_graph *graph,
+                               const struct cermet_capture *capture, struct cermet_plan_file *plan,
+                               struct cermet_error *error);
+
 /* Free the plan and the captured graph: all kernels have what they need. */
 void
 cermet_session_forget_graph(struct cermet_session *session);

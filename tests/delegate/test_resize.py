@@ -103,8 +103,8 @@ def test_plan_compiled_ahead_of_time_is_found(module, model, tmp_path):
 def test_size_that_the_npu_cannot_take_is_explained(module, model):
     made = make(module, model.data)
     first = resized(made, (1, 9, 8, 5))
-    with pytest.raises(RuntimeError, match=r"cermet: .*cannot run on the NPU in this size: batch_is_one: batch is 70, "
-                                           r"must be 1\.\.64.*\(the partition that computes 'output"):
+    with pytest.raises(RuntimeError, match=r"cermet: node 0 cannot run on the NPU in this size: batch_is_one: batch is "
+                                           r"70, must be 1\.\.64.*option deny=0.*\(the partition that computes"):
         resized(made, (70, 9, 8, 5))
     with pytest.raises(RuntimeError):
         made.invoke()
@@ -112,6 +112,26 @@ def test_size_that_the_npu_cannot_take_is_explained(module, model):
     with pytest.raises(RuntimeError):       # TFLite's own refusal: the convolution's weights have 5 channels
         resized(made, (1, 9, 8, 6))
     np.testing.assert_array_equal(resized(made, (1, 9, 8, 5)), first)
+
+
+@pytest.mark.parametrize("options", [{"deny": "0"}, {"deny": "1"}, {"deny": "1-2"}, {"allow": "2"}], ids=str)
+def test_numbers_are_those_of_the_whole_model(module, model, options):
+    """Not of the partition, which is compiled alone."""
+    on_npu, on_cpu = make(module, model.data, **options), make(module, model.data, device=None)
+    for shape in ((1, 9, 8, 5), (3, 9, 8, 5)):
+        assert np.abs(resized(on_npu, shape).astype(int) - resized(on_cpu, shape)).max() <= 1
+
+
+def test_what_is_kept_off_the_npu_takes_any_size(module):
+    """As the error for a size that the NPU cannot take advises."""
+    rng = np.random.default_rng(5)
+    conv = model_builder.conv2d(rng, (1, 9, 8, 5), 20)
+    (made,), last = conv.outputs, len(conv.tensors)
+    model = Model((*conv.tensors, model_builder.replace(conv.tensors[made], name="clamped")),
+                  (*conv.operations, model_builder.OperationSpec("RELU6", (made,), (last,), {}, 2)),
+                  conv.inputs, (last,))
+    on_npu, on_cpu = make(module, model.data, deny="0"), make(module, model.data, device=None)
+    assert np.abs(resized(on_npu, (70, 9, 8, 5)).astype(int) - resized(on_cpu, (70, 9, 8, 5))).max() <= 1
 
 
 def test_other_rank(module):
