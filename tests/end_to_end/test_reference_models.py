@@ -12,6 +12,10 @@ from .reference_models import ReferenceModel, load_manifest
 
 MODELS = load_manifest()
 RUNTIMES = ("tflite_runtime.interpreter", "ai_edge_litert.interpreter")
+# Layers with channels of very different scales, whose multipliers no two factors of 15 bits hold: docs/accuracy.md.
+NOT_EQUAL = ("tf2_mobilenet_v2_1.0_224_ptq", "movenet_single_pose_lightning_ptq")
+# A keypoint that nobody sees lies anywhere: test_tasks.py has bounds for those that count.
+TESTED_AS_A_TASK = ("movenet_single_pose_lightning_ptq",)
 
 
 def interpreter(model: ReferenceModel, runtime: str) -> Any:
@@ -46,21 +50,28 @@ def reference_outputs(model: ReferenceModel, inputs: list[np.ndarray]) -> list[n
 
 
 def allowed_difference(model: ReferenceModel, step: float) -> float:
-    """What the project promises: as near to the reference kernels as XNNPACK, or 2 steps where that is more."""
+    """0: equal to the last bit. Else what the project promises: as near to the reference kernels as XNNPACK, or 2 steps
+    where that is more."""
+    if model.name not in NOT_EQUAL:
+        return 0.0
     return max(float(model.entry["ref_vs_xnnpack_litert23"]["max"]), 2 * step)
 
 
-def differences(model: ReferenceModel, made: Any) -> list[dict]:
+def differences(model: ReferenceModel, runtime: str) -> list[dict]:
     """One row per golden case and output."""
     rows = []
-    for case, inputs, references in model.cases():
-        outputs = run(made, inputs, model.entry["golden"]["steps"])
-        references = references or reference_outputs(model, inputs)
+    steps = model.entry["golden"]["steps"]
+    made = interpreter(model, runtime)
+    for case, inputs, stored in model.cases():
+        if steps > 1:       # variables remember the case before; the goldens have the first step's input only
+            made, stored = interpreter(model, runtime), []
+        outputs = run(made, inputs, steps)
+        references = stored or reference_outputs(model, inputs)
         for index, (output, reference) in enumerate(zip(outputs, references, strict=True)):
             assert output.shape == reference.shape
             distance = np.abs(output.astype(np.float64) - reference.astype(np.float64))
             rows.append({
-                "model": model.name, "case": case, "output": index, "max": float(distance.max(initial=0)),
+                "case": case, "output": index, "max": float(distance.max(initial=0)),
                 "equal": float(np.mean(distance == 0)) if distance.size else 1.0,
                 "allowed": allowed_difference(model, model.output_steps[index]),
                 "top1": bool(output.ravel().argmax() == reference.ravel().argmax()) if output.size else True})
@@ -69,16 +80,15 @@ def differences(model: ReferenceModel, made: Any) -> list[dict]:
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=("tflite", "litert"))
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_model_runs_and_classifiers_agree_with_the_reference(model, runtime, record_table):
-    rows = differences(model, interpreter(model, runtime))
+def test_outputs_are_the_reference_kernels(model, runtime, record_table):
+    rows = differences(model, runtime)
+    is_bounded = model.name not in TESTED_AS_A_TASK
     for row in rows:
         record_table("Reference models on the simulated NPU against TFLite's reference kernels", {
-            "model": row["model"], "runtime": runtime.split(".")[0], "case": row["case"], "output": row["output"],
-            "max difference": f"{row['max']:g}", "allowed": f"{row['allowed']:g}" if model.is_classifier else "-",
+            "model": model.name, "runtime": runtime.split(".")[0], "case": row["case"], "output": row["output"],
+            "max difference": f"{row['max']:g}", "allowed": f"{row['allowed']:g}" if is_bounded else "-",
             "equal": f"{row['equal']:.2%}", "top-1": "same" if row["top1"] else "other"})
-    if not model.is_classifier:
-        return
+    assert rows
     for row in rows:
-        assert row["max"] <= row["allowed"], row
-        if row["case"] == "pic":
-            assert row["top1"], row
+        assert not is_bounded or row["max"] <= row["allowed"], row
+        assert not (model.is_classifier and row["case"] == "pic") or row["top1"], row
