@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* The shim exports these calls too; elsewhere they are linked in and hidden. */
@@ -25,6 +26,10 @@ CERMET_CLIENT_API int cermet_client_ioctl(int fd, unsigned long request, void *a
 
 /* As mmap(2) on the device. */
 CERMET_CLIENT_API void *cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+
+/* How long the simulated NPU has been executing tasks, of any program, on one core or several: nanoseconds since its
+ * driver process began. 0, or -1 with errno. What no real device can tell: it is for measuring what is around the NPU. */
+CERMET_CLIENT_API int cermet_client_busy(int fd, uint64_t *busy_ns);
 
 /* Where the simulated device of `soc` listens: CERMET_SIM_SOCKET, else a place of this installation and user.
  * 0, or -1 with errno and one line in message. */

@@ -14,6 +14,7 @@
 #define CLIENT_OPEN 1
 #define CLIENT_IOCTL 2
 #define CLIENT_MMAP 3
+#define CLIENT_BUSY 4
 
 #define CLIENT_REPLY_DONE 1
 #define CLIENT_REPLY_WAITING 2
@@ -25,7 +26,7 @@ struct client_request {
    uint32_t kind;
    uint32_t flags;      /* OPEN: of open(2); MMAP: of mmap(2) */
    uint64_t request;    /* IOCTL: number; MMAP: length */
-   uint64_t argument;   /* IOCTL: address in the caller; MMAP: offset */
+   uint64_t argument;   /* IOCTL: address in the caller; MMAP: offset; BUSY: where a uint64_t of nanoseconds is stored */
    uint32_t protection; /* MMAP */
    uint32_t reserved;
 };

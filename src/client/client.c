@@ -91,6 +91,19 @@ cermet_client_ioctl(int fd, unsigned long request, void *argument)
    return error ? -1 : reply.value;
 }
 
+int
+cermet_client_busy(int fd, uint64_t *busy_ns)
+{
+   struct client_request message = {
+      .magic = CLIENT_MAGIC, .version = CLIENT_VERSION, .kind = CLIENT_BUSY, .argument = (uintptr_t)busy_ns};
+   struct client_reply reply;
+   int kept = errno, received;
+   int error = client_call(fd, &message, CLIENT_NO_DEADLINE, &reply, &received);
+
+   errno = error ? error : kept;
+   return error ? -1 : 0;
+}
+
 /* The system's mmap, also when a preloaded library has replaced it. */
 static void *
 system_mmap(void *address, size_t bytes, int protection, int flags, int fd)

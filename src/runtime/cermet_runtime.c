@@ -55,6 +55,12 @@ cermet_runtime_device_name(const struct cermet_runtime_device *device)
 	return device->device.name;
 }
 
+EXPORT int64_t
+cermet_runtime_busy_ns(const struct cermet_runtime_device *device)
+{
+	return cermet_device_busy_ns(&device->device, &last_error);
+}
+
 /* A checked plan in memory of our own: the caller's may be unaligned. */
 static uint8_t *
 copy_plan(const void *plan, size_t plan_bytes, struct cermet_plan_view *view)

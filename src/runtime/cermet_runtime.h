@@ -26,6 +26,9 @@ void cermet_runtime_close(struct cermet_runtime_device *device);
 /* Name of the device that was opened: "sim" or its path. */
 const char *cermet_runtime_device_name(const struct cermet_runtime_device *device);
 
+/* How long the simulated NPU has been executing tasks, of any program, since its driver process began: nanoseconds. -1 on a real device. */
+int64_t cermet_runtime_busy_ns(const struct cermet_runtime_device *device);
+
 /* Check a plan, whole; returns its number of partitions. */
 int cermet_runtime_check_plan(const void *plan, size_t plan_bytes);
 

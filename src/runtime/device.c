@@ -145,6 +145,18 @@ cermet_device_close(struct cermet_device *device)
 	device->fd = -1;
 }
 
+int64_t
+cermet_device_busy_ns(const struct cermet_device *device, struct cermet_error *error)
+{
+	uint64_t busy_ns = 0;
+
+	if (device->is_simulated && cermet_client_busy(device->fd, &busy_ns) == 0)
+		return (int64_t)busy_ns;
+	cermet_fail(error, "device %s: how long it worked: %s", device->name,
+	            device->is_simulated ? cermet_device_reason(device) : "only a simulated one says");
+	return -1;
+}
+
 static void *
 map_bo(const struct cermet_device *device, size_t num_bytes, uint64_t offset)
 {

@@ -35,6 +35,10 @@ cermet_has_queues(const struct cermet_device *device)
 bool
 cermet_device_open(struct cermet_device *device, const char *name, const char *soc, struct cermet_error *error);
 
+/* How long a simulated NPU has been executing tasks, since its driver process began; -1 on a real device. */
+int64_t
+cermet_device_busy_ns(const struct cermet_device *device, struct cermet_error *error);
+
 void
 cermet_device_close(struct cermet_device *device);
 

@@ -72,15 +72,21 @@ struct cermet_sim_fill {
    const int8_t *lanes;
 };
 
+/* Weights as in memory (data layouts §7), and where they go: direct [group][tap][channel / 2][32][2], depthwise
+ * [tap][channel]. */
+struct cermet_sim_weights {
+   const int8_t *stored;
+   int16_t *packed;
+   int32_t kernels, channels, taps, depthwise;
+};
+
 /* Raised with every change of a function's arguments or meaning. */
-#define CERMET_SIM_VERSION 3
+#define CERMET_SIM_VERSION 4
 
 int32_t cermet_sim_abi(void);
-void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window);
-void cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums);
-/* Direct: memory layout of data layouts §7.1 to [group][tap][channel / 2][32][2]; depthwise §7.2 to [tap][channel]. */
-void cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
-                     int16_t *packed);
+/* What a convolution works on. sums: of the channels of each pixel of the window; NULL: not wanted. */
+void cermet_sim_prepare(const struct cermet_sim_fill *fill, const struct cermet_sim_weights *weights, int16_t *window,
+                        int32_t *sums);
 /* Output pixels first..last in row order, channels first_channel..last_channel (whole groups). */
 void cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first, int64_t last,
                      int32_t first_channel, int32_t last_channel);

@@ -60,22 +60,10 @@ cermet_sim_abi(void)
 }
 
 void
-cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window)
+cermet_sim_prepare(const struct cermet_sim_fill *fill, const struct cermet_sim_weights *weights, int16_t *window,
+                   int32_t *sums)
 {
-   CALL(fill_window, fill, window);
-}
-
-void
-cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums)
-{
-   CALL(sum_channels, window, pixels, channels, sums);
-}
-
-void
-cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
-                int16_t *packed)
-{
-   CALL(pack, stored, kernels, channels, taps, depthwise, packed);
+   CALL(prepare, fill, weights, window, sums);
 }
 
 void

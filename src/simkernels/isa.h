@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Names of the per-instruction-set copies: ISA_NAME(pack) is cermet_sim_pack_avx2 when CERMET_SIM_ISA is avx2. */
+/* Names of the per-instruction-set copies: ISA_NAME(conv) is cermet_sim_conv_avx2 when CERMET_SIM_ISA is avx2. */
 #ifndef CERMET_SIM_ISA_H
 #define CERMET_SIM_ISA_H
 
@@ -13,9 +13,8 @@
 #define ISA_NAME(name) ISA_EXPAND(name, CERMET_SIM_ISA)
 
 #define ISA_DECLARE(isa) \
-   void cermet_sim_fill_window_##isa(const struct cermet_sim_fill *, int16_t *); \
-   void cermet_sim_sum_channels_##isa(const int16_t *, int64_t, int32_t, int32_t *); \
-   void cermet_sim_pack_##isa(const int8_t *, int32_t, int32_t, int32_t, int32_t, int16_t *); \
+   void cermet_sim_prepare_##isa(const struct cermet_sim_fill *, const struct cermet_sim_weights *, int16_t *, \
+                                 int32_t *); \
    void cermet_sim_conv_##isa(const struct cermet_sim_conv *, const struct cermet_sim_post *, int64_t, int64_t, \
                               int32_t, int32_t); \
    void cermet_sim_flying_rows_##isa(const struct cermet_sim_surfaces *, const struct cermet_sim_post *, int32_t, \

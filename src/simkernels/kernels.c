@@ -33,8 +33,8 @@ fill_lanes(int16_t *pixel, const int8_t *lanes, int32_t channels)
       pixel[c] = lanes[c];
 }
 
-void
-ISA_NAME(fill_window)(const struct cermet_sim_fill *f, int16_t *window)
+static void
+fill_window(const struct cermet_sim_fill *f, int16_t *window)
 {
    size_t pixel_elements = (size_t)f->channels;
    size_t row_elements = pixel_elements * (size_t)f->columns;
@@ -61,8 +61,8 @@ ISA_NAME(fill_window)(const struct cermet_sim_fill *f, int16_t *window)
    }
 }
 
-void
-ISA_NAME(sum_channels)(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums)
+static void
+sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums)
 {
    for (int64_t p = 0; p < pixels; p++) {
       int32_t sum = 0;
@@ -73,39 +73,59 @@ ISA_NAME(sum_channels)(const int16_t *window, int64_t pixels, int32_t channels, 
 }
 
 static void
-pack_depthwise(const int8_t *stored, int32_t channels, int32_t taps, int16_t *packed)
+pack_depthwise(const struct cermet_sim_weights *w)
 {
-   for (int32_t first = 0; first < channels; first += DEPTHWISE_GROUP) {
-      int32_t width = channels - first < DEPTHWISE_GROUP ? channels - first : DEPTHWISE_GROUP;
-      for (int32_t tap = 0; tap < taps; tap++, stored += width)
+   const int8_t *from = w->stored;
+
+   for (int32_t first = 0; first < w->channels; first += DEPTHWISE_GROUP) {
+      int32_t width = w->channels - first < DEPTHWISE_GROUP ? w->channels - first : DEPTHWISE_GROUP;
+      for (int32_t tap = 0; tap < w->taps; tap++, from += width)
          for (int32_t c = 0; c < width; c++)
-            packed[(size_t)tap * (size_t)channels + (size_t)(first + c)] = stored[c];
+            w->packed[(size_t)tap * (size_t)w->channels + (size_t)(first + c)] = from[c];
+   }
+}
+
+/* One tap of a block: rows kernels of width channels (even) each, which the kernels of a group share pair by pair. */
+static void
+pack_block(const int8_t *from, int32_t rows, int32_t width, int16_t *to)
+{
+   for (int32_t pair = 0; pair < width / 2; pair++, to += 2 * GROUP)
+      for (int32_t row = 0; row < rows; row++) {
+         to[2 * row] = from[row * width + 2 * pair];
+         to[2 * row + 1] = from[row * width + 2 * pair + 1];
+      }
+}
+
+static void
+pack_direct(const struct cermet_sim_weights *w)
+{
+   size_t group_elements = GROUP * (size_t)w->taps * (size_t)w->channels;
+   const int8_t *from = w->stored;
+   int16_t *packed = w->packed;
+
+   for (int32_t first = 0; first < w->kernels; first += GROUP, packed += group_elements) {
+      int32_t rows = w->kernels - first < GROUP ? w->kernels - first : GROUP;
+      if (rows < GROUP)
+         memset(packed, 0, sizeof(*packed) * group_elements);
+      for (int32_t block = 0; block < w->channels; block += INPUT_BLOCK) {
+         int32_t width = w->channels - block < INPUT_BLOCK ? w->channels - block : INPUT_BLOCK;
+         for (int32_t tap = 0; tap < w->taps; tap++, from += rows * width)
+            pack_block(from, rows, width, packed + ((size_t)tap * (size_t)w->channels + (size_t)block) * GROUP);
+      }
    }
 }
 
 void
-ISA_NAME(pack)(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
-               int16_t *packed)
+ISA_NAME(prepare)(const struct cermet_sim_fill *fill, const struct cermet_sim_weights *weights, int16_t *window,
+                  int32_t *sums)
 {
-   if (depthwise) {
-      pack_depthwise(stored, channels, taps, packed);
-      return;
-   }
-   for (int32_t first = 0; first < kernels; first += GROUP) {
-      int32_t rows = kernels - first < GROUP ? kernels - first : GROUP;
-      if (rows < GROUP)
-         memset(packed, 0, sizeof(*packed) * GROUP * (size_t)taps * (size_t)channels);
-      for (int32_t block = 0; block < channels; block += INPUT_BLOCK) {
-         int32_t width = channels - block < INPUT_BLOCK ? channels - block : INPUT_BLOCK;
-         for (int32_t tap = 0; tap < taps; tap++) {
-            int16_t *to = packed + ((size_t)tap * (size_t)channels + (size_t)block) * GROUP;
-            for (int32_t row = 0; row < rows; row++, stored += width)
-               for (int32_t c = 0; c < width; c++)
-                  to[(c >> 1) * 2 * GROUP + row * 2 + (c & 1)] = stored[c];
-         }
-      }
-      packed += GROUP * (size_t)taps * (size_t)channels;
-   }
+   fill_window(fill, window);
+   if (weights->depthwise)
+      pack_depthwise(weights);
+   else
+      pack_direct(weights);
+   if (sums)
+      sum_channels(window, (int64_t)fill->rows * fill->columns, fill->channels, sums);
 }
 
 /* --- multiply and accumulate: TILE pixels times 32 kernels ------------------------------------------------------ */

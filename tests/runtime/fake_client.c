@@ -232,6 +232,14 @@ cermet_client_ioctl(int fd, unsigned long request, void *argument)
 	return result;
 }
 
+int
+cermet_client_busy(int fd, uint64_t *busy_ns)
+{
+	(void)fd;
+	*busy_ns = 0;
+	return 0;
+}
+
 void *
 cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
 {

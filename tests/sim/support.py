@@ -65,15 +65,15 @@ def start(core: Core, memory: Memory, words: list[int], tasks: int = 1, new_job:
     return kick(core, memory.space, address, count or len(words), tasks, new_job)
 
 
-def kick(core: Core, space: AddressSpace, address: int, count: int, tasks: int = 1,
-         new_job: bool = True) -> TaskOutcome:
+def kick(core: Core, space: AddressSpace, address: int, count: int, tasks: int = 1, new_job: bool = True,
+         base: int = 0) -> TaskOutcome:
     if new_job:
         core.begin_job()
     core.write(0x10, 1)
     for pointer in (0x1004, 0x3004):
         core.write(pointer, 0xE | core.index << 28)
     for offset, value in ((0x10, address), (0x14, (count + 1) // 2 - 1), (0x20, 0x300), (0x24, 0x1FFFF),
-                          (0x30, 0x7000 | tasks), (0x34, 0), (0x8, 1)):
+                          (0x30, 0x7000 | tasks), (0x34, base), (0x8, 1)):
         core.write(offset, value)
     return core.run(space, lambda: False)
 

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from cermet.hw.disasm import disassemble
 from cermet.sim import core as core_module
 from cermet.sim import kernels
+from cermet.sim import ppu as ppu_module
 from cermet.sim.core import AddressSpace, Core, IommuFault
 from cermet.sim.rounding import shift_away, shift_even, shift_up
 from tests.sim.programs import CONV_MASK, FLYING_MASK, POOL_MASK, Conv, flying, pooling
@@ -266,6 +268,7 @@ CHILD = """
 import hashlib, sys
 import numpy as np
 from cermet.sim import kernels
+from cermet.sim import ppu as ppu_module
 from tests.sim.programs import CONV_MASK
 from tests.sim.support import new_core, program, start
 from tests.sim.test_core import random_conv
@@ -324,6 +327,63 @@ def test_three_cores_run_in_threads() -> None:
     for index in range(3):
         expected = np.clip(np.rint(convs[index].accumulators() * 16384 / 2**24), -128, 127)
         assert len(results[index]) == 10 and all((r == expected).all() for r in results[index])
+
+
+class Watched:
+    """The compiled kernels, and which one is at work."""
+
+    def __init__(self, library: object) -> None:
+        self.library = library
+        self.inside: str | None = None
+
+    def __getattr__(self, name: str) -> object:
+        def call(*arguments: object) -> object:
+            self.inside = name
+            try:
+                return getattr(self.library, name)(*arguments)
+            finally:
+                self.inside = None
+        return call
+
+
+def test_other_threads_go_on_while_a_kernel_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the interpreter's own switching put off, another thread can only see a kernel at work that has let go."""
+    if kernels.loaded() is None:
+        pytest.skip("libcermet_sim.so is not built")
+    watched = Watched(kernels.loaded())
+    for module in (core_module.fast, ppu_module):
+        monkeypatch.setattr(module, "fast_library", lambda: watched)
+    rng, memory, stop = np.random.default_rng(2), Memory(), threading.Event()
+    conv = Conv(rng.integers(-128, 128, (14, 14, 64), dtype=np.int8),
+                rng.integers(-128, 128, (64, 3, 3, 64), dtype=np.int8), memory=memory)
+    source, target = memory.add(to_atoms(rng.integers(-128, 128, (64, 64, 64), dtype=np.int8))), memory.add(1 << 18)
+    programs = [program(conv.program(), CONV_MASK),
+                program(flying(memory, source, target, (64, 64, 64), {}), FLYING_MASK),
+                program(pooling(source, target, (64, 64, 64), 1, 3, 1)[0], POOL_MASK)]
+    addresses = [memory.add(np.array(words, "<u8")) for words in programs]
+
+    def work() -> None:
+        core = new_core()
+        for _ in range(300):
+            for words, address in zip(programs, addresses, strict=True):
+                assert kick(core, memory.space, address, len(words)).hang is None
+            if stop.is_set():
+                return
+    wanted = {f"cermet_sim_{name}" for name in ("prepare", "conv", "flying_rows", "pool_rows")}
+    seen: set[str | None] = set()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive() and not wanted <= seen:
+            seen.add(watched.inside)
+            time.sleep(0)
+        stop.set()
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert wanted <= seen
 
 
 def test_cancelled_stops_a_task() -> None:

@@ -7,6 +7,7 @@ import logging
 import mmap
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 
@@ -41,7 +42,8 @@ class Connection(threading.Thread):
         self._on_end = on_end
         self._memories: dict[int, UserMemory] = {}
         self._num_waiting = 0
-        self._kinds = {protocol.OPEN: self._open, protocol.IOCTL: self._ioctl, protocol.MMAP: self._mmap}
+        self._kinds = {protocol.OPEN: self._open, protocol.IOCTL: self._ioctl, protocol.MMAP: self._mmap,
+                       protocol.BUSY: self._busy}
 
     def run(self) -> None:
         try:
@@ -103,10 +105,21 @@ class Connection(threading.Thread):
                 self.file.pids = self.file.pids | {request.pid}
         return self.file
 
+    def _memory_of(self, pid: int) -> UserMemory:
+        memory = self._memories.get(pid)
+        if memory is None:
+            memory = self._memories[pid] = UserMemory(pid)
+        return memory
+
     def _open(self, request: Request, reply: ReplyEnd) -> None:
         if self.file is not None:
             raise DeviceError(errno.EINVAL, "opened already")
         self.file = self.device.open(request.pid, request.flags)
+        reply.done(0)
+
+    def _busy(self, request: Request, reply: ReplyEnd) -> None:
+        self._open_file(request)
+        self._memory_of(request.pid).write(request.argument, self.device.busy.ns().to_bytes(8, sys.byteorder))
         reply.done(0)
 
     # --- mmap ---
@@ -144,11 +157,8 @@ class Connection(threading.Thread):
 
     def _ioctl(self, request: Request, reply: ReplyEnd) -> None:
         file = self._open_file(request)
-        memory = self._memories.get(request.pid)
-        if memory is None:
-            memory = self._memories[request.pid] = UserMemory(request.pid)
         self.device.faults.any_call()
-        pending = self.table.begin(file, memory, request.request & 0xFFFF_FFFF, request.argument)
+        pending = self.table.begin(file, self._memory_of(request.pid), request.request & 0xFFFF_FFFF, request.argument)
         if pending.blocking is None:
             self._finish(pending, request, reply)
         else:

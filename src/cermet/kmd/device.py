@@ -12,6 +12,7 @@ from collections.abc import Callable
 from cermet.hw.soc import Soc
 from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.bo import PAGE_BYTES, Bo
+from cermet.kmd.busy import Busy, TimedCore
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.faults import Faults
 from cermet.kmd.faulty_core import FaultyCore
@@ -58,7 +59,8 @@ class Device:
         self.behaviour = behaviour
         self.faults = Faults(behaviour.faults)
         self.lock = threading.RLock()
-        cores: list[NpuCore] = [make_core(soc, index) for index in range(soc.cores)]
+        self.busy = Busy()
+        cores: list[NpuCore] = [TimedCore(make_core(soc, index), self.busy) for index in range(soc.cores)]
         if behaviour.faults:
             cores = [FaultyCore(core, self.faults) for core in cores]
         self.scheduler = Scheduler(soc, cores, self.lock)

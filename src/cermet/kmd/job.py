@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,9 +25,13 @@ DPU_INTERRUPTS = 0x300          # INTERRUPT_MASK: DPU groups 0 and 1; on mainlin
 PPU_INTERRUPTS = 0xC00
 DMA_ERRORS = 0x3000
 ALL_INTERRUPTS = 0x1FFFF
+# What Linux 7.2 writes for a task, in its order (execution model §4); behind it OPERATION_ENABLE and INTERRUPT_CLEAR.
+WRITTEN = ("PC.BASE_ADDRESS", "CNA.S_POINTER", "CORE.S_POINTER", "PC.BASE_ADDRESS", "PC.REGISTER_AMOUNTS",
+           "PC.INTERRUPT_MASK", "PC.INTERRUPT_CLEAR", "PC.TASK_CON", "PC.TASK_DMA_BASE_ADDR", "PC.OPERATION_ENABLE")
 POINTER_PING_PONG = 0xE
 TASK_CON = 1 << 14 | 1 << 13 | 1 << 12      # and TASK_NUMBER in the bits below
 MAX_PROGRAMS = 0xFFF            # of one task: what TASK_NUMBER holds
+PLACE = "core %d job %d task %d at %#x: "
 AMOUNT_MASK = 0xFFFF            # the register's field: longer programs wrap
 
 
@@ -81,44 +85,49 @@ class Job:
         return not self.waits_for
 
 
-def program_task(core: NpuCore, soc: Soc, regcmd: int, regcmd_count: int, programs: int, interrupts: int) -> None:
-    """The register writes of Linux 7.2 for one task, in its order (execution model §4); there programs is 1."""
-    registers = soc.registers
+def offsets_of(soc: Soc) -> list[int]:
+    """Offsets of WRITTEN."""
+    return [soc.registers[name].offset for name in WRITTEN]
+
+
+def program_task(core: NpuCore, offsets: Sequence[int], task: Sequence[int]) -> None:
+    """The register writes for one task, (offsets: of WRITTEN). On Linux 7.2 the number of programs is 1."""
+    regcmd, regcmd_count, programs, interrupts = task
     pointers = POINTER_PING_PONG | core.index << 28
-    for name, value in (
-            ("PC.BASE_ADDRESS", 1), ("CNA.S_POINTER", pointers), ("CORE.S_POINTER", pointers),
-            ("PC.BASE_ADDRESS", regcmd), ("PC.REGISTER_AMOUNTS", ((regcmd_count + 1) // 2 - 1) & AMOUNT_MASK),
-            ("PC.INTERRUPT_MASK", interrupts), ("PC.INTERRUPT_CLEAR", interrupts),
-            ("PC.TASK_CON", TASK_CON | programs), ("PC.TASK_DMA_BASE_ADDR", 0), ("PC.OPERATION_ENABLE", 1)):
-        core.write(registers[name].offset, value)
+    amounts = ((regcmd_count + 1) // 2 - 1) & AMOUNT_MASK
+    values = (1, pointers, pointers, regcmd, amounts, interrupts, interrupts, TASK_CON | programs, 0, 1)
+    for offset, value in zip(offsets, values, strict=True):
+        core.write(offset, value)
 
 
-def acknowledge(core: NpuCore, soc: Soc) -> None:
+def acknowledge(core: NpuCore, offsets: Sequence[int]) -> None:
     """What the interrupt thread writes."""
-    core.write(soc.registers["PC.OPERATION_ENABLE"].offset, 0)
-    core.write(soc.registers["PC.INTERRUPT_CLEAR"].offset, ALL_INTERRUPTS)
+    core.write(offsets[WRITTEN.index("PC.OPERATION_ENABLE")], 0)
+    core.write(offsets[WRITTEN.index("PC.INTERRUPT_CLEAR")], ALL_INTERRUPTS)
 
 
-def run_task(core: NpuCore, soc: Soc, job: Job, index: int, cancelled: Callable[[], bool]) -> tuple[int, str | None]:
+def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int,
+             cancelled: Callable[[], bool]) -> tuple[int, str | None]:
     """(cycles, why no completion interrupt came or None)."""
-    regcmd, count, programs, interrupts = (int(value) for value in job.tasks[index])
-    place = f"core {core.index} job {job.number} task {index} at {regcmd:#x}"
-    program_task(core, soc, regcmd, count, programs, interrupts)
+    task = job.tasks[index].tolist()
+    regcmd, _, programs, interrupts = task
+    place = core.index, job.number, index, regcmd
+    program_task(core, offsets, task)
     try:
         outcome = core.run(job.space, cancelled)
-        while outcome == TaskOutcome():     # an interrupt without a status bit: not ours, the task goes on
+        while not outcome.interrupts and outcome == TaskOutcome():      # not our interrupt, the task goes on
             outcome = core.run(job.space, cancelled)
     except Exception:
-        log.exception("%s: the simulator failed; the job times out", place)
+        log.exception(PLACE + "the simulator failed; the job times out", *place)
         return 0, "the simulator failed"
     for diagnostic in outcome.diagnostics:
-        log.warning("%s: %s: %s", place, diagnostic.rule, diagnostic.text)
+        log.warning(PLACE + "%s: %s", *place, diagnostic.rule, diagnostic.text)
     if outcome.interrupts & DMA_ERRORS:
-        log.warning("%s: DMA error interrupt, status %#x", place, outcome.interrupts)
-    log.debug("%s: status %#x, %d cycles", place, outcome.interrupts, outcome.cycles)
+        log.warning(PLACE + "DMA error interrupt, status %#x", *place, outcome.interrupts)
+    log.debug(PLACE + "status %#x, %d cycles", *place, outcome.interrupts, outcome.cycles)
     ended = programs == 1 or not outcome.hang and not outcome.fault     # a chain interrupts behind its last program
     if outcome.interrupts & interrupts and ended:
-        acknowledge(core, soc)
+        acknowledge(core, offsets)
         return outcome.cycles, None
     job.progress.error = errno.EFAULT if outcome.fault else errno.ETIMEDOUT
     reason = outcome.hang or (outcome.fault and str(outcome.fault))
@@ -131,11 +140,13 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) 
     The clock is the NPU's, not the simulation's: slow simulating is no timeout, many estimated cycles are one.
     """
     limit = timeout_ms(soc, job) * 1000 * soc.clock_mhz
+    interrupt = round(soc.interrupt_us * soc.clock_mhz)
+    offsets = offsets_of(soc)
     spent = 0
     core.begin_job(timeout_ms(soc, job))
     for index in range(len(job.tasks)):
-        cycles, reason = run_task(core, soc, job, index, cancelled)
-        spent += cycles + round(soc.interrupt_us * soc.clock_mhz)
+        cycles, reason = run_task(core, offsets, job, index, cancelled)
+        spent += cycles + interrupt
         if reason:
             return f"task {index}: {reason}"
         if spent > limit:

@@ -32,7 +32,7 @@ _ffi, _CONSTANTS = _load()
 _libc = _ffi.dlopen(None)
 REQUEST_BYTES = _ffi.sizeof("struct client_request")
 MAGIC, VERSION = _CONSTANTS["CLIENT_MAGIC"], _CONSTANTS["CLIENT_VERSION"]
-OPEN, IOCTL, MMAP = (_CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP"))
+OPEN, IOCTL, MMAP, BUSY = (_CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP", "BUSY"))
 REPLY_DONE, REPLY_WAITING = _CONSTANTS["CLIENT_REPLY_DONE"], _CONSTANTS["CLIENT_REPLY_WAITING"]
 
 

@@ -44,6 +44,7 @@ class CoreThread(threading.Thread):
         self.power = Power(core)
         self.load = 0               # jobs queued for it or running on it
         self.running: Job | None = None
+        self.wake = threading.Condition(scheduler.lock)     # a job of its entities may have become ready
         self.entities: list[Entity] = []
 
     def run(self) -> None:
@@ -64,8 +65,9 @@ class Scheduler:
 
     def __init__(self, soc: Soc, cores: Sequence[NpuCore], lock: threading.RLock) -> None:
         self.soc = soc
+        self.lock = lock
         self.stopping = threading.Event()
-        self.changed = threading.Condition(lock)
+        self.changed = threading.Condition(lock)        # for calls that wait; each core has its own
         self.cores = [CoreThread(self, core) for core in cores]
 
     def start(self) -> None:
@@ -76,6 +78,8 @@ class Scheduler:
         with self.changed:
             self.stopping.set()
             self.changed.notify_all()
+            for core in self.cores:
+                core.wake.notify()
 
     def push(self, entity: Entity, job: Job) -> None:
         """Queue a job. Its core is chosen when nothing of the entity is in flight: least load, then lowest index."""
@@ -90,6 +94,7 @@ class Scheduler:
             entity.core.load += 1
             log.debug("job %d: %d tasks, %d in, %d out, queued for core %d", job.number, len(job.tasks),
                       len(job.in_bos), len(job.out_bos), entity.core.core.index)
+            entity.core.wake.notify()
             self.changed.notify_all()
 
     def _attach(self, entity: Entity, core: CoreThread) -> None:
@@ -113,7 +118,7 @@ class Scheduler:
                     self.changed.notify_all()       # who waits for the queue to be handed over
                     return entity, job
                 core.power.idle()
-                self.changed.wait()
+                core.wake.wait()
         return None
 
     def finish(self, entity: Entity, job: Job, error: int, spent_ns: int) -> None:
@@ -127,7 +132,7 @@ class Scheduler:
             self._release(job, error)
             if entity.is_closed and not entity.in_flight:
                 self._forget(entity)
-            self.changed.notify_all()
+            self._fences_signalled()
 
     def close(self, entity: Entity) -> None:
         """It ends when its last job has."""
@@ -163,8 +168,15 @@ class Scheduler:
                 if entity.core is not None:
                     entity.core.load -= 1
                 self._release(job, errno.ESRCH)
-            self.changed.notify_all()
+            self._fences_signalled()
             return len(dropped)
+
+    def _fences_signalled(self) -> None:
+        """Jobs that wait for them may be ready now, and calls may end."""
+        for core in self.cores:
+            if any(entity.queue for entity in core.entities):
+                core.wake.notify()
+        self.changed.notify_all()
 
     def wait_handed_over(self, entity: Entity, timeout_s: float | None) -> bool:
         """Whether the whole queue was given to the hardware in time."""

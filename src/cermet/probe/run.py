@@ -9,7 +9,7 @@ import numpy as np
 
 from cermet.errors import CermetError
 from cermet.hw.soc import RK3588
-from cermet.kmd.job import DPU_INTERRUPTS, acknowledge, program_task
+from cermet.kmd.job import DPU_INTERRUPTS, acknowledge, offsets_of, program_task
 from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
 from cermet.probe.node import PAGE_BYTES, Bo, Node, note
 from cermet.sim.core import Core
@@ -139,14 +139,14 @@ def rehearse(case: Case) -> np.ndarray:
 def run_job(case: Case, core: Core, space: AddressSpace, job: list[tuple[int, int]]) -> None:
     core.begin_job()
     for regcmd, count in job:
-        program_task(core, RK3588, regcmd, count, 1, DPU_INTERRUPTS)
+        program_task(core, offsets_of(RK3588), (regcmd, count, 1, DPU_INTERRUPTS))
         outcome = core.run(space)
         if outcome.fault:
             raise CermetError(f"{case.label}: {outcome.fault}; not run")
         if not outcome.interrupts & DPU_INTERRUPTS:
             core.reset()
             return
-        acknowledge(core, RK3588)
+        acknowledge(core, offsets_of(RK3588))
 
 
 # -- on a node ---------------------------------------------------------------------------------------------------------

@@ -136,6 +136,14 @@ class Device:
         self._programs.append(program)
         return program
 
+    def busy_ns(self) -> int | None:
+        """How long the simulated NPU has been executing tasks so far, of any program; None on a real device."""
+        _, library = _library()
+        if self._handle is None:
+            raise RuntimeFailure("device: is closed")
+        busy_ns: int = library.cermet_runtime_busy_ns(self._handle)
+        return None if busy_ns < 0 else busy_ns
+
     def close(self) -> None:
         """Unload what is loaded, then close. May be repeated."""
         _, library = _library()

@@ -7,35 +7,16 @@ from cermet.hw import cycles
 from cermet.hw.cycles import Work
 from cermet.hw.soc import Soc
 from cermet.sim import fast, pc
-from cermet.sim.cna import (
-    Cbuf,
-    ConvShape,
-    check_cbuf,
-    check_shape,
-    decode_shape,
-    load_features,
-    load_weights,
-    unpack_weights,
-    window_bytes,
-)
-from cermet.sim.core_mac import Convolution, decode_core
-from cermet.sim.dpu import (
-    Dpu,
-    check_conv,
-    check_flying,
-    check_operands,
-    decode_dpu,
-    make_pipeline,
-    run_conv,
-    run_flying,
-)
+from cermet.sim.cna import Cbuf, load_features, load_weights, unpack_weights
+from cermet.sim.core_mac import Convolution
+from cermet.sim.decode import ConvTask, Decoder, FlyingTask
+from cermet.sim.dpu import make_pipeline, run_conv, run_flying
 from cermet.sim.lut import LutState
 from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
-from cermet.sim.ppu import decode_pool, run_pool
-from cermet.sim.rdma import Rdma, decode_rdma
+from cermet.sim.ppu import run_pool
 from cermet.sim.registers import BIT_OF_BLOCK, BlockState, RegisterFile, Snapshot
-from cermet.sim.work import conv_work, flying_work, pool_work
+from cermet.sim.steps import Programs, TableEntries, Writes
 
 __all__ = ["AddressSpace", "Core", "Diagnostic", "IommuFault", "TaskOutcome"]
 
@@ -44,8 +25,8 @@ INTERRUPT_SHIFTS = {"CNA": (0, 2, 4), "CORE": (6,), "DPU": (8,), "PPU": (10,)}
 DMA_READ_ERROR, DMA_WRITE_ERROR = 1 << 12, 1 << 13
 HARDWARE_VERSION = 0x46495245           # VERSION + VERSION_NUM as the kernel logs it; how it splits is ASSUMED
 PC_SLAVE_MODE = 1
+PC_BYTES = 0x1000                       # of its register page, the first
 TASK_NUMBER_MASK = 0xFFF
-MAX_WINDOW_BYTES = 32 << 20             # CBUF (384 KB) spread 8x8 by a transposed convolution is 24 MB
 
 
 class PcOffset:
@@ -57,12 +38,17 @@ class PcOffset:
 
 
 class Core:
-    """State survives tasks, jobs and processes; only reset() clears it."""
+    """State survives tasks, jobs and processes; only reset() clears it.
+
+    programs and decoder are no state: what they remember follows from bytes and register values alone.
+    """
 
     def __init__(self, soc: Soc, index: int) -> None:
         self.soc = soc
         self.index = index
         self.files = RegisterFile(soc.registers)
+        self.programs = Programs(self.files.by_target)
+        self.decoder = Decoder(soc)
         self.lut = LutState()
         self.cbuf = Cbuf()
         self.launches: list[dict[str, Snapshot]] = []   # of the last run: the registers that each op_en found, by block
@@ -93,13 +79,12 @@ class Core:
     def write(self, offset: int, value: int) -> None:
         """An MMIO write."""
         value &= 0xFFFF_FFFF
-        block = self.files.by_page.get(offset >> 12)
-        if block is not None:
-            block.write(offset, value)
-        elif offset == PcOffset.INTERRUPT_CLEAR:
+        if offset == PcOffset.INTERRUPT_CLEAR:
             self.raw_status &= ~value
-        elif offset < 0x1000:
+        elif offset < PC_BYTES:
             self.pc[offset] = value
+        elif (block := self.files.by_page.get(offset >> 12)) is not None:
+            block.write(offset, value)
 
     def read(self, offset: int) -> int:
         """An MMIO read; unknown registers read 0."""
@@ -161,12 +146,20 @@ class Core:
                      outcome: TaskOutcome) -> None:
         amounts = self.pc.get(PcOffset.REGISTER_AMOUNTS, 0)
         self._fetched_address = address
-        words = pc.fetch(space, address, amounts)
+        program = self.programs.find(pc.fetch(space, address, amounts))
         separated = False
         started = False
-        self._words_before_start = len(words)
+        self._words_before_start = program.num_words
         by_target = self.files.by_target
-        for target, offset, value in words:
+        for step in program.steps:
+            if isinstance(step, Writes):
+                for target, values in step.values.items():
+                    by_target[target].write_registers(values)
+                continue
+            if isinstance(step, TableEntries):
+                self.lut.write_entries(step.values)
+                continue
+            target, offset, value = step
             block = by_target.get(target)
             if block is not None:
                 self._write_from_program(block, offset, value, space, cancelled, outcome)
@@ -183,7 +176,7 @@ class Core:
             elif not pc.is_nop(target, offset, value):
                 pc.warn_unknown(outcome, target, offset)
         if not started:
-            raise Hang("pc.no_op_en", f"program: {len(words)} words without an op_en word start nothing")
+            raise Hang("pc.no_op_en", f"program: {program.num_words} words without an op_en word start nothing")
 
     def _write_from_program(self, block: BlockState, offset: int, value: int, space: AddressSpace,
                             cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
@@ -250,24 +243,19 @@ class Core:
                     outcome: TaskOutcome) -> None:
         base = self.pc.get(PcOffset.TASK_DMA_BASE_ADDR, 0) & ~0xF
         if "DPU" in snapshots:
-            dpu = decode_dpu(snapshots["DPU"], base, outcome)
-            rdma = decode_rdma(snapshots["DPU_RDMA"], base) if "DPU_RDMA" in snapshots else None
-            if dpu.flying and "CNA" in snapshots:
-                raise Hang("dpu.flying", "DPU.FEATURE_MODE_CFG.FLYING_MODE: 1, but CORE was started (ASSUMED to hang)")
-            if "CNA" in snapshots:
-                self._run_conv(snapshots, dpu, rdma, space, base, cancelled, outcome)
-            elif not dpu.flying:
-                raise Hang("dpu.no_input", "DPU.FEATURE_MODE_CFG.FLYING_MODE: 0, but CORE was not started")
+            task = self.decoder.dpu_task(snapshots, base, outcome)
+            if isinstance(task, ConvTask):
+                self._run_conv(task, snapshots, space, base, cancelled, outcome)
             else:
-                self._run_flying(snapshots, dpu, rdma, space, base, cancelled, outcome)
+                self._run_flying(task, snapshots, space, base, cancelled, outcome)
         if "PPU" in snapshots:
-            pool = decode_pool(snapshots["PPU"], snapshots["PPU_RDMA"], base, outcome)
-            self._spend(pool_work(self.soc, pool), outcome)
-            run_pool(pool, space, cancelled)
+            pooling = self.decoder.pool_task(snapshots, base, outcome)
+            self._spend(pooling.work, outcome)
+            run_pool(pooling.pool, space, cancelled)
 
     def _spend(self, work: Work, outcome: TaskOutcome) -> None:
         """Account cycles before doing the work: what outlasts the kernel's timeout is not computed."""
-        launch = cycles.launch_time(self.soc, work, self._words_before_start)
+        launch = self.decoder.time(work, self._words_before_start)
         self._words_before_start = 0        # a second start in the same program
         outcome.launches.append(launch)
         outcome.cycles += launch.total
@@ -276,53 +264,29 @@ class Core:
             raise Hang("core.too_long", f"task: {outcome.cycles} estimated cycles are more than {limit}, the kernel's "
                        f"job timeout of {self.timeout_ms} ms at {self.soc.clock_mhz} MHz")
 
-    def _run_conv(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
+    def _run_conv(self, task: ConvTask, snapshots: dict[str, Snapshot], space: AddressSpace, base: int,
                   cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
-        cna = snapshots["CNA"]
-        shape = decode_shape(cna)
-        check_shape(cna, shape, outcome)
-        check_cbuf(cna, shape, self.soc, outcome)
-        settings = decode_core(snapshots["CORE"], shape, outcome)
-        check_conv(dpu, shape.depthwise, (settings.width, settings.height, settings.channels), rdma, outcome,
-                   (self.soc.kernel_group, self.soc.depthwise_group))
-        self._check_kernels(shape, settings.channels)
-        check_operands(dpu, rdma, True)
-        if not dpu.no_offset_term and not settings.sum_inputs and (dpu.offset_operand or dpu.offset_from_memory):
-            outcome.warn("core.qd_en", "CORE.MISC_CFG.QD_EN: 0, so the weight zero point term is 0 (ASSUMED)")
-        if window_bytes(shape) > MAX_WINDOW_BYTES:
-            raise Hang("cna.window", f"CNA: taps reach over {window_bytes(shape)} bytes, far beyond input and pads "
-                       "(ASSUMED to hang)")
-        kept = snapshots["DPU"]("DATA_CUBE_CHANNEL.ORIG_CHANNEL")
-        self._spend(conv_work(self.soc, shape, dpu, rdma, kept), outcome)
+        shape, settings, dpu, cna = task.shape, task.settings, task.dpu, snapshots["CNA"]
+        self._spend(task.work, outcome)
         outcome.macs += shape.macs
         self.reused_weights, self.job_after_reuse = shape.weight_reuse, False
         weights = load_weights(cna, shape, space, base, self.cbuf, self.soc, outcome)
         features = load_features(cna, shape, space, base, self.cbuf, self.soc, outcome)
-        pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots.get("DPU_RDMA"), self.lut, space, base, outcome)
+        pipeline = make_pipeline(snapshots["DPU"], dpu, task.rdma, snapshots.get("DPU_RDMA"), self.lut, space, base,
+                                 outcome)
         if fast.run_conv(shape, settings, features, weights, dpu, pipeline, space, cancelled):
             return
         source = Convolution(shape, settings, features.nhwc(), unpack_weights(shape, weights, self.soc))
         run_conv(dpu, pipeline, source, space, cancelled)
 
-    def _check_kernels(self, shape: ConvShape, channels: int) -> None:
-        if shape.depthwise:
-            if not 0 <= channels - shape.channels < self.soc.depthwise_group:
-                raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.channels} "
-                           "rounded up to 64 (ASSUMED to hang)")
-        elif not 0 <= channels - shape.kernels < self.soc.kernel_group:
-            raise Hang("core.kernels", f"CORE.DATAOUT_SIZE_1: {channels} channels must be {shape.kernels} kernels "
-                       "rounded up to 32 (ASSUMED to hang)")
-
-    def _run_flying(self, snapshots: dict[str, Snapshot], dpu: Dpu, rdma: Rdma | None, space: AddressSpace, base: int,
+    def _run_flying(self, task: FlyingTask, snapshots: dict[str, Snapshot], space: AddressSpace, base: int,
                     cancelled: Callable[[], bool], outcome: TaskOutcome) -> None:
-        dpu = check_flying(dpu, rdma, outcome)
-        assert rdma is not None
-        check_operands(dpu, rdma, False)
+        dpu, rdma = task.dpu, task.rdma
         if self.job_after_reuse:
             outcome.warn("dpu.after_weight_reuse", "DPU: a DPU-only job right after one with WEIGHT_REUSE once "
                          "returned stale data on hardware (Q-X11)")
         self.job_after_reuse = False
-        self._spend(flying_work(self.soc, dpu, rdma), outcome)
+        self._spend(task.work, outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots["DPU_RDMA"], self.lut, space, base, outcome)
         unpooled = rdma.unpool_width * rdma.unpool_height > 1
         if unpooled or not fast.run_flying(dpu, pipeline, rdma.main, space, cancelled):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -404,7 +405,7 @@ class Sink:
         own_surfaces = writer.channels * dpu.out_bytes / ATOM_BYTES * (surfaces / max(1, -(
             -dpu.channels * dpu.out_bytes // ATOM_BYTES)))
         self.own_size = (int(own_surfaces), writer.height, writer.width)
-        total, own_total = (int(np.prod(size, dtype=np.float64)) for size in (self.dpu_size, self.own_size))
+        total, own_total = prod(self.dpu_size), prod(self.own_size)
         if own_surfaces % writer.surfaces_per_group or surfaces % writer.surfaces_per_group or total != own_total:
             raise Hang("dpu.wdma_size", f"DPU.WDMA_SIZE: {writer.width}x{writer.height}x{writer.channels} must hold as "
                        f"many atoms as the cube {dpu.width}x{dpu.height}x{dpu.channels}")

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from cermet.sim.cna import ConvShape, Features, pad_lanes, window_size
+from cermet.sim.cna import ConvShape, Features, ceil_div, pad_lanes, window_size
 from cermet.sim.core_mac import CoreSettings
 from cermet.sim.dpu import ATOM_BYTES, Dpu, EwOperand, Pipeline, Sink
 from cermet.sim.kernels import EW_ADD, EW_MAX, EW_MIN, EW_MUL, EW_NONE, fast_library, ffi, pointer
@@ -62,10 +63,10 @@ def _fill_linear(post: Post, target: Any, stage: LinearStage, alu: np.ndarray | 
             if (addend == INT32_MIN).any():
                 return False
             addend = -addend
-        target.alu = post.keep(addend, "const int32_t")
+        target.alu = post.keep(addend, "int32_t")
     if stage.mul_on:
         factor = _vector(mul if stage.mul_from_memory and mul is not None else stage.mul_operand, channels)
-        target.mul = post.keep(factor, "const int32_t")
+        target.mul = post.keep(factor, "int32_t")
     target.multiply_first, target.prelu = multiply_first, stage.prelu
     target.shift, target.shift_negative = stage.shift, stage.shift_negative
     target.relu, target.relux, target.relux_limit = stage.relu, stage.relux, stage.relux_limit
@@ -80,7 +81,7 @@ def _fill_lut(post: Post, lut: Lut | None) -> bool:
     if dense is None:
         return False
     first, values = dense
-    post.struct.lut = post.keep(values, "const int32_t")
+    post.struct.lut = post.keep(values, "int32_t")
     post.struct.lut_low, post.struct.lut_high = first, first + len(values) - 1
     return True
 
@@ -102,7 +103,7 @@ def _fill_ew(post: Post, stage: EwStage, operand: EwOperand | None, space: Addre
         return False
     if not stage.multiply and stage.algo == ALGO_MINUS:
         values = np.where(values == INT32_MIN, values, -values)
-    table = post.keep(values.astype(np.int32), "const int32_t")
+    table = post.keep(values.astype(np.int32), "int32_t")
     struct.ew_prelu, struct.ew_shift, struct.ew_shift_negative = stage.prelu, stage.truncate, stage.truncate_negative
     if operand is None or operand.vector is not None:
         struct.ew_vector = table
@@ -146,7 +147,7 @@ def _fill_surfaces(post: Post, target: Any, odd: int, reader: CubeReader, count:
     view = space.window(reader.address, shape, strides)
     if view is None:
         return False
-    target.base[odd] = post.keep(view, "const int8_t")
+    target.base[odd] = post.keep(view, "int8_t")
     target.step[odd], target.line[odd] = strides[0], strides[1]
     post.reads.append((*extent(reader.address, shape, strides), reader))
     return True
@@ -159,7 +160,7 @@ def make_post(dpu: Dpu, pipeline: Pipeline, settings: CoreSettings | None, offse
     post = Post(ffi.new("struct cermet_sim_post *"))
     struct = post.struct
     if offsets is not None and settings is not None and settings.sum_inputs and np.any(offsets):
-        struct.weight_offset = post.keep(_vector(offsets, channels), "const int32_t")
+        struct.weight_offset = post.keep(_vector(offsets, channels), "int32_t")
     if settings is not None:
         struct.truncate, struct.truncate_up = settings.truncate, settings.truncate_up
     bs, bn = pipeline.bs_operands, pipeline.bn_operands
@@ -186,7 +187,7 @@ class Target:
         self.extent = extent(writer.address, shape, strides)
         self.scratch: np.ndarray | None = None
         block = None if self.sink.renested else space.window(writer.address, shape, strides)
-        self.usable = block is not None or int(np.prod(shape, dtype=np.float64)) <= MAX_SCRATCH_BYTES
+        self.usable = block is not None or prod(shape) <= MAX_SCRATCH_BYTES
         if not self.usable:
             return
         if block is None:
@@ -257,25 +258,26 @@ def _make_conv(lib: Any, shape: ConvShape, features: Features, weights: np.ndarr
     rows, columns = window_size(shape)
     window = np.empty((rows, columns, shape.channels), np.int16)
     fill = ffi.new("struct cermet_sim_fill *")
-    fill.source = post.keep(features.data, "const int8_t")
+    fill.source = post.keep(features.data, "int8_t")
     fill.row_step, fill.column_step, fill.surface_step = features.row_step, features.column_step, features.surface_step
     fill.height, fill.width, fill.channels = shape.height, shape.width, shape.channels
     fill.rows, fill.columns = rows, columns
     fill.pad_top, fill.pad_left = shape.pad_top, shape.pad_left
     fill.spread_y, fill.spread_x = shape.deconv_y, shape.deconv_x
-    fill.lanes = post.keep(pad_lanes(shape), "const int8_t")
-    lib.cermet_sim_fill_window(fill, pointer(window, "int16_t"))
+    fill.lanes = post.keep(pad_lanes(shape), "int8_t")
     taps = shape.kernel_width * shape.kernel_height
-    groups = 1 if shape.depthwise else -(-shape.kernels // 32) * 32
+    groups = 1 if shape.depthwise else ceil_div(shape.kernels, KERNEL_GROUP) * KERNEL_GROUP
     packed = np.empty(groups * taps * shape.channels, np.int16)
-    lib.cermet_sim_pack(pointer(weights, "const int8_t"), shape.kernels, shape.channels, taps, shape.depthwise,
-                        pointer(packed, "int16_t"))
+    stored = ffi.new("struct cermet_sim_weights *")
+    stored.stored, stored.packed = pointer(weights, "int8_t"), post.keep(packed, "int16_t")
+    stored.kernels, stored.channels, stored.taps = shape.kernels, shape.channels, taps
+    stored.depthwise = shape.depthwise
     conv = ffi.new("struct cermet_sim_conv *")
-    conv.window, conv.weights = post.keep(window, "const int16_t"), post.keep(packed, "const int16_t")
+    conv.window, conv.weights = post.keep(window, "int16_t"), stored.packed
+    sums = ffi.NULL
     if post.struct.weight_offset != ffi.NULL and not shape.depthwise:
-        sums = np.empty((rows, columns), np.int32)
-        lib.cermet_sim_sum_channels(conv.window, rows * columns, shape.channels, pointer(sums, "int32_t"))
-        conv.input_sums = post.keep(sums, "const int32_t")
+        sums = conv.input_sums = post.keep(np.empty((rows, columns), np.int32), "int32_t")
+    lib.cermet_sim_prepare(fill, stored, pointer(window, "int16_t"), sums)
     conv.window_width, conv.channels = columns, shape.channels
     conv.out_width, conv.out_channels = dpu.width, dpu.channels
     conv.kernel_width, conv.kernel_height = shape.kernel_width, shape.kernel_height

@@ -15,7 +15,7 @@ import numpy as np
 from cermet.paths import library
 
 LIBRARY = "libcermet_sim.so"
-VERSION = 3                         # CERMET_SIM_VERSION
+VERSION = 4                         # CERMET_SIM_VERSION
 
 # The same declarations as cermet_sim.h; cermet_sim_abi() tells when they have drifted apart.
 DECLARATIONS = """
@@ -43,11 +43,12 @@ struct cermet_sim_fill {
    int32_t height, width, channels; int32_t rows, columns;
    int32_t pad_top, pad_left, spread_y, spread_x; const int8_t *lanes;
 };
+struct cermet_sim_weights {
+   const int8_t *stored; int16_t *packed; int32_t kernels, channels, taps, depthwise;
+};
 int32_t cermet_sim_abi(void);
-void cermet_sim_fill_window(const struct cermet_sim_fill *fill, int16_t *window);
-void cermet_sim_sum_channels(const int16_t *window, int64_t pixels, int32_t channels, int32_t *sums);
-void cermet_sim_pack(const int8_t *stored, int32_t kernels, int32_t channels, int32_t taps, int32_t depthwise,
-                     int16_t *packed);
+void cermet_sim_prepare(const struct cermet_sim_fill *fill, const struct cermet_sim_weights *weights, int16_t *window,
+                        int32_t *sums);
 void cermet_sim_conv(const struct cermet_sim_conv *conv, const struct cermet_sim_post *post, int64_t first,
                      int64_t last, int32_t first_channel, int32_t last_channel);
 void cermet_sim_flying_rows(const struct cermet_sim_surfaces *source, const struct cermet_sim_post *post,
@@ -94,8 +95,8 @@ def fast_library() -> Any:
     return None if plain_wanted() else loaded()
 
 
-def pointer(array: np.ndarray | None, kind: str) -> Any:
+def pointer(array: np.ndarray, kind: str) -> Any:
     """Address of an array's first element; the caller keeps the array alive."""
-    if array is None:
-        return ffi.NULL
+    if array.flags.c_contiguous:
+        return ffi.from_buffer(f"{kind}[]", array)
     return ffi.cast(f"{kind} *", array.ctypes.data)

@@ -50,6 +50,21 @@ class LutState:
             self.config = self.config & ~ADDRESS_MASK | (address + 1) & ADDRESS_MASK
         return True
 
+    def write_entries(self, values: np.ndarray) -> None:
+        """As many writes to LUT_ACCESS_DATA, one after the other."""
+        for first in range(0, len(values), ADDRESS_MASK + 1):       # no address twice in one turn
+            self._write_turn(values[first:first + ADDRESS_MASK + 1])
+
+    def _write_turn(self, values: np.ndarray) -> None:
+        if not self.config & WRITE_BIT:
+            return
+        table, address = self.config >> 16 & 1, self.config & ADDRESS_MASK
+        addresses = address + np.arange(len(values)) & ADDRESS_MASK
+        exist = addresses < ENTRIES
+        self.tables[table, addresses[exist]] = values[exist].astype(np.int16)
+        self.loaded[table] += int(exist.sum())
+        self.config = self.config & ~ADDRESS_MASK | (address + len(values)) & ADDRESS_MASK
+
 
 @dataclass(frozen=True)
 class Table:

@@ -20,8 +20,6 @@ BASE_ADDRESS_MASK = 0xFFFF_FFF0
 AMOUNT_MASK = 0xFFFF
 
 
-
-
 def decode(words: np.ndarray) -> list[tuple[int, int, int]]:
     """(target, offset, value) of each 64-bit word."""
     targets = (words >> np.uint64(48)).tolist()
@@ -35,10 +33,9 @@ def num_words(register_amounts: int) -> int:
     return ((register_amounts & AMOUNT_MASK) + 1) * 2
 
 
-def fetch(space: AddressSpace, base_address: int, register_amounts: int) -> list[tuple[int, int, int]]:
-    """Read a program. Raises IommuFault when a word of it is not mapped."""
-    raw = space.read(base_address & BASE_ADDRESS_MASK, num_words(register_amounts) * WORD_BYTES)
-    return decode(np.frombuffer(raw.tobytes(), "<u8"))
+def fetch(space: AddressSpace, base_address: int, register_amounts: int) -> bytes:
+    """The words of a program. Raises IommuFault when a word of it is not mapped."""
+    return space.read(base_address & BASE_ADDRESS_MASK, num_words(register_amounts) * WORD_BYTES).tobytes()
 
 
 def is_nop(target: int, offset: int, value: int) -> bool:

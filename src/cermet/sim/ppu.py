@@ -160,7 +160,7 @@ def input_band(pool: Pool, space: AddressSpace, surface: int, row: int, last: in
 def _pool_compiled(lib: Any, pool: Pool, band: np.ndarray, rows: int) -> np.ndarray:
     result = np.empty((rows, pool.out_width, ATOM_BYTES), np.int8)
     lib.cermet_sim_pool_rows(
-        pointer(band, "const int16_t"), band.shape[1], pool.method, pool.kernel_width, pool.kernel_height,
+        pointer(band, "int16_t"), band.shape[1], pool.method, pool.kernel_width, pool.kernel_height,
         pool.stride_x, pool.stride_y, pool.reciprocal, pool.out_width, rows, pointer(result, "int8_t"),
         pool.out_width * ATOM_BYTES)
     return result

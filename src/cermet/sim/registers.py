@@ -84,6 +84,10 @@ class BlockState:
         else:
             self.groups[self.pointer][offset] = value
 
+    def write_registers(self, values: dict[int, int]) -> None:
+        """Writes to registers other than the pointer's."""
+        self.groups[self.pointer].update(values)
+
     def read(self, offset: int) -> int:
         if offset == self.s_pointer:
             return self.read_s_pointer()

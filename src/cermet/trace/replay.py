@@ -13,7 +13,7 @@ import numpy as np
 
 from cermet.errors import CermetError
 from cermet.hw.soc import Soc
-from cermet.kmd.job import DPU_INTERRUPTS, acknowledge, program_task
+from cermet.kmd.job import DPU_INTERRUPTS, acknowledge, offsets_of, program_task
 from cermet.sim.core import Core
 from cermet.sim.memory import IommuFault
 from cermet.sim.outcome import TaskOutcome
@@ -137,7 +137,8 @@ class Replay:
 
     def _run_task(self, file: File, result: TaskResult) -> None:
         core = file.core
-        program_task(core, self.machine.soc, result.regcmd, result.regcmd_count, 1, DPU_INTERRUPTS)
+        offsets = offsets_of(self.machine.soc)
+        program_task(core, offsets, (result.regcmd, result.regcmd_count, 1, DPU_INTERRUPTS))
         outcome = core.run(file.space)
         result.diagnostics = tuple(f"{one.rule}: {one.text}" for one in outcome.diagnostics)
         result.registers = registers_of(core)
@@ -147,7 +148,7 @@ class Replay:
             result.is_hung = outcome.hang is not None or outcome.fault is not None
             if result.is_hung:
                 return
-        acknowledge(core, self.machine.soc)
+        acknowledge(core, offsets)
         result.written = written_by(core.launches)
         for written in result.written:
             result.num_written += written.num_atoms
