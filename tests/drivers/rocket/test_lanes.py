@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import groupby, zip_longest
+from itertools import combinations, groupby, zip_longest
 
 import numpy as np
 import pytest
 
 from cermet.compiler import compile_subgraph
 from cermet.drivers.base import CompileOptions, Program, Step
-from cermet.drivers.rocket import lanes
+from cermet.drivers.rocket import driver
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.execute import Machine
 from cermet.drivers.rocket.geometry import Geometry
-from cermet.drivers.rocket.lanes import divisions, plan_lanes
+from cermet.drivers.rocket.lanes import divisions, plan_lanes, worth_sharing
 from cermet.drivers.rocket.layout import ceil_div
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.steps import stage_numbers, steps_of
@@ -38,8 +38,8 @@ ORDERS = ("forward", "backward", "by turns")
 
 @pytest.fixture
 def always_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for each other costs less than nothing: whatever can be shared is."""
-    monkeypatch.setattr(lanes, "barrier_us", lambda soc: -1e12)
+    """Whatever can be shared is."""
+    monkeypatch.setattr(driver, "worth_sharing", lambda soc, order, saved_us: frozenset(saved_us))
 
 
 def programs_of(model: Model, cores: int) -> tuple[Program, ...]:
@@ -121,6 +121,29 @@ def test_large_operations_are_shared() -> None:
     assert [(step.lane, step.stage) for step in program.steps] == [(0, 0), (1, 0), (2, 0)]
 
 
+def stages_saved_us(order: list[int], shared: frozenset[int], saved_us: dict[int, float]) -> float:
+    """What sharing some of them saves, less an interrupt for each stage; counted stage by stage."""
+    stages = [list(run) for _, run in groupby(order, key=lambda number: number if number in shared else 0)]
+    return sum(saved_us[number] for number in shared) - RK3588.interrupt_us * (len(stages) - 1)
+
+
+def test_the_best_of_all_choices_is_taken() -> None:
+    """Against all subsets, on random sequences with savings around the price of an interrupt."""
+    rng = np.random.default_rng(11)
+    several = 0
+    for _ in range(200):
+        count = int(rng.integers(1, 8))
+        saved_us = {number + 1: float(rng.normal(1.2, 1.0)) * RK3588.interrupt_us for number in range(count)}
+        order = [number for number in saved_us for number in ([0, number] if rng.random() < 0.5 else [number])]
+        order += [0] if rng.random() < 0.5 else []
+        subsets = (frozenset(subset) for size in range(count + 1) for subset in combinations(saved_us, size))
+        best = max(stages_saved_us(order, subset, saved_us) for subset in subsets)
+        chosen = worth_sharing(RK3588, order, saved_us)
+        assert stages_saved_us(order, chosen, saved_us) == pytest.approx(best)
+        several += 0 < len(chosen) < count
+    assert several > 50
+
+
 # --- divisions --------------------------------------------------------------------------------------------------------
 
 CONV = Geometry(30, 31, 40, 30, 31, 100, Pair(3, 3), Pair(1, 1), Pair(1, 1), 1, 1)
@@ -136,8 +159,8 @@ GEOMETRIES = {
 def test_tiles_of_all_lanes_are_the_whole_output_once(name: str, count: int) -> None:
     """For every division, and for the one that is chosen."""
     geometry = GEOMETRIES[name]
-    chosen = plan_lanes(RK3588, geometry, count)
-    assert chosen is not None and len(chosen) <= count
+    chosen = plan_lanes(RK3588, geometry, count) or [plan(RK3588, geometry)]
+    assert len(chosen) <= count
     divided = [[plan(RK3588, geometry, share) for share in shares] for shares in divisions(RK3588, geometry, count)]
     for made in (chosen, *divided):
         seen = np.zeros((geometry.output_height, geometry.output_channels), int)

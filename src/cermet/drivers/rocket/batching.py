@@ -176,7 +176,7 @@ class ImageContext(Context):
     def __init__(self, whole: Context, form: Form, image: int) -> None:
         super().__init__(whole.soc, form.subgraph, whole.options)
         self.views, self.fused_unaries, self.parts = whole.views, whole.fused_unaries, whole.parts
-        self.buffers, self._constants = whole.buffers, whole._constants
+        self.buffers, self._constants, self.sharing = whole.buffers, whole._constants, whole.sharing
         self._whole, self._form, self._image = whole, form, image
         self._copies: dict[int, FeatureMap] = {}
 
@@ -212,10 +212,6 @@ class ImageContext(Context):
             else:
                 before += copy_map(self, first, self._rows(tensor), own)
         return [*before, *tasks, *behind]
-
-    def new_share(self) -> int:
-        """All images count together."""
-        return self._whole.new_share()
 
     def scratch_map(self, name: str, like: FeatureMap, shape: MapShape | None = None) -> FeatureMap:
         return super().scratch_map(f"{name} of {self._form.operations[0]}", like, shape)

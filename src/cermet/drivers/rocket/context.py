@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cermet.drivers.base import CompileError, CompileOptions
+from cermet.drivers.rocket.lanes import Sharing
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, Buffer, Regcmd
 from cermet.drivers.rocket.views import MapShape, Views
@@ -46,6 +47,7 @@ class Context:
     """State of one compilation.
 
     soc, subgraph, options   what is compiled, for what
+    sharing                  which convolutions several cores share
     buffers                  all buffers so far by name; assemble gives them their places
     """
 
@@ -55,21 +57,16 @@ class Context:
 
     def __post_init__(self) -> None:
         self.buffers: dict[str, Buffer] = {}
+        self.sharing = Sharing(self.options.cores)
         self.views = Views.of(self.subgraph)
         self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
         self.parts: Mapping[int, Part] = {}     # tensors inside others; the driver's pass fills it
         self.homes: Mapping[int, int] = {}      # tensors that are read elsewhere, see placement/homes.py
-        self._num_shared = 0
         self._maps: dict[int, FeatureMap] = {}
         self._constants: dict[bytes, str] = {}
 
     def tensor(self, index: int | None) -> Tensor:
         return self.subgraph.tensor(index)
-
-    def new_share(self) -> int:
-        """A number for the tasks of one operation that lanes share."""
-        self._num_shared += 1
-        return self._num_shared
 
     def regcmd(self) -> Regcmd:
         """An empty register program."""

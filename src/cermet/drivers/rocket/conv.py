@@ -15,7 +15,6 @@ from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
 from cermet.drivers.rocket.geometry import Geometry, Tile, with_large_pads_in_memory
-from cermet.drivers.rocket.lanes import plan_lanes
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.one_shift import with_one_shift
 from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
@@ -253,10 +252,10 @@ def convolution_programs(context: Context, conv: Convolution, operations: Sequen
     if with_large_pads_in_memory(conv.geometry) != conv.geometry:
         from cermet.drivers.rocket.padding import lay_out_padding  # copies are made of convolutions as well
         conv, before = lay_out_padding(context, operations[0], conv)
-    lanes = plan_lanes(context.soc, conv.geometry, context.options.cores)
-    if lanes is None:
+    planned = context.sharing.plan(context.soc, conv.geometry)
+    if planned is None:
         raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
-    shared = context.new_share() if len(lanes) > 1 else 0
+    lanes, shared = planned
     return before + [replace(_program(context, conv, tile, operations), lane=lane, shared=shared)
                      for lane, tiles in enumerate(lanes) for tile in tiles]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from cermet.drivers.rocket.batching import lower_batch
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.eltwise import affine_tasks
 from cermet.drivers.rocket.fused_add import lower_fused_add
+from cermet.drivers.rocket.lanes import Sharing, worth_sharing
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
 from cermet.drivers.rocket.passes.fuse_normalisation import Normalisation, fuse_normalisations
@@ -80,7 +82,30 @@ class RocketDriver:
         self._check_parts(subgraph)
         with _place("passes"):
             subgraph = run_passes(subgraph, lowering_passes(self.soc))
+        context, tasks = self._lowered(subgraph, options, None)
+        if options.cores > 1:
+            with _place("sharing"):
+                order = [number for number, _ in groupby(task.shared for task in tasks)]
+                wanted = worth_sharing(self.soc, order, context.sharing.saved_us)
+            context, tasks = self._lowered(subgraph, options, wanted)
+        with _place("pass reload_weights"):
+            before, tasks = tasks, reload_weights(tasks, self.soc.registers)
+        if is_shown():
+            show_result("reload_weights", "\n".join(new.layer for old, new in zip(before, tasks, strict=True)
+                                                    if old is not new))
+        with _place("assumed parts"):
+            tasks = with_assumed(self.soc, tasks)
+            refusals = refusals_of(tasks, options.assume)
+        if refusals:
+            raise Refused(refusals)
+        with _place("assemble"):
+            return assemble(context, tasks)
+
+    def _lowered(self, subgraph: Subgraph, options: CompileOptions,
+                 shared: frozenset[int] | None) -> tuple[Context, list[TaskProgram]]:
+        """Tasks of a subgraph behind all passes. shared: see Sharing."""
         context = Context(self.soc, subgraph, options)
+        context.sharing = Sharing(options.cores, shared)
         fused = _decided("fuse_adds", lambda: fuse_adds(
             subgraph, options.match, with_clamps=options.assume == "on"),
             lambda _, made: f"{made.add} behind {made.convolution}")
@@ -108,18 +133,7 @@ class RocketDriver:
                     tasks += _normalised(context, normalised[operation.index])
                 elif operation.index not in elsewhere:
                     tasks += _operation(context, operation)
-        with _place("pass reload_weights"):
-            before, tasks = tasks, reload_weights(tasks, self.soc.registers)
-        if is_shown():
-            show_result("reload_weights", "\n".join(new.layer for old, new in zip(before, tasks, strict=True)
-                                                    if old is not new))
-        with _place("assumed parts"):
-            tasks = with_assumed(self.soc, tasks)
-            refusals = refusals_of(tasks, options.assume)
-        if refusals:
-            raise Refused(refusals)
-        with _place("assemble"):
-            return assemble(context, tasks)
+        return context, tasks
 
     def npu_us(self, program: Program) -> float:
         """At mainline's clock: an interrupt for each task and the cycles that the compiler expects."""

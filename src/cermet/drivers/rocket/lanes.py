@@ -1,12 +1,13 @@
-"""Shares a convolution between cores: rows or output channels for each, when that is faster.
+"""Shares convolutions between cores: rows or output channels for each, where that is faster.
 
 Needs a kernel that runs the jobs of one file on several cores (kernel-uapi/proposals/queues). A core is a lane here:
 number 0 also runs what is not shared. Behind a shared operation all lanes wait for each other, by an interrupt.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import inf
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ceil_div
@@ -15,25 +16,65 @@ from cermet.drivers.rocket.tiling import Plan, Share, plan
 from cermet.hw.soc import Soc
 
 
+class Sharing:
+    """Plans the convolutions of one lowering for several lanes.
+
+    wanted     numbers of those that are shared; None: all that can be. They are counted in the order of the lowering
+    saved_us   what sharing saves, by number, without the waiting; may be negative
+    """
+
+    def __init__(self, num_lanes: int, wanted: frozenset[int] | None = None) -> None:
+        self.num_lanes, self.wanted = num_lanes, wanted
+        self.saved_us: dict[int, float] = {}
+
+    def plan(self, soc: Soc, geometry: Geometry) -> tuple[list[Plan], int] | None:
+        """A plan for each lane that takes part, and the number of the convolution, 0 when it is not shared; None as
+        cermet.drivers.rocket.tiling.plan()."""
+        pace = pace_of(soc, self.num_lanes)
+        whole = plan(soc, geometry, pace=pace)
+        if whole is None:
+            return None
+        shared = plan_lanes(soc, geometry, self.num_lanes)
+        if shared is None:
+            return [whole], 0
+        number = len(self.saved_us) + 1
+        self.saved_us[number] = plan_us(soc, geometry, whole, pace) - slowest_us(soc, geometry, shared)
+        return (shared, number) if self.wanted is None or number in self.wanted else ([whole], 0)
+
+
 def plan_lanes(soc: Soc, geometry: Geometry, num_lanes: int) -> list[Plan] | None:
-    """A plan for each lane that takes part, the first one's alone when sharing does not pay; None as plan()."""
-    alone = pace_of(soc, num_lanes)
-    whole = plan(soc, geometry, pace=alone)
-    if whole is None:
-        return None
-    best, least = [whole], plan_us(soc, geometry, whole, alone)
+    """The division whose slowest lane is the fastest; None when the work cannot be divided."""
+    found = []
     for shares in divisions(soc, geometry, num_lanes):
         pace = pace_of(soc, len(shares))
         made = [lane for share in shares if (lane := plan(soc, geometry, share, pace)) is not None]
-        taken = max((plan_us(soc, geometry, lane, pace) for lane in made), default=0.0) + barrier_us(soc)
-        if len(made) == len(shares) and taken < least:
-            best, least = made, taken
-    return best
+        if len(made) == len(shares):
+            found.append(made)
+    return min(found, key=lambda lanes: slowest_us(soc, geometry, lanes), default=None)
 
 
-def barrier_us(soc: Soc) -> float:
-    """An interrupt, for which all lanes wait."""
-    return soc.interrupt_us
+def slowest_us(soc: Soc, geometry: Geometry, lanes: Sequence[Plan]) -> float:
+    """Of lanes that run at the same time."""
+    return max(plan_us(soc, geometry, lane, pace_of(soc, len(lanes))) for lane in lanes)
+
+
+def worth_sharing(soc: Soc, order: Iterable[int], saved_us: Mapping[int, float]) -> frozenset[int]:
+    """Which convolutions to share, so that what is saved less an interrupt for each stage is most.
+
+    order: the convolutions' numbers as they follow each other, 0 for what cannot be shared. A shared one is a stage,
+    and so is all that lies between two of them.
+    """
+    barrier = soc.interrupt_us
+    # The most that can be saved so far, and by which: when the last one is not shared, and when it is, or is none.
+    apart: tuple[float, frozenset[int]] = (-inf, frozenset())
+    shared: tuple[float, frozenset[int]] = (0.0, frozenset())
+    for number in order:
+        before = max(apart, shared, key=lambda state: state[0])
+        behind = (shared[0] - barrier, shared[1])
+        apart = max(apart, behind, key=lambda state: state[0])
+        shared = (-inf, frozenset()) if number == 0 else (
+            before[0] + saved_us[number] - barrier, before[1] | {number})
+    return max(apart, shared, key=lambda state: state[0])[1]
 
 
 def divisions(soc: Soc, geometry: Geometry, num_lanes: int) -> Iterator[list[Share]]:
