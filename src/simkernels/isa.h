@@ -12,6 +12,9 @@
 #define ISA_EXPAND(name, isa) ISA_PASTE(name, isa)
 #define ISA_NAME(name) ISA_EXPAND(name, CERMET_SIM_ISA)
 
+/* Channels of an atom, kernels of a group of weights, channels of a group of depthwise weights. */
+enum { ATOM = 16, GROUP = 32, DEPTHWISE_GROUP = 64 };
+
 #define ISA_DECLARE(isa) \
    void cermet_sim_prepare_##isa(const struct cermet_sim_fill *, const struct cermet_sim_weights *, int16_t *, \
                                  int32_t *); \
