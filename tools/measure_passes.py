@@ -24,6 +24,8 @@ Counts = tuple[int, int, int]       # tasks, operations on the NPU, partitions
 
 
 def main(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        raise SystemExit(__doc__)
     models = {Path(name).stem: load(Path(name)) for name in arguments}
     both = (*rocket.deciding_passes(RK3588, CompileOptions()), *rocket.lowering_passes(RK3588))
     names = [pass_name(one) for one in both]

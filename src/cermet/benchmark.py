@@ -190,7 +190,7 @@ def duration_ms(action: Callable[[], object]) -> float:
     try:
         action()
     except RuntimeError as error:
-        raise CermetError(f"inference: {error}") from error
+        raise CermetError(f"inference: {reason_of(error)}") from error
     return (time.perf_counter() - started) * 1000
 
 

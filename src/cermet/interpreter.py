@@ -54,7 +54,7 @@ def reason_of(error: Exception) -> str:
     """The delegate's words in a runtime's exception, without what the runtime puts around them."""
     text = str(error).partition("Restored original execution plan")[0].strip()
     _, found, words = text.rpartition("cermet: ")
-    return words if found else text or type(error).__name__
+    return words.partition("Node number ")[0].strip() if found else text or type(error).__name__
 
 
 def has_real_device() -> bool:

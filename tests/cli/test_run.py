@@ -123,6 +123,8 @@ def test_delegates_words_are_found_in_the_runtimes_exception() -> None:
     assert reason_of(ValueError(text)) == "device sim: no"
     text = "cermet: compiler: cermet: soc: no\nRestored original execution plan after delegate application failure."
     assert reason_of(RuntimeError(text)) == "soc: no"
+    assert reason_of(RuntimeError("cermet: no job\nNode number 3 (Cermet) failed to invoke.\n")) == "no job"
+    assert reason_of(RuntimeError("Node number 3 (ADD) failed")) == "Node number 3 (ADD) failed"
     assert reason_of(RuntimeError("")) == "RuntimeError"
 
 

@@ -102,6 +102,7 @@ def make_inputs(arguments: argparse.Namespace, details: Sequence[dict[str, Any]]
 
 def invoke(interpreter: Any, inputs: Sequence[np.ndarray], count: int) -> list[float]:
     """Milliseconds of each of `count` inferences."""
+    from cermet.interpreter import reason_of
     times_ms = []
     for _ in range(count):
         # Each time: the runtime may use the inputs' memory for something else while it runs.
@@ -111,7 +112,7 @@ def invoke(interpreter: Any, inputs: Sequence[np.ndarray], count: int) -> list[f
         try:
             interpreter.invoke()
         except RuntimeError as error:
-            raise CermetError(f"run: {error}") from error
+            raise CermetError(f"run: {reason_of(error)}") from error
         times_ms.append((time.perf_counter() - started) * 1000)
     return times_ms
 
