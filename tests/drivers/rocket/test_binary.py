@@ -289,8 +289,8 @@ def test_reasons() -> None:
     assert reason(binary(rng, "MUL", Operand((1, 4, 2, 20_000)), Operand((1, 4, 1, 1)), output=(0.1, 0))) == (
         "repeated_operand_can_be_written_out: operand of shape [1, 4, 1, 1] cannot be repeated to [1, 4, 2, 20000]: "
         "more than 16352 channels change their places")
-    assert reason(binary(rng, "MUL", Operand((1, 3000, 1, 8)), Operand((1, 3000, 1, 1)), output=(0.1, 0))) == (
-        "spread_operand_fits: an operand is repeated over channels, for which the output 3000x1x8 is too large")
+    assert reason(binary(rng, "MUL", Operand((1, 2, 3000, 8)), Operand((1, 2, 3000, 1)), output=(0.1, 0))) == (
+        "spread_operand_fits: an operand is repeated over channels, for which the output 2x3000x8 is too large")
     assert reason(binary(rng, "MAXIMUM", Operand(shape), Operand(shape, 0.06), output=(0.05, 0))) == (
         "operands_make_sense: operands and output are quantised differently, must be alike (the kernels compare the "
         "integers)")

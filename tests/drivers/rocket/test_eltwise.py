@@ -200,7 +200,7 @@ def test_reasons_of_refused_additions() -> None:
     model = model_builder.add(rng, shape)
     mixed = replace(model, tensors=(model.tensors[0], replace(model.tensors[1], dtype="int16"), model.tensors[2]))
     assert reason(mixed) == "activations_are_8_bit: tensor 1 is int16, must be int8 or uint8"
-    wide = model_builder.add(rng, (1, 1, 9000, 4))
+    wide = model_builder.add(rng, (1, 2, 9000, 4))
     assert reason(wide) == "rows_fit_the_cube: width 9000 must be 1..8192"
 
 

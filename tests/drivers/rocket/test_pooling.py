@@ -271,15 +271,32 @@ def _average(plane: tuple[int, int], kernel: int, stride: int = 1, padding: str 
                               padding=padding)
 
 
+@pytest.mark.parametrize("kind", ["MAX", "AVERAGE"])
+@pytest.mark.parametrize("plane,window,stride,padding", [
+    ((40, 40), (8, 8), (8, 8), "VALID"), ((41, 30), (3, 9), (9, 8), "SAME"), ((40, 38), (1, 1), (10, 10), "VALID"),
+    ((40, 60), (2, 2), (20, 3), "VALID"), ((9, 61), (3, 5), (1, 12), "VALID"), ((200, 3), (50, 3), (50, 1), "VALID")],
+    ids=str)
+@pytest.mark.parametrize("channels,activation", [(3, "NONE"), (40, "RELU6")])
+def test_large_strides(channels: int, activation: str, plane: tuple, window: tuple, stride: tuple, padding: str,
+                       kind: str) -> None:
+    rng = _rng(3)
+    result = measure(model_builder.pool(rng, (1, *plane, channels), kind, window, stride=stride, padding=padding,
+                                        activation=activation), rng)
+    assert result.from_exact.max() <= (kind == "AVERAGE") and result.from_tflite.max() == 0
+
+
 def test_reasons_of_refused_pools() -> None:
+    wide = model_builder.pool(_rng(1), (1, 40, 1200, 3), "MAX", (2, 1), stride=(8, 1), padding="VALID")
+    assert reason(wide) == "max_stride_fits: rows to select are 9600 pixels apart, must be at most 8191"
     assert reason(_average((40, 40), 32)) == (
         "average_has_few_divisors: window is 32x32 with 81 outputs: at most 25 above 31 a side")
     assert reason(_average((256, 256), 256)) == "average_kernel_fits: window has 65536 taps, which are too many"
-    assert reason(_average((40, 40), 3, 8)) == "average_stride_fits: stride is 8x8, must be 1..7 each"
-    assert reason(_average((40, 40), 3, 8, kind="MAX")) == "max_stride_fits: stride is 8x8, must be 1..7 each"
+    assert reason(_average((80, 80), 3, 8)) == (
+        "average_has_few_divisors: strides of 8x8 leave 100 rectangles of outputs that one task can make, at most 25 "
+        "are worth it")
     assert reason(_average((14, 14), 13, padding="SAME")) == (
-        "average_has_few_divisors: padding gives 169 rectangles of outputs with a divisor each, at most 25 are worth "
-        "the tasks")
+        "average_has_few_divisors: padding gives 169 rectangles of outputs that one task can make, at most 25 are "
+        "worth it")
     assert reason(_average((31, 2047), 31, channels=64)).startswith("average_fits_the_cbuf: 31 rows of 2047 pixels")
     assert reason(_average((4, 4), 2, kind="MAX", channels=8193)) == "max_fits_the_cube: channels 8193 must be 1..8192"
     model = _average((4, 4), 2)

@@ -249,7 +249,7 @@ def test_reasons_of_refused_functions() -> None:
         "output_has_the_inputs_shape: makes [1, 4, 8, 4] of [1, 4, 4, 8], must keep the shape")
     assert reason(replace(sound, tensors=(source, replace(out, dtype="uint8")))) == (
         "activations_have_one_type: activations are int8 and uint8, must be of one type")
-    wide = (1, 1, 9000, 4)
+    wide = (1, 2, 9000, 4)
     assert reason(replace(sound, tensors=(replace(source, shape=wide), replace(out, shape=wide)))) == (
         "rows_fit_one_cube: width 9000 must be 1..8190")
     from_float = replace(source, dtype="float32", scales=(), zero_points=())

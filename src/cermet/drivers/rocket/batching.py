@@ -1,4 +1,4 @@
-"""Operations on batches: which form on fewer images they are made in.
+"""Operations on batches, and on long signals: which form on other maps they are made in.
 
 A tensor of N images is one feature map, the images one below the other (views.py), so that what sees each pixel by
 itself needs nothing here. Windows and broadcasts stay inside an image; what has them is made in one of two forms, the
@@ -6,11 +6,18 @@ first that keeps the operation's rules:
 
     tall        one image of N * H rows, when no window reaches from one image into the next
     by image    N times one image, on the rows that belong to it; constants are stored once
+
+Images of one row may be wider than the registers count. Turned by a quarter the same bytes are a column, which is cut
+into tasks:
+
+    upright     rows and columns of all tensors, constants and the window change places
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket.context import Context
@@ -21,6 +28,7 @@ from cermet.drivers.rocket.view import copy_map
 from cermet.drivers.rocket.views import MapShape, map_shape
 from cermet.hw.soc import Soc
 from cermet.ir.boxes import MoveError, numbers
+from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
@@ -31,6 +39,9 @@ MOVES = frozenset({Kind.PAD, Kind.PADV2, Kind.MIRROR_PAD, Kind.CONCATENATION, Ki
                    Kind.STRIDED_SLICE, Kind.SPACE_TO_DEPTH, Kind.DEPTH_TO_SPACE, Kind.RESIZE_NEAREST})
 BY_IMAGE = BINARY | MOVES | {Kind.CONV, Kind.DEPTHWISE_CONV, Kind.TRANSPOSE_CONV, Kind.AVERAGE_POOL, Kind.MAX_POOL,
                              Kind.RESIZE_BILINEAR}
+# What runs on a column as it does on a row.
+TURNED = BINARY | UNARY_KINDS | {Kind.QUANTIZE, Kind.TABLE, Kind.PRELU, Kind.CONV, Kind.DEPTHWISE_CONV,
+                                 Kind.AVERAGE_POOL, Kind.MAX_POOL}
 # What may read a single pixel as one value per channel, whose surfaces follow each other: it gets a copy.
 READS_VECTORS = BINARY | {Kind.RESIZE_BILINEAR}
 
@@ -54,14 +65,17 @@ def batch_size(subgraph: Subgraph, operation: Operation) -> int:
 
 def forms(subgraph: Subgraph, operations: Sequence[Operation]) -> Iterator[Form]:
     """The forms of an operation on a batch, or of one with another fused behind it, the cheapest first."""
-    for made in (_tall(subgraph, operations), _by_image(subgraph, operations)):
-        if made is not None:
-            yield made
+    if batch_size(subgraph, operations[0]) < 2:
+        found = [_upright(Form(subgraph, tuple(operations), 1))]
+    else:
+        found = [_tall(subgraph, operations), _by_image(subgraph, operations)]
+        found.append(None if found[1] is None else _upright(found[1]))
+    yield from (made for made in found if made is not None)
 
 
-def is_batch(subgraph: Subgraph, operation: Operation) -> bool:
+def has_forms(subgraph: Subgraph, operation: Operation) -> bool:
     """Whether there may be a form for it."""
-    return operation.kind in BY_IMAGE and batch_size(subgraph, operation) > 1
+    return (operation.kind in BY_IMAGE and batch_size(subgraph, operation) > 1) or operation.kind in TURNED
 
 
 def lower_batch(context: Context, operations: Sequence[Operation], rules: tuple[Rule, ...],
@@ -74,12 +88,12 @@ def lower_batch(context: Context, operations: Sequence[Operation], rules: tuple[
 def _choose_form(soc: Soc, subgraph: Subgraph, operations: Sequence[Operation], rules: tuple[Rule, ...]) -> Form | None:
     """None when the lowering takes the tensors as they are."""
     first = operations[0]
-    if not is_batch(subgraph, first) or first_refusal(rules, Query(soc, subgraph, first)) is None:
+    if not has_forms(subgraph, first) or first_refusal(rules, Query(soc, subgraph, first)) is None:
         return None
     for form in forms(subgraph, operations):
         if first_refusal(rules, Query(soc, form.subgraph, form.operations[0])) is None:
             return form
-    raise CompileError(f"{first}: no form for its batch, a rule should have refused it")
+    raise CompileError(f"{first}: no form that keeps the rules, one of them should have refused it")
 
 
 # ---- forms ---------------------------------------------------------------------------------------------------------
@@ -136,6 +150,37 @@ def _by_image(subgraph: Subgraph, operations: Sequence[Operation]) -> Form | Non
         elif any(tensor.index in (op.inputs[0], *op.outputs) for op in operations if op.kind not in BINARY):
             return None
     return Form(_alone(subgraph, operations, tensors), tuple(operations), count)
+
+
+def _upright(form: Form) -> Form | None:
+    """Columns in place of rows, for images of one row."""
+    if any(operation.kind not in TURNED for operation in form.operations):
+        return None
+    if any(len(t.shape) != 4 or t.shape[:2] != (1, 1) for t in _activations(form.subgraph, form.operations)):
+        return None
+    numbers_used = {t for op in form.operations for t in (*op.inputs, *op.outputs) if t is not None}
+    turned = {t: _turned(form.subgraph.tensor(t)) for t in numbers_used}
+    together = tuple(replace(op, window=_turned_window(op.window)) for op in form.operations)
+    return replace(form, subgraph=_alone(form.subgraph, together, turned), operations=together)
+
+
+def _turned(tensor: Tensor) -> Tensor:
+    """Height and width change places, in windows of weights too."""
+    if not 1 < len(tensor.shape) <= 4:
+        return tensor
+    n, height, width, channels = (1,) * (4 - len(tensor.shape)) + tensor.shape
+    data = tensor.data
+    if data is not None:
+        data = np.ascontiguousarray(data.reshape(n, height, width, channels).transpose(0, 2, 1, 3))
+    return replace(tensor, shape=(n, width, height, channels), data=data)
+
+
+def _turned_window(window: Window | None) -> Window | None:
+    if window is None:
+        return None
+    top, bottom, left, right = window.border
+    kernel, stride, dilation = (Pair(p.x, p.y) for p in (window.kernel, window.stride, window.dilation))
+    return Window(kernel, stride, window.padding, dilation, (left, right, top, bottom))
 
 
 def _has_images(subgraph: Subgraph, operation: Operation) -> bool:

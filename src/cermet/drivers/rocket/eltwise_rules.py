@@ -68,18 +68,18 @@ def _most_tasks(query: Query, shape: Sequence[int]) -> int:
 
 
 def spread_operand_fits(query: Query) -> str | None:
-    """Width and height are at most 2047 and channels at most 8192 where an operand is repeated over channels."""
+    """Width is at most 2047 and channels at most 8192 where an operand is repeated over channels."""
     roles, shape = roles_of(query.subgraph, query.operation), map_shape(query.output)
     assert roles is not None
     if not any(form.is_spread for form in roles.forms):
         return None
-    fits = shape.width <= MAX_SIDE and shape.height <= MAX_SIDE and shape.channels <= MAX_CUBE
+    fits = shape.width <= MAX_SIDE and shape.channels <= MAX_CUBE
     made = f"{shape.height}x{shape.width}x{shape.channels}"
     return None if fits else f"an operand is repeated over channels, for which the output {made} is too large"
 
 
 def rows_fit_the_cube(query: Query) -> str | None:
-    """Width is at most 8192."""
+    """Width is at most 8192, but for images of one row, which are turned into columns."""
     width = map_shape(query.output).width
     return None if width <= MAX_CUBE else f"width {width} must be 1..{MAX_CUBE}"
 

@@ -9,8 +9,8 @@ costs ceil(log2 k) tasks. Steps, each left out where it is not needed:
     down     maxima of rows; each task leaves fewer rows, the last one only every stride-th where the rows of all
              surfaces lie at equal distances
     across   maxima of columns. A row's pixels follow the row before: the last columns get garbage that no window sees
-    select   every stride-th pixel, by a depthwise convolution with one weight of 1; or the last maximum writes rows of
-             the output's width itself
+    select   every stride-th pixel, by a depthwise convolution with one weight of 1, or by copies where the stride is
+             above 7; or the last maximum writes rows of the output's width itself
 
 Tasks for an even plane: 2x2 stride 2: 3. 3x3 stride 2 SAME: 6. 3x3 stride 1 SAME: 5. 5x5: 7. 13x13: 10.
 Every step is a form that was replayed (maximum, fill, copy, row and surface notches), but for a clamp behind a maximum.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import Context, layer_name
+from cermet.drivers.rocket.copy import Patch, copy_patch
 from cermet.drivers.rocket.dpu import ALGO_MAX, Elementwise, OutputConverter, Stage, Stages
 from cermet.drivers.rocket.flying import (
     MAX_CUBE,
@@ -36,10 +37,11 @@ from cermet.drivers.rocket.flying import (
 )
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
-from cermet.drivers.rocket.pooling import depthwise_tasks
+from cermet.drivers.rocket.pooling import MAX_STRIDE, depthwise_tasks
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp
 from cermet.drivers.rocket.rules import MAX_SIDE
+from cermet.ir.moves import Run
 from cermet.ir.operation import Operation, Pair, Window
 
 LOWEST = -128
@@ -246,7 +248,13 @@ class _MaxPool:
                 View(start + shift * ATOM_BYTES, plane.width, width)), f"columns 0 and {shift}")
 
     def _select(self, plane: FeatureMap, row_stride: int) -> None:
-        """Every stride-th pixel through a convolution with a 1x1 window of weight 1: exact."""
+        """Every stride-th pixel, through a convolution with a 1x1 window of weight 1: exact."""
+        if max(row_stride, self.stride.x) > MAX_STRIDE:
+            patch = Patch(Run(0, 0, self.output.height, row_stride), Run(0, 0, self.output.width, self.stride.x),
+                          Run(0, 0, plane.channels))
+            self.programs += copy_patch(self.context, self.operation, patch, plane, self.output,
+                                        clamped_copy_stages(self.clamp), "select")
+            return
         geometry = selection_geometry(plane.width, plane.channels, Pair(self.output.height, self.output.width),
                                       Pair(row_stride, self.stride.x))
         clamp, bs = self.clamp, Stage(add_from_memory=True, data_use=dpu.USE_ALU)
@@ -266,7 +274,16 @@ class _MaxPool:
         return FeatureMap(address, height, width, like.channels, like.zero_point, like.scale, surfaces)
 
     def _emit(self, task: FlyingTask, part: str) -> None:
-        self.programs.append(flying_program(self.context, self.operation, task, part))
+        """Of more rows than a cube has, bands."""
+        for row in range(0, task.cube.height, MAX_CUBE):
+            band = replace(task, cube=replace(task.cube, height=min(MAX_CUBE, task.cube.height - row)),
+                           source=_from_row(task.source, row), destination=_from_row(task.destination, row),
+                           operand=None if task.operand is None else _from_row(task.operand, row))
+            self.programs.append(flying_program(self.context, self.operation, band, part))
+
+
+def _from_row(view: View, row: int) -> View:
+    return replace(view, address=view.address + row * view.line_pitch * ATOM_BYTES)
 
 
 def _num_surfaces(plane: FeatureMap) -> int:

@@ -26,6 +26,7 @@ from cermet.drivers.rocket.views import MapShape
 from cermet.ir.operation import Operation, Pair, Window
 from cermet.ir.tensor import DType, Tensor
 
+MAX_STRIDE = 7              # CONV_X_STRIDE and CONV_Y_STRIDE: 3 bits
 # Where q = 0 lies in the signed domain, and the largest |average of q|.
 ORIGIN = {DType.INT8: 0, DType.UINT8: -128}
 LARGEST_AVERAGE = {DType.INT8: 128, DType.UINT8: 255}
@@ -93,16 +94,17 @@ def runs(size: int, kernel: int, stride: int, pad: int, output_size: int, *, joi
 def regions(window: Window, height: int, width: int) -> list[Region]:
     """The plane's outputs in rectangles of equal divisor. VALID: one; SAME: up to nine when windows overlap little.
 
-    Each output is one when the window is larger than 31 by 31.
+    Each output is one when the window is larger than 31 by 31; each row or column along which the stride is above 7.
     """
     out = window.output_size(height, width)
     top, _, left, _ = window.pads(height, width)
     # With a single output the stride does nothing, and it may be larger than the register holds.
     stride = Pair(window.stride.y if out.y > 1 else 1, window.stride.x if out.x > 1 else 1)
-    joins = max(window.kernel.y, window.kernel.x) <= MAX_KERNEL
-    return [Region(rows, columns, window.kernel, stride if joins else Pair(1, 1))
-            for rows in runs(height, window.kernel.y, stride.y, top, out.y, joins=joins)
-            for columns in runs(width, window.kernel.x, stride.x, left, out.x, joins=joins)]
+    is_small = max(window.kernel.y, window.kernel.x) <= MAX_KERNEL
+    down, across = (is_small and step <= MAX_STRIDE for step in (stride.y, stride.x))
+    return [Region(rows, columns, window.kernel, Pair(stride.y if down else 1, stride.x if across else 1))
+            for rows in runs(height, window.kernel.y, stride.y, top, out.y, joins=down)
+            for columns in runs(width, window.kernel.x, stride.x, left, out.x, joins=across)]
 
 
 def global_region(shape: Pair) -> Region:

@@ -4,12 +4,12 @@ from __future__ import annotations
 from cermet.drivers.rocket.adding import MAX_KERNEL, geometry_of
 from cermet.drivers.rocket.flying import MAX_CUBE
 from cermet.drivers.rocket.max_pooling import selection_geometry, selection_stride
-from cermet.drivers.rocket.pooling import Region, average_gain, pool_regions, way_of_average
-from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
+from cermet.drivers.rocket.pooling import MAX_STRIDE, Region, average_gain, pool_regions, way_of_average
+from cermet.drivers.rocket.rules import BANDED_RULES, Query, Rule
 from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Pair, Window
 
-MAX_STRIDE = 7              # CONV_X_STRIDE and CONV_Y_STRIDE: 3 bits
+MAX_LINE_ATOMS = 8191       # from one row to the next: NOTCH has 13 bits
 MAX_PAD = 15                # PAD_TOP and PAD_LEFT: 4 bits, 16 acts as 0
 # A 5x5 window with SAME. More would cost over a millisecond of interrupts (27-41 us each, hw-verified); where the CPU
 # is faster is ASSUMED.
@@ -53,13 +53,6 @@ def average_kernel_fits(query: Query) -> str | None:
     return None
 
 
-def average_stride_fits(query: Query) -> str | None:
-    """The stride of an average is at most 7 along an axis with several outputs."""
-    stride = _regions(query)[0].stride
-    return None if max(stride.y, stride.x) <= MAX_STRIDE else \
-        f"stride is {stride.y}x{stride.x}, must be 1..{MAX_STRIDE} each"
-
-
 def average_pads_fit(query: Query) -> str | None:
     """An average covers at most 15 pixels above and left of the plane."""
     pads = [max(region.rows.pad, region.columns.pad) for region in _regions(query) if region.fits_a_window]
@@ -68,13 +61,16 @@ def average_pads_fit(query: Query) -> str | None:
 
 
 def average_has_few_divisors(query: Query) -> str | None:
-    """Padding leaves at most 25 rectangles of outputs that divide by the same number: each is a task of its own."""
-    count = len(_regions(query))
-    kernel = _window(query).kernel
-    if count > MAX_REGIONS and max(kernel.y, kernel.x) > MAX_KERNEL:
-        return f"window is {kernel.y}x{kernel.x} with {count} outputs: at most {MAX_REGIONS} above {MAX_KERNEL} a side"
-    return None if count <= MAX_REGIONS else \
-        f"padding gives {count} rectangles of outputs with a divisor each, at most {MAX_REGIONS} are worth the tasks"
+    """Padding and strides above 7 leave at most 25 rectangles of outputs, each a task of its own."""
+    count, window = len(_regions(query)), _window(query)
+    if count <= MAX_REGIONS:
+        return None
+    if max(window.kernel.y, window.kernel.x) > MAX_KERNEL:
+        return f"window is {window.kernel.y}x{window.kernel.x} with {count} outputs: at most {MAX_REGIONS} above " \
+               f"{MAX_KERNEL} a side"
+    why = f"strides of {window.stride.y}x{window.stride.x} leave" \
+        if max(window.stride.y, window.stride.x) > MAX_STRIDE else "padding gives"
+    return f"{why} {count} rectangles of outputs that one task can make, at most {MAX_REGIONS} are worth it"
 
 
 def average_divides_exactly(query: Query) -> str | None:
@@ -96,35 +92,36 @@ def average_fits_the_cbuf(query: Query) -> str | None:
 
 
 def max_stride_fits(query: Query) -> str | None:
-    """The stride of a maximum is at most 7 along an axis with several outputs."""
-    stride = selection_stride(_window(query), *query.data.shape[1:3])
-    return None if max(stride.y, stride.x) <= MAX_STRIDE else \
-        f"stride is {stride.y}x{stride.x}, must be 1..{MAX_STRIDE} each"
+    """Of a maximum with a vertical stride above 7 alone, the stride times the padded width is at most 8191."""
+    window, (height, width) = _window(query), query.data.shape[1:3]
+    stride, (_, _, left, right) = selection_stride(window, height, width), window.pads(height, width)
+    pitch = stride.y * (left + width + right)
+    return None if stride.y <= MAX_STRIDE or stride.x > 1 or pitch <= MAX_LINE_ATOMS else (
+        f"rows to select are {pitch} pixels apart, must be at most {MAX_LINE_ATOMS}")
 
 
 def max_fits_the_cube(query: Query) -> str | None:
-    """The plane with its padding is at most 8192 by 8192 pixels, and there are at most 8192 channels."""
+    """The width with its padding is at most 8192, and there are at most 8192 channels."""
     height, width, channels = query.data.shape[1:]
-    top, bottom, left, right = _window(query).pads(height, width)
-    for size, name in ((top + height + bottom, "height with padding"), (left + width + right, "width with padding"),
-                       (channels, "channels")):
+    _, _, left, right = _window(query).pads(height, width)
+    for size, name in ((left + width + right, "width with padding"), (channels, "channels")):
         if size > MAX_CUBE:
             return f"{name} {size} must be 1..{MAX_CUBE}"
     return None
 
 
 def max_fits_the_cbuf(query: Query) -> str | None:
-    """Where the stride skips pixels, a row with its padding fits the convolution buffer."""
+    """Where a stride of 2 to 7 skips pixels, a row with its padding fits the convolution buffer."""
     window, (height, width, channels) = _window(query), query.data.shape[1:]
     stride, (_, _, left, right) = selection_stride(window, height, width), window.pads(height, width)
     geometry = selection_geometry(left + width + right, channels, window.output_size(height, width), stride)
-    if stride == Pair(1, 1) or fits(query.soc, geometry):
+    if stride == Pair(1, 1) or max(stride.y, stride.x) > MAX_STRIDE or fits(query.soc, geometry):
         return None
     return f"rows of {left + width + right} pixels, {channels} channels, do not fit the convolution buffer"
 
 
-POOL_RULES: tuple[Rule, ...] = (*IMAGE_RULES, window_is_sensible, pool_keeps_the_quantisation)
+POOL_RULES: tuple[Rule, ...] = (*BANDED_RULES, window_is_sensible, pool_keeps_the_quantisation)
 AVERAGE_POOL_RULES: tuple[Rule, ...] = (
-    *POOL_RULES, average_kernel_fits, average_stride_fits, average_pads_fit, average_has_few_divisors,
+    *POOL_RULES, average_kernel_fits, average_pads_fit, average_has_few_divisors,
     average_divides_exactly, average_fits_the_cbuf)
 MAX_POOL_RULES: tuple[Rule, ...] = (*POOL_RULES, max_stride_fits, max_fits_the_cube, max_fits_the_cbuf)

@@ -131,6 +131,14 @@ def sides_fit(query: Query) -> str | None:
     return None
 
 
+def width_fits(query: Query) -> str | None:
+    """Width is at most 2047, but for images of one row, which are turned into columns."""
+    for tensor in query.activations:
+        if tensor.shape[-2] > MAX_SIDE:
+            return f"tensor {tensor.index}: width {tensor.shape[-2]} must be 1..{MAX_SIDE} where there are several rows"
+    return None
+
+
 def activation_is_known(query: Query) -> str | None:
     """The fused activation is none, RELU, RELU_N1_TO_1 or RELU6."""
     return "the fused activation is neither RELU, RELU_N1_TO_1 nor RELU6" \
@@ -141,6 +149,8 @@ ACTIVATION_RULES: tuple[Rule, ...] = (
     has_data_and_one_output, activations_are_8_bit, activations_have_one_type, activations_are_quantised_per_tensor,
     shapes_are_known, activations_are_not_variables, data_is_not_constant, activation_is_known)
 IMAGE_RULES: tuple[Rule, ...] = (*ACTIVATION_RULES, activations_have_four_dimensions, batch_is_one, sides_fit)
+# Of what is cut into bands of rows, however many there are.
+BANDED_RULES: tuple[Rule, ...] = (*IMAGE_RULES[:-1], width_fits)
 
 
 def first_refusal(rules: tuple[Rule, ...], query: Query) -> tuple[str, str] | None:

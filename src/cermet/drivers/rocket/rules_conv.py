@@ -5,8 +5,9 @@ from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.conv import RangeError, bias_values, layer_requantisation, make_layer
 from cermet.drivers.rocket.flattening import MAX_INPUT_CHANNELS, MAX_KERNEL
 from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, MAX_KERNEL_BYTES, with_large_pads_in_memory
+from cermet.drivers.rocket.layout import MAX_CUBE
 from cermet.drivers.rocket.requantise import ScaleError
-from cermet.drivers.rocket.rules import IMAGE_RULES, MAX_SIDE, QUANTISED, Query, Rule
+from cermet.drivers.rocket.rules import BANDED_RULES, MAX_SIDE, QUANTISED, Query, Rule
 from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Kind
 from cermet.ir.tensor import DType, Quantisation, Tensor
@@ -127,10 +128,12 @@ def dilation_fits(query: Query) -> str | None:
 
 
 def padded_map_fits(query: Query) -> str | None:
-    """With padding of more than 15 pixels above or on the left, which is laid out in memory, sides are at most 2047."""
+    """With more than 15 pixels of padding above or on the left, laid out in memory, it is at most 8192 by 2047."""
     geometry = with_large_pads_in_memory(ask.geometry(query))
-    return None if max(geometry.input_height, geometry.input_width) <= MAX_SIDE else (
-        f"with its padding the input is {geometry.input_height}x{geometry.input_width}, must be 1..{MAX_SIDE}")
+    if geometry == ask.geometry(query) or (geometry.input_height <= MAX_CUBE and geometry.input_width <= MAX_SIDE):
+        return None
+    return f"with its padding the input is {geometry.input_height}x{geometry.input_width}, must be at most " \
+           f"{MAX_CUBE}x{MAX_SIDE}"
 
 
 def channels_fit(query: Query) -> str | None:
@@ -184,5 +187,5 @@ CONSTANT_RULES: tuple[Rule, ...] = (weights_are_constant, bias_fits)
 WEIGHT_RULES: tuple[Rule, ...] = (weights_match_activations, weight_quantisation_fits)
 _SIZES: tuple[Rule, ...] = (kernel_fits, stride_fits, dilation_fits, padded_map_fits, channels_fit, kernel_bytes_fit,
                             spread_weights_are_small, window_rows_fit_the_cbuf, numbers_fit)
-CONV_RULES: tuple[Rule, ...] = (*CONSTANT_RULES, *IMAGE_RULES, *WEIGHT_RULES, shapes_agree, *_SIZES)
+CONV_RULES: tuple[Rule, ...] = (*CONSTANT_RULES, *BANDED_RULES, *WEIGHT_RULES, shapes_agree, *_SIZES)
 DEPTHWISE_RULES = CONV_RULES

@@ -1,8 +1,8 @@
-"""Whether an operation can run: its rules, asked about one image of a batch too."""
+"""Whether an operation can run: its rules, asked about its other forms too (batching.py)."""
 from __future__ import annotations
 
 from cermet.drivers.base import Refusal
-from cermet.drivers.rocket.batching import forms, is_batch
+from cermet.drivers.rocket.batching import forms, has_forms
 from cermet.drivers.rocket.no_program import why_no_program
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.rules import Query, first_refusal
@@ -17,7 +17,7 @@ def refusal_of(soc: Soc, subgraph: Subgraph, operation: Operation) -> Refusal | 
     if entry is None:
         return Refusal("operation_is_known", why_no_program(operation.name))
     broken = first_refusal(entry.rules, Query(soc, subgraph, operation))
-    if broken is not None and is_batch(subgraph, operation):
+    if broken is not None and has_forms(subgraph, operation):
         for form in forms(subgraph, (operation,)):
             broken = first_refusal(entry.rules, Query(soc, form.subgraph, form.operations[0]))
             if broken is None:

@@ -20,7 +20,7 @@ def output_has_the_inputs_shape(query: Query) -> str | None:
 
 
 def rows_fit_one_cube(query: Query) -> str | None:
-    """Width is at most 8190."""
+    """Width is at most 8190, but for images of one row, which are turned into columns."""
     width = map_shape(query.output).width
     return None if width <= MAX_WIDTH else f"width {width} must be 1..{MAX_WIDTH}"
 
