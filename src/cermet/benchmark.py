@@ -5,10 +5,11 @@ estimated (`cermet profile`). Starting, memory and the work around the NPU are t
 """
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from cermet.cli.inputs import random_inputs
 from cermet.errors import CermetError
 from cermet.interpreter import make_interpreter, reason_of, runtime_module
+from cermet.runtime import Device
 
 WARM_UP = 2             # inferences before the first one that counts
 PEERS = {"ref": "BUILTIN_REF", "xnnpack": "BUILTIN"}      # TFLite's plain kernels; XNNPACK (litert only), one thread
@@ -71,11 +73,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """workers_per_s: inferences a second with so many threads, each with an interpreter of its own."""
+    """What was measured of a model.
+
+    overhead        what an inference takes besides the time in which the simulated NPU executes tasks, on one core or
+                    several: TFLite and its operations on the CPU, the delegate, conversions, calls of the driver and
+                    the simulated driver itself; None on a real device
+    workers_per_s   inferences a second with so many threads, each with an interpreter of its own
+    """
 
     model: str
     start: Start
     latency: Latency
+    overhead: Latency | None
     workers_per_s: dict[int, float]
     memory: Memory
     peers: dict[str, Latency]
@@ -100,8 +109,11 @@ def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 2
                       median_ms(lambda: plain_interpreter(model, runtime), starts))
         progress("inferences one after the other")
         before = resident_mib()
-        latency = Latency.of(invoke(made, repeat))
+        with busy_clock(options) as busy_ns:
+            times = timed(made, repeat, busy_ns)
         growth = resident_mib() - before
+        latency = Latency.of([time.wall_ms for time in times])
+        overhead = Latency.of([time.wall_ms - time.npu_ms for time in times]) if busy_ns else None
         per_s = {}
         for count in workers:
             progress(f"{count} worker{'s' * (count > 1)} for {seconds:g} s")
@@ -111,7 +123,8 @@ def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 2
     for name in peers:
         progress(f"TFLite's kernels ({name})")
         beside[name] = Latency.of(invoke(plain_interpreter(model, runtime, PEERS[name]), repeat))
-    return Benchmark(str(model), start, latency, per_s, Memory(interpreter_mib, plain_mib, growth, peak_mib()), beside)
+    return Benchmark(str(model), start, latency, overhead, per_s,
+                     Memory(interpreter_mib, plain_mib, growth, peak_mib()), beside)
 
 
 def cold_start(model: Path, options: Options, runtime: str) -> None:
@@ -131,18 +144,41 @@ def plain_interpreter(model: Path, runtime: str = "", resolver: str = "BUILTIN_W
     return made
 
 
-def invoke(interpreter: Any, count: int) -> list[float]:
-    """Milliseconds of each of `count` inferences on random inputs, setting them not included."""
+@contextlib.contextmanager
+def busy_clock(options: Options) -> Iterator[Callable[[], int] | None]:
+    """How long the simulated NPU has worked so far, in nanoseconds, as a function; None on a real device."""
+    if options["device"] != "sim":
+        yield None
+        return
+    with Device("sim", str(options["soc"])) as device:
+        yield lambda: device.busy_ns() or 0
+
+
+@dataclass(frozen=True)
+class Time:
+    """Of one inference; npu_ms: in which the simulated NPU executed tasks."""
+
+    wall_ms: float
+    npu_ms: float
+
+
+def timed(interpreter: Any, count: int, busy_ns: Callable[[], int] | None = None) -> list[Time]:
+    """Each of `count` inferences on random inputs, setting them not included."""
     details = interpreter.get_input_details()
     inputs = random_inputs(details, 0)
-    times_ms = []
-    for number in range(WARM_UP + count):
+    times = []
+    for _ in range(WARM_UP + count):
         for detail, array in zip(details, inputs, strict=True):
             interpreter.set_tensor(detail["index"], array)
-        taken = duration_ms(interpreter.invoke)
-        if number >= WARM_UP:
-            times_ms.append(taken)
-    return times_ms
+        before = busy_ns() if busy_ns else 0
+        wall_ms = duration_ms(interpreter.invoke)
+        times.append(Time(wall_ms, ((busy_ns() if busy_ns else 0) - before) / 1e6))
+    return times[WARM_UP:]
+
+
+def invoke(interpreter: Any, count: int) -> list[float]:
+    """Milliseconds of each."""
+    return [time.wall_ms for time in timed(interpreter, count)]
 
 
 def throughput(interpreters: Sequence[Any], seconds: float) -> float:

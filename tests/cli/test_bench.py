@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cermet import benchmark
-from cermet.cli import bench
+from cermet.cli import bench_history
 from cermet.errors import CermetError
 from tests.cli.conftest import Cermet
 
@@ -25,6 +25,7 @@ def test_json_has_every_figure(cermet: Cermet, needs_delegate: None, conv_model:
     assert result.status == 0, result.err
     (model,) = json.loads(result.out)["models"]
     assert model["latency"]["count"] == 3
+    assert 0 < model["overhead"]["min"] <= model["overhead"]["p50"] < model["latency"]["p50"]
     assert model["latency"]["min"] <= model["latency"]["p50"] <= model["latency"]["max"]
     assert list(model["workers_per_s"]) == ["1", "2"] and min(model["workers_per_s"].values()) > 0
     assert model["start"]["cold"] > model["start"]["warm"] > 0
@@ -92,9 +93,51 @@ def test_a_failing_worker_is_an_error() -> None:
         benchmark.throughput([Broken(), Broken()], 5)
 
 
+VALUES: dict[str, object] = {**dict.fromkeys((*bench_history.SAME, "time", "load", *bench_history.MEASURED), "10"),
+                            "ref_p50_ms": "100"}
+
+
 def test_a_run_without_an_older_one_compares_with_nothing(history: Path) -> None:
-    values: dict[str, object] = dict.fromkeys((*bench.SAME, *bench.MEASURED, "time", "load"), "1")
-    assert bench.append(history, values) == []
-    assert bench.append(history, values | {"model": "another"}) == []
-    (line,) = bench.append(history, values | {"p50_ms": "3"})
-    assert "p50_ms 3.00" in line
+    assert bench_history.append(history, VALUES) == []
+    assert bench_history.append(history, VALUES | {"model": "another"}) == []
+    (line,) = bench_history.append(history, VALUES | {"p50_ms": "30"})
+    assert "p50_ms 3.00" in line and "load 10" in line
+
+
+def test_a_regression_shows(history: Path) -> None:
+    """Against the median, so that one disturbed run before hides nothing."""
+    for p50 in ("10", "10", "11", "90"):
+        assert "SLOWER" not in "".join(bench_history.append(history, VALUES | {"p50_ms": p50, "ref_p50_ms": p50}))
+    (line,) = bench_history.append(history, VALUES | {"p50_ms": "15", "ref_p50_ms": "10"})
+    assert "p50_ms 1.43" in line and line.endswith("; SLOWER: p50_ms") and "median of 4 runs since 10" in line
+
+
+def test_what_other_work_slows_down_is_no_regression(history: Path) -> None:
+    """The reference kernels took as much longer in the same run; memory has no such excuse."""
+    bench_history.append(history, VALUES)
+    (line,) = bench_history.append(history, VALUES | {"p50_ms": "20", "ref_p50_ms": "195", "peak_mib": "20"})
+    assert "p50_ms 2.00" in line and line.endswith("; SLOWER: peak_mib")
+
+
+def test_without_peers_only_the_times_count(history: Path) -> None:
+    bench_history.append(history, VALUES | {"ref_p50_ms": ""})
+    (line,) = bench_history.append(history, VALUES | {"p50_ms": "13", "ref_p50_ms": ""})
+    assert line.endswith("; SLOWER: p50_ms")
+
+
+def test_only_the_last_runs_count(history: Path) -> None:
+    for p50 in ("10", *["20"] * bench_history.NUM_COMPARED):
+        bench_history.append(history, VALUES | {"p50_ms": p50})
+    (line,) = bench_history.append(history, VALUES | {"p50_ms": "20"})
+    assert "p50_ms 1.00" in line and f"{bench_history.NUM_COMPARED} runs" in line
+
+
+def test_columns_that_an_older_file_has_not_are_added(history: Path) -> None:
+    older = {name: value for name, value in VALUES.items() if name != "overhead_p50_ms"}
+    bench_history.append(history, older)
+    (line,) = bench_history.append(history, VALUES | {"p50_ms": "11"})
+    assert "p50_ms 1.10" in line and "overhead_p50_ms -" in line
+    with history.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert list(first) == list(second) and first["overhead_p50_ms"] == "" and second["overhead_p50_ms"] == "10"
+    assert {name: first[name] for name in older} == older

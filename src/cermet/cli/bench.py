@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -13,20 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cermet import build
+from cermet.cli import bench_history
 from cermet.cli.loading import check_options
 from cermet.cli.setting import add_delegate_arguments, blob_of_model, make_setting
-from cermet.errors import CermetError
 
 if TYPE_CHECKING:
     from cermet.benchmark import Benchmark
 
 MAX_WORKERS = 64
-SAME = ("model", "device", "processors")        # columns in which a line must agree to be compared
-MEASURED = ("cold_ms", "warm_added_ms", "p50_ms", "p99_ms", "peak_mib")
 EPILOG = """
 On the simulated NPU an inference takes what simulating it takes; `cermet profile` estimates a board's time. Starting,
-memory and the work around the NPU are the same on both. --csv appends a line per model and compares it with the last
-one of the same model, device and number of processors.
+memory and the work around the NPU are the same on both. Overhead is all of an inference but the time in which the
+simulated NPU executes tasks. --csv appends a line per model and holds it against the median of the last ones of the
+same model, device and number of processors; SLOWER names what takes 1.25 times as long, with --peers also as a
+multiple of the reference kernels' time in the same run.
 
 examples:
   cermet bench mobilenet.tflite
@@ -88,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress(model)))
         clear_progress()
         if arguments.csv:
-            changes += append(arguments.csv, row(measured[-1], setting.options["device"], load))
+            changes += bench_history.append(arguments.csv, row(measured[-1], setting.options["device"], load))
     if arguments.json:
         print(json.dumps({"build_id": build.BUILD_ID, "processors": os.cpu_count(), "load": load,
                           "models": [asdict(one) for one in measured]}, indent=1))
@@ -127,6 +126,9 @@ def lines(measured: Sequence[Benchmark], load: float) -> list[str]:
                  f"{start.plain:.1f})",
                  f"  inference p50 {latency.p50:.2f}   p90 {latency.p90:.2f}   p99 {latency.p99:.2f}   "
                  f"min {latency.min:.2f}   max {latency.max:.2f}   ({latency.count} of them)"]
+        if around := one.overhead:
+            text += [f"  overhead  p50 {around.p50:.2f}   p90 {around.p90:.2f}   min {around.min:.2f}   "
+                     "(all but the simulated NPU's tasks)"]
         text += [f"  {count} worker{'s' if count > 1 else ' '} {rate:8.1f} inferences/s"
                  for count, rate in one.workers_per_s.items()]
         text += [f"  memory    interpreter {memory.interpreter:.1f} (TFLite's {memory.plain:.1f})   growth "
@@ -142,42 +144,8 @@ def row(one: Benchmark, device: str, load: float) -> dict[str, object]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "build_id": build.BUILD_ID, "device": device,
         "processors": os.cpu_count(), "load": f"{load:.2f}", "model": Path(one.model).name,
         "cold_ms": f"{one.start.cold:.1f}", "warm_added_ms": f"{one.start.added:.2f}",
-        "p50_ms": f"{one.latency.p50:.3f}", "p99_ms": f"{one.latency.p99:.3f}", "peak_mib": f"{one.memory.peak:.0f}"}
+        "p50_ms": f"{one.latency.p50:.3f}", "p99_ms": f"{one.latency.p99:.3f}",
+        "overhead_p50_ms": f"{one.overhead.p50:.3f}" if one.overhead else "", "peak_mib": f"{one.memory.peak:.0f}"}
     made |= {f"{name}_p50_ms": f"{one.peers[name].p50:.3f}" if name in one.peers else "" for name in ("ref", "xnnpack")}
     made["workers_per_s"] = " ".join(f"{count}:{rate:.2f}" for count, rate in one.workers_per_s.items())
     return made
-
-
-def append(path: Path, values: dict[str, object]) -> list[str]:
-    """Adds a line; says how it compares with the last one of this model, device and number of processors.
-
-    Raises CermetError for a file that is not such a history.
-    """
-    header = list(values)
-    try:
-        with path.open("a+", newline="", encoding="utf-8") as file:
-            file.seek(0)
-            reader = csv.DictReader(file)
-            if reader.fieldnames is not None and list(reader.fieldnames) != header:
-                raise CermetError(f"{path}: its first line is not {','.join(header)}")
-            earlier = [old for old in reader if all(old[name] == str(values[name]) for name in SAME)]
-            writer = csv.DictWriter(file, header)
-            if reader.fieldnames is None:
-                writer.writeheader()
-            writer.writerow(values)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CermetError(f"{path}: is not a CSV file: {error}") from error
-    return [f"{values['model']}: {comparison(earlier[-1], values)}"] if earlier else []
-
-
-def comparison(old: dict[str, str], new: dict[str, object]) -> str:
-    """In words: each measured column as a multiple of the older one."""
-    ratios = [f"{name} {ratio(old[name], str(new[name]))}" for name in MEASURED]
-    return f"times the run of {old['time']} (load {old['load']}): " + ", ".join(ratios)
-
-
-def ratio(old: str, new: str) -> str:
-    try:
-        return f"{float(new) / float(old):.2f}"
-    except (ValueError, ZeroDivisionError):
-        return "-"

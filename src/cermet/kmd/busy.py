@@ -19,13 +19,13 @@ class Busy:
         self._since_ns = 0
         self._total_ns = 0
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         with self._lock:
             if not self._num_running:
                 self._since_ns = time.monotonic_ns()
             self._num_running += 1
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         with self._lock:
             self._num_running -= 1
             if not self._num_running:
@@ -45,5 +45,8 @@ class TimedCore:
         self._core, self._busy = core, busy
 
     def run(self, space: AddressSpace, cancelled: Callable[[], bool]) -> TaskOutcome:
-        with self._busy:
+        self._busy.begin()
+        try:
             return self._core.run(space, cancelled)
+        finally:
+            self._busy.end()

@@ -28,6 +28,7 @@ ALL_INTERRUPTS = 0x1FFFF
 # What Linux 7.2 writes for a task, in its order (execution model §4); behind it OPERATION_ENABLE and INTERRUPT_CLEAR.
 WRITTEN = ("PC.BASE_ADDRESS", "CNA.S_POINTER", "CORE.S_POINTER", "PC.BASE_ADDRESS", "PC.REGISTER_AMOUNTS",
            "PC.INTERRUPT_MASK", "PC.INTERRUPT_CLEAR", "PC.TASK_CON", "PC.TASK_DMA_BASE_ADDR", "PC.OPERATION_ENABLE")
+INTERRUPT_CLEAR, OPERATION_ENABLE = (WRITTEN.index(f"PC.{name}") for name in ("INTERRUPT_CLEAR", "OPERATION_ENABLE"))
 POINTER_PING_PONG = 0xE
 TASK_CON = 1 << 14 | 1 << 13 | 1 << 12      # and TASK_NUMBER in the bits below
 MAX_PROGRAMS = 0xFFF            # of one task: what TASK_NUMBER holds
@@ -102,14 +103,13 @@ def program_task(core: NpuCore, offsets: Sequence[int], task: Sequence[int]) -> 
 
 def acknowledge(core: NpuCore, offsets: Sequence[int]) -> None:
     """What the interrupt thread writes."""
-    core.write(offsets[WRITTEN.index("PC.OPERATION_ENABLE")], 0)
-    core.write(offsets[WRITTEN.index("PC.INTERRUPT_CLEAR")], ALL_INTERRUPTS)
+    core.write(offsets[OPERATION_ENABLE], 0)
+    core.write(offsets[INTERRUPT_CLEAR], ALL_INTERRUPTS)
 
 
-def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int,
+def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int, task: Sequence[int],
              cancelled: Callable[[], bool]) -> tuple[int, str | None]:
     """(cycles, why no completion interrupt came or None)."""
-    task = job.tasks[index].tolist()
     regcmd, _, programs, interrupts = task
     place = core.index, job.number, index, regcmd
     program_task(core, offsets, task)
@@ -144,8 +144,8 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) 
     offsets = offsets_of(soc)
     spent = 0
     core.begin_job(timeout_ms(soc, job))
-    for index in range(len(job.tasks)):
-        cycles, reason = run_task(core, offsets, job, index, cancelled)
+    for index, task in enumerate(job.tasks.tolist()):
+        cycles, reason = run_task(core, offsets, job, index, task, cancelled)
         spent += cycles + interrupt
         if reason:
             return f"task {index}: {reason}"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -33,6 +34,9 @@ COLLECT_INTERVAL_S = 1.0
 PREDECESSOR_WAIT_S = 10.0       # for another driver on the same socket that is just ending
 THREAD_STACK_BYTES = 512 << 10
 SWITCH_INTERVAL_S = 0.0005      # a call must not wait 5 ms for the GIL while a core decodes programs
+NEW_OBJECTS_TO_COLLECT = 20_000     # a collection stops all threads; what calls and tasks leave behind is no garbage
+
+
 @dataclass(frozen=True)
 class Options:
     """How the process was started."""
@@ -75,7 +79,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until told to stop or, on demand, until nobody is left."""
-        raise_limits()
+        set_limits()
         self._take_socket()
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
         self._say_ready()
@@ -212,13 +216,16 @@ def remove_socket(path: str) -> None:
         os.unlink(path)
 
 
-def raise_limits() -> None:
-    """One fd per BO and per open file: take all that the system allows. Small stacks: one thread per open file."""
+def set_limits() -> None:
+    """One fd per BO and per open file: take all that the system allows. Small stacks: one thread per open file.
+    Threads and memory: so that calls and cores wait little for each other."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     threading.stack_size(THREAD_STACK_BYTES)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.freeze()             # modules need not be looked at again
+    gc.set_threshold(NEW_OBJECTS_TO_COLLECT)
 
 
 def serve(server: Server) -> None:
