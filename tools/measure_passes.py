@@ -18,7 +18,8 @@ from cermet.hw.soc import RK3588
 from cermet.ir.passes import pass_name
 from cermet.ir.subgraph import Subgraph
 
-DECISIONS = ("fuse_adds", "fuse_unaries", "fuse_normalisations", "find_homes", "place_parts", "place_slices")
+DECISIONS = ("fold_strides", "fuse_adds", "fuse_unaries", "fuse_normalisations", "find_homes", "place_parts",
+             "place_slices")
 MATCHES = ("tflite", "exact")
 Counts = tuple[int, int, int]       # tasks, operations on the NPU, partitions
 

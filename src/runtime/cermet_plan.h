@@ -26,11 +26,12 @@
 #include <stdint.h>
 
 #define CERMET_PLAN_MAGIC 0x504d5243 /* "CRMP" */
-#define CERMET_PLAN_VERSION 3
+#define CERMET_PLAN_VERSION 4
 #define CERMET_ON_CPU 0xffffffff
 
 #define CERMET_MAX_BOS 32
 #define CERMET_MAX_LANES 8
+#define CERMET_MAX_FOLD 7 /* the largest stride that the NPU has */
 
 /* What a BO is for. */
 #define CERMET_BO_CONSTANT 0 /* programs, weights, operands: written once, read by the NPU */
@@ -143,8 +144,12 @@ struct cermet_plan_job {
  * One tensor that crosses the partition's border. TFLite holds num_elements = batch*height*width*channels bytes, NHWC.
  * ATOMS: element (n,h,w,c) is the byte at offset_bytes + n*batch_stride_bytes + (c/16)*surface_stride_bytes
  * + h*line_stride_bytes + w*16 + c%16. PACKED: offset_bytes + n*batch_stride_bytes + h*line_stride_bytes + w*channels + c.
+ * An input in ATOMS may be folded, fold_y or fold_x above 1: its feature map has ceil(height/fold_y) rows of
+ * ceil(width/fold_x) pixels of fold_y*fold_x*channels channels, a block of the tensor's pixels each. Element (n,h,w,c) is
+ * the byte where the rule above puts (n, h/fold_y, w/fold_x, (h%fold_y*fold_x + w%fold_x)*channels + c).
  * On the way in and out each byte is XORed with `flip` (0x80 turns uint8 into the NPU's signed domain, else 0).
- * On the way in, filler channels of the last atom get the byte `fill` (not flipped).
+ * On the way in, filler channels of the last atom, and what blocks have beyond the tensor's last row and column, get
+ * the byte `fill` (not flipped).
  */
 struct cermet_plan_io {
 	uint32_t tensor; /* canonical tensor number of the blob */
@@ -160,7 +165,8 @@ struct cermet_plan_io {
 	uint32_t surface_stride_bytes;
 	uint8_t flip;
 	uint8_t fill;
-	uint8_t reserved[2];
+	uint8_t fold_y; /* 1..CERMET_MAX_FOLD; 1 where nothing is folded */
+	uint8_t fold_x;
 };
 
 #endif

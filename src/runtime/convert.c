@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "convert.h"
 
+#include "convert_folded.h"
 #include "convert_rows.h"
 
 #ifdef __x86_64__
@@ -14,7 +15,10 @@
 void
 cermet_convert_in(const struct cermet_plan_io *io, const uint8_t *tensor, uint8_t *bo)
 {
-	(HAS_AVX2 ? cermet_rows_in_avx2 : cermet_rows_in)(io, tensor, bo);
+	if (io->fold_y > 1 || io->fold_x > 1)
+		cermet_folded_in(io, tensor, bo);
+	else
+		(HAS_AVX2 ? cermet_rows_in_avx2 : cermet_rows_in)(io, tensor, bo);
 }
 
 void

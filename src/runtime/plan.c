@@ -44,6 +44,18 @@ cermet_io_num_surfaces(const struct cermet_plan_io *io)
 	return (io->channels - 1) / ATOM_BYTES + 1;
 }
 
+struct cermet_plan_io
+cermet_io_of_map(const struct cermet_plan_io *io)
+{
+	struct cermet_plan_io map = *io;
+
+	map.height = (io->height - 1) / io->fold_y + 1;
+	map.width = (io->width - 1) / io->fold_x + 1;
+	map.channels = io->channels * io->fold_y * io->fold_x;
+	map.fold_y = map.fold_x = 1;
+	return map;
+}
+
 size_t
 cermet_io_last_atom(const struct cermet_plan_io *io, size_t *num_bytes)
 {
@@ -312,14 +324,13 @@ io_fits(const struct cermet_plan_io *io, uint64_t bo_bytes)
 	return sum <= bo_bytes;
 }
 
-/* batch * height * width * channels without overflow; a tensor of TFLite's stays below 2 GiB here. */
+/* Each product without overflow; a tensor of TFLite's stays below 2 GiB here, and so do the blocks made of it. */
 static bool
-io_size_is_sane(const struct cermet_plan_io *io)
+sizes_are_sane(const uint32_t *sizes, size_t num_sizes)
 {
-	const uint32_t sizes[] = {io->batch, io->height, io->width, io->channels};
 	uint64_t product = 1;
 
-	for (size_t i = 0; i < CERMET_COUNT(sizes); i++) {
+	for (size_t i = 0; i < num_sizes; i++) {
 		if (sizes[i] < 1 || sizes[i] > INT32_MAX)
 			return false;
 		product *= sizes[i];
@@ -329,24 +340,49 @@ io_size_is_sane(const struct cermet_plan_io *io)
 	return true;
 }
 
+/* The folds have been checked. */
+static bool
+io_size_is_sane(const struct cermet_plan_io *io)
+{
+	const uint32_t tensor[] = {io->batch, io->height, io->width, io->channels};
+	const uint32_t map[] = {io->batch, (io->height - 1) / io->fold_y + 1, (io->width - 1) / io->fold_x + 1,
+	                        io->fold_y, io->fold_x, io->channels};
+
+	return sizes_are_sane(tensor, CERMET_COUNT(tensor)) && sizes_are_sane(map, CERMET_COUNT(map));
+}
+
+static bool
+check_folds(const struct cermet_plan_io *io, bool is_input, struct cermet_error *error)
+{
+	const int most = is_input && io->layout == CERMET_LAYOUT_ATOMS ? CERMET_MAX_FOLD : 1;
+
+	if (io->fold_y >= 1 && io->fold_y <= most && io->fold_x >= 1 && io->fold_x <= most)
+		return true;
+	return cermet_fail(error, "plan: tensor %u: folded by %ux%u, must be 1..%d", io->tensor, io->fold_y, io->fold_x, most);
+}
+
 static bool
 check_ios(const struct cermet_plan_partition *partition, const struct cermet_plan_bo *bos,
-          const struct cermet_plan_io *ios, uint32_t num_ios, struct cermet_error *error)
+          const struct cermet_plan_io *ios, uint32_t num_ios, bool is_input, struct cermet_error *error)
 {
 	for (uint32_t i = 0; i < num_ios; i++) {
 		const struct cermet_plan_io *io = &ios[i];
+		struct cermet_plan_io map;
 
 		if (io->bo >= partition->num_bos)
 			return cermet_fail(error, "plan: tensor %u: bo %u must be below %u", io->tensor, io->bo, partition->num_bos);
 		if (io->layout > CERMET_LAYOUT_PACKED)
 			return cermet_fail(error, "plan: tensor %u: layout %u must be 0..%d", io->tensor, io->layout,
 			                   CERMET_LAYOUT_PACKED);
+		if (!check_folds(io, is_input, error))
+			return false;
 		if (!io_size_is_sane(io))
 			return cermet_fail(error, "plan: tensor %u: sizes %u,%u,%u,%u must be at least 1, together below 2 GiB",
 			                   io->tensor, io->batch, io->height, io->width, io->channels);
-		if ((io->flip != 0 && io->flip != 0x80) || io->reserved[0] != 0 || io->reserved[1] != 0)
+		if (io->flip != 0 && io->flip != 0x80)
 			return cermet_fail(error, "plan: tensor %u: flip %u must be 0 or 128", io->tensor, io->flip);
-		if (!io_fits(io, bos[io->bo].size_bytes))
+		map = cermet_io_of_map(io);
+		if (!io_fits(&map, bos[io->bo].size_bytes))
 			return cermet_fail(error, "plan: tensor %u: ends beyond the %u bytes of bo %u", io->tensor,
 			                   bos[io->bo].size_bytes, io->bo);
 	}
@@ -402,9 +438,9 @@ check_partition(const struct cermet_plan_view *view, uint32_t number, uint64_t *
 	       check_relocations(view, partition, bos, error) && check_tasks(view, partition, bos, error) &&
 	       check_jobs(view, partition, bos, error) && check_steps(view, partition, error) &&
 	       check_ios(partition, bos, CERMET_PLAN_TABLE(view, partition->inputs_offset, struct cermet_plan_io),
-	                 partition->num_inputs, error) &&
+	                 partition->num_inputs, true, error) &&
 	       check_ios(partition, bos, CERMET_PLAN_TABLE(view, partition->outputs_offset, struct cermet_plan_io),
-	                 partition->num_outputs, error);
+	                 partition->num_outputs, false, error);
 }
 
 bool

@@ -39,11 +39,15 @@ cermet_plan_checksum(const void *bytes, size_t num_bytes, uint8_t checksum[CERME
 size_t
 cermet_io_num_bytes(const struct cermet_plan_io *io);
 
-/* Surfaces of the atoms layout, rows of the packed one. */
+/* Surfaces of 16 channels of the atoms layout. */
 uint32_t
 cermet_io_num_surfaces(const struct cermet_plan_io *io);
 
-/* Offset in its BO of the last atom (packed: of the last row's last up to 16 bytes); *num_bytes gets its size. */
+/* The io of an input's feature map as the NPU sees it: of the blocks where it is folded, else the same. */
+struct cermet_plan_io
+cermet_io_of_map(const struct cermet_plan_io *io);
+
+/* Offset in its BO of an output's last atom (packed: of the last row's last up to 16 bytes); *num_bytes gets its size. */
 size_t
 cermet_io_last_atom(const struct cermet_plan_io *io, size_t *num_bytes);
 

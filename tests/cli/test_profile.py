@@ -106,9 +106,9 @@ def test_text_has_what_rockchips_users_know(cermet: Cermet, conv_model: Path) ->
 
 
 def test_array_cycles_are_the_vendors(cermet: Cermet, models_dir: Path) -> None:
-    """MobileNet V1 0.25 128: the vendor's column for the layers that neither compiler cuts."""
+    """MobileNet V1 0.25 128: the vendor's column for layers that neither compiler cuts; of 9 taps the first has 4."""
     layers = profile_of(cermet, models_dir / "mobilenet_v1_0.25_128_quant.tflite")["layers"]
-    assert [layer["npu_cycles"] for layer in layers[:4]] == [36864, 36864, 16384, 9216]
+    assert [layer["npu_cycles"] for layer in layers[:4]] == [36864 * 4 // 9, 36864, 16384, 9216]
 
 
 def test_circumstances_change_what_they_should(cermet: Cermet, models_dir: Path) -> None:

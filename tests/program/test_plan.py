@@ -26,6 +26,12 @@ def port(tensor: int, bo: int, **changes: object) -> TensorPort:
     return replace(made, **changes)     # type: ignore[arg-type]
 
 
+def blocks(**changes: object) -> TensorPort:
+    """A 1x3x5x4 tensor in blocks of 2x3: 2 surfaces of 2 lines of 32 bytes."""
+    made = TensorPort(0, 2, "atoms", 64, 1, 3, 5, 4, 128, 32, 64, 0x80, 0, 2, 3)
+    return replace(made, **changes)     # type: ignore[arg-type]
+
+
 def program(**changes: object) -> Program:
     """Two tasks in two jobs, all four roles."""
     made = Program(
@@ -43,7 +49,7 @@ def sample_plan() -> Plan:
     refused = PlanNode(None, Refusal("dtype", "weights are float32, must be int8"))
     nodes = (refused, PlanNode(0), PlanNode(1), PlanNode(0), refused)
     return Plan(bytes(range(32)), "0.1.0+abc", "rk3588", nodes,
-                (PlanPartition((1, 3), program()), PlanPartition((2,), program(debug={}))))
+                (PlanPartition((1, 3), program()), PlanPartition((2,), program(debug={}, inputs=(blocks(),)))))
 
 
 def resigned(data: bytes) -> bytes:
@@ -140,7 +146,7 @@ def test_garbage_is_refused(size: int) -> None:
 
 
 def test_other_format_version_is_refused() -> None:
-    with pytest.raises(PlanError, match="format version 1, must be 3"):
+    with pytest.raises(PlanError, match="format version 1, must be 4"):
         decode_plan(patched(encode_plan(sample_plan()), 4, 1))
 
 
@@ -176,6 +182,11 @@ def test_other_format_version_is_refused() -> None:
     ({"inputs": (port(0, 2, channels=2**31),)}, "together below 2 GiB"),
     ({"inputs": (port(0, 2, offset_bytes=400),)}, "ends at byte"),
     ({"inputs": (port(0, 2, flip=1),)}, "flip 1 must be 0 or 128"),
+    ({"inputs": (blocks(fold_y=0),)}, "folded by 0x3, must be 1..7"),
+    ({"inputs": (blocks(fold_x=8),)}, "folded by 2x8, must be 1..7"),
+    ({"inputs": (blocks(layout="packed"),)}, "folded by 2x3, must be 1..1"),
+    ({"inputs": (blocks(channels=2**27),)}, "together below 2 GiB"),
+    ({"outputs": (blocks(),)}, "folded by 2x3, must be 1..1"),
     ({"outputs": ()}, "0 outputs"),
     ({"outputs": (port(0, 2, layout="nchw"),)}, "layout: 'nchw' must be one of atoms, packed"),
 ])
@@ -190,6 +201,8 @@ def test_last_byte_of_a_port_is_exact() -> None:
     assert plan_file.last_byte(fits) == 1023
     packed = port(0, 2, layout="packed", offset_bytes=0, line_stride_bytes=100)
     assert plan_file.last_byte(packed) == 399
+    assert plan_file.last_byte(blocks()) == 64 + 2 * 64 - 1
+    assert plan_file.last_byte(blocks(fold_y=1, fold_x=1)) == 64 + 2 * 32 + 5 * 16 - 1
 
 
 def test_node_table_and_partitions_must_agree() -> None:

@@ -34,6 +34,8 @@ port(const struct test_plan *plan, uint32_t tensor, uint32_t bo)
 		.line_stride_bytes = plan->width * 16,
 		.surface_stride_bytes = plan->height * plan->width * 16,
 		.fill = 7,
+		.fold_y = 1,
+		.fold_x = 1,
 	};
 }
 

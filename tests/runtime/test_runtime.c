@@ -119,11 +119,12 @@ test_messages_are_printable_utf8(void)
 static size_t
 place_of(const struct cermet_plan_io *io, uint32_t n, uint32_t h, uint32_t w, uint32_t c)
 {
-	size_t row = io->offset_bytes + (size_t)n * io->batch_stride_bytes + (size_t)h * io->line_stride_bytes;
+	size_t row = io->offset_bytes + (size_t)n * io->batch_stride_bytes + (size_t)(h / io->fold_y) * io->line_stride_bytes;
 
 	if (io->layout == CERMET_LAYOUT_PACKED)
 		return row + (size_t)w * io->channels + c;
-	return row + (size_t)(c / 16) * io->surface_stride_bytes + w * 16 + c % 16;
+	c += (h % io->fold_y * io->fold_x + w % io->fold_x) * io->channels;
+	return row + (size_t)(c / 16) * io->surface_stride_bytes + w / io->fold_x * 16 + c % 16;
 }
 
 /* Rows and surfaces with gaps of so many atoms, so that a write outside shows; without gaps rows may move together. */
@@ -131,7 +132,8 @@ static struct cermet_plan_io
 odd_io(uint32_t layout, const uint32_t *size, uint32_t channels, uint8_t flip, uint32_t gap)
 {
 	struct cermet_plan_io io = {.layout = layout, .offset_bytes = 16, .batch = size[0], .height = size[1],
-	                            .width = size[2], .channels = channels, .flip = flip, .fill = 0x5c};
+	                            .width = size[2], .channels = channels, .flip = flip, .fill = 0x5c,
+	                            .fold_y = 1, .fold_x = 1};
 
 	io.line_stride_bytes = layout == CERMET_LAYOUT_ATOMS ? (io.width + gap) * 16 : io.width * channels + 5 * gap;
 	io.surface_stride_bytes = io.line_stride_bytes * io.height + 32 * gap;
@@ -202,6 +204,64 @@ test_conversions_move_every_byte_and_no_other(void)
 	}
 }
 
+/* A feature map of blocks: the runtime writes all of its atoms, whatever of them the tensor fills, and nothing else. */
+static void
+check_folded_conversion(const struct cermet_plan_io *io)
+{
+	const uint32_t rows = (io->height + io->fold_y - 1u) / io->fold_y, columns = (io->width + io->fold_x - 1u) / io->fold_x;
+	const uint32_t surfaces = ((uint32_t)io->fold_y * io->fold_x * io->channels + 15) / 16;
+	const size_t bo_bytes = 16 + (size_t)io->batch_stride_bytes * io->batch, num_bytes = cermet_io_num_bytes(io);
+	uint8_t *tensor = malloc(num_bytes), *bo = malloc(bo_bytes), *wanted = malloc(bo_bytes);
+	size_t i = 0;
+
+	memset(bo, 0xee, bo_bytes);
+	memset(wanted, 0xee, bo_bytes);
+	for (uint32_t n = 0; n < io->batch; n++)
+		for (uint32_t surface = 0; surface < surfaces; surface++)
+			for (uint32_t row = 0; row < rows; row++)
+				memset(wanted + io->offset_bytes + (size_t)n * io->batch_stride_bytes +
+				       (size_t)surface * io->surface_stride_bytes + (size_t)row * io->line_stride_bytes,
+				       io->fill, (size_t)columns * 16);
+	for (uint32_t n = 0; n < io->batch; n++)
+		for (uint32_t h = 0; h < io->height; h++)
+			for (uint32_t w = 0; w < io->width; w++)
+				for (uint32_t c = 0; c < io->channels; c++, i++) {
+					tensor[i] = (uint8_t)random_below(256);
+					wanted[place_of(io, n, h, w, c)] = tensor[i] ^ io->flip;
+				}
+	cermet_convert_in(io, tensor, bo);
+	if (memcmp(bo, wanted, bo_bytes) != 0)
+		printf("blocks of %ux%u, %ux%ux%ux%u, flip %u:\n", io->fold_y, io->fold_x, io->batch, io->height, io->width,
+		       io->channels, io->flip);
+	CHECK(memcmp(bo, wanted, bo_bytes) == 0);
+	free(tensor);
+	free(bo);
+	free(wanted);
+}
+
+static void
+test_blocks_of_pixels_become_channels(void)
+{
+	static const uint32_t channels[] = {1, 2, 3, 4, 5, 8, 15, 16, 17, 33};
+	static const uint32_t sizes[][3] = {{1, 1, 1}, {1, 1, 9}, {1, 7, 1}, {2, 6, 8}, {3, 5, 7}, {1, 13, 40}, {1, 2, 300}};
+
+	for (uint32_t i = 0; i < CERMET_COUNT(channels) * CERMET_COUNT(sizes) * 49 * 2; i++) {
+		const uint32_t fold_y = i % 7 + 1, fold_x = i / 7 % 7 + 1, *size = sizes[i / 98 % CERMET_COUNT(sizes)];
+		const uint32_t rows = (size[1] - 1) / fold_y + 1, columns = (size[2] - 1) / fold_x + 1, gap = i / 49 % 2;
+		const uint32_t depth = channels[i / 98 / CERMET_COUNT(sizes)];
+		struct cermet_plan_io io = odd_io(CERMET_LAYOUT_ATOMS, (uint32_t[]){size[0], rows, columns},
+		                                  fold_y * fold_x * depth, i / 98 % 2 ? 0x80 : 0, gap);
+
+		io.height = size[1];
+		io.width = size[2];
+		io.channels = depth;
+		io.fold_y = (uint8_t)fold_y;
+		io.fold_x = (uint8_t)fold_x;
+		if (fold_y * fold_x > 1)
+			check_folded_conversion(&io);
+	}
+}
+
 static const struct test_plan small = {
 	.build_id = "test", .soc = "rk3588", .num_nodes = 3, .num_on_cpu = 1, .input = 0, .output = 4,
 	.height = 4, .width = 5, .channels = 20, .addend = 3,
@@ -225,7 +285,7 @@ test_plan_is_refused_with_a_reason(void)
 		const char *text;
 	} changes[] = {
 		{offsetof(struct cermet_plan_header, magic), 1, "wrong magic 0x00000001"},
-		{offsetof(struct cermet_plan_header, version), 1, "format version 1, must be 3"},
+		{offsetof(struct cermet_plan_header, version), 1, "format version 1, must be 4"},
 		{offsetof(struct cermet_plan_header, file_bytes), 8, "header says 8"},
 		{offsetof(struct cermet_plan_header, num_nodes), 0x7fffffff, "must lie in the file"},
 		{offsetof(struct cermet_plan_header, num_nodes), 1, "node 1 must be one of its own"},
@@ -263,7 +323,7 @@ roomy_plan(void)
 	return plan;
 }
 
-enum table { PARTITION, BO, RELOCATION, TASK, JOB, OUTPUT_PORT };
+enum table { PARTITION, BO, RELOCATION, TASK, JOB, INPUT_PORT, OUTPUT_PORT };
 
 static uint8_t *
 table_of(const struct cermet_bytes *plan, enum table table)
@@ -271,7 +331,8 @@ table_of(const struct cermet_bytes *plan, enum table table)
 	const struct cermet_plan_header *header = (const void *)plan->data;
 	const struct cermet_plan_partition *partition = (const void *)(plan->data + header->partitions_offset);
 	const uint32_t offsets[] = {header->partitions_offset, partition->bos_offset, partition->relocations_offset,
-	                            partition->tasks_offset, partition->jobs_offset, partition->outputs_offset};
+	                            partition->tasks_offset, partition->jobs_offset, partition->inputs_offset,
+	                            partition->outputs_offset};
 
 	return plan->data + offsets[table];
 }
@@ -317,7 +378,11 @@ test_each_limit_of_a_partition(void)
 		{OUTPUT_PORT, offsetof(struct cermet_plan_io, offset_bytes), 16, "ends beyond the 640 bytes of bo 2"},
 		{OUTPUT_PORT, offsetof(struct cermet_plan_io, line_stride_bytes), 0xffffffff, "ends beyond"},
 		{OUTPUT_PORT, offsetof(struct cermet_plan_io, surface_stride_bytes), 321, "ends beyond"},
-		{OUTPUT_PORT, offsetof(struct cermet_plan_io, flip), 1, "flip 1 must be 0 or 128"},
+		{OUTPUT_PORT, offsetof(struct cermet_plan_io, flip), 0x01010001, "flip 1 must be 0 or 128"},
+		{OUTPUT_PORT, offsetof(struct cermet_plan_io, flip), 0x01020080, "tensor 4: folded by 2x1, must be 1..1"},
+		{INPUT_PORT, offsetof(struct cermet_plan_io, flip), 0x08010000, "tensor 0: folded by 1x8, must be 1..7"},
+		{INPUT_PORT, offsetof(struct cermet_plan_io, flip), 0x01000000, "folded by 0x1"},
+		{INPUT_PORT, offsetof(struct cermet_plan_io, flip), 0x01070000, "ends beyond the 640 bytes of bo 1"},
 	};
 	struct cermet_error error;
 
@@ -360,11 +425,19 @@ static int num_runs, num_refusals; /* of damaged plans */
 static void
 check_port(const struct cermet_plan_io *io, const struct cermet_plan_bo *bos, uint32_t num_bos)
 {
-	CHECK(io->bo < num_bos && io->batch && io->height && io->width && io->channels);
-	if (io->bo < num_bos) /* the last byte of the last atom */
-		CHECK(place_of(io, io->batch - 1, io->height - 1, io->width - 1,
-		               io->layout == CERMET_LAYOUT_ATOMS ? (io->channels - 1) | 15 : io->channels - 1) <
-		      bos[io->bo].size_bytes);
+	struct cermet_plan_io map = *io;
+
+	CHECK(io->bo < num_bos && io->batch && io->height && io->width && io->channels && io->fold_y && io->fold_x);
+	if (io->bo >= num_bos || !io->fold_y || !io->fold_x)
+		return;
+	map.height = (io->height - 1) / io->fold_y + 1;
+	map.width = (io->width - 1) / io->fold_x + 1;
+	map.channels = io->channels * io->fold_y * io->fold_x;
+	map.fold_y = map.fold_x = 1;
+	/* The last byte of the last atom. */
+	CHECK(place_of(&map, map.batch - 1, map.height - 1, map.width - 1,
+	               map.layout == CERMET_LAYOUT_ATOMS ? (map.channels - 1) | 15 : map.channels - 1) <
+	      bos[io->bo].size_bytes);
 }
 
 /* What those who use a plan rely on, said a second time: mappings are larger than buffers, so not every access
@@ -454,6 +527,35 @@ damage(struct cermet_bytes *plan)
 			memcpy(plan->data + offset / 4 * 4, &value, 4);
 		}
 	}
+}
+
+/* Inputs in blocks, of shapes that mostly do not fit their buffer. */
+static void
+test_plans_with_blocks_never_crash(void)
+{
+	struct cermet_device device;
+	struct cermet_error error;
+
+	num_runs = num_refusals = 0;
+	CHECK(cermet_device_open(&device, "sim", "rk3588", &error));
+	for (int round = 0; round < FUZZ_ROUNDS; round++) {
+		struct cermet_bytes plan = build_plan(&small);
+		struct cermet_plan_io *io = (void *)table_of(&plan, INPUT_PORT);
+
+		io->batch = 1 + random_below(2);
+		io->height = 1 + random_below(20);
+		io->width = 1 + random_below(20);
+		io->channels = 1 + random_below(round % 8 == 0 ? UINT32_MAX : 8);
+		io->fold_y = (uint8_t)random_below(9);
+		io->fold_x = (uint8_t)random_below(9);
+		io->surface_stride_bytes = random_below(20) * 16;
+		io->line_stride_bytes = random_below(10) * 16;
+		fix_checksum(&plan);
+		use_plan(&plan, &device);
+		free(plan.data);
+	}
+	cermet_device_close(&device);
+	CHECK(num_runs > FUZZ_ROUNDS / 20 && num_refusals > FUZZ_ROUNDS / 20);
 }
 
 /* Checksum and length made right again, so that the checks behind them are reached. */
@@ -974,10 +1076,12 @@ main(void)
 	test_key_equals_the_compilers();
 	test_messages_are_printable_utf8();
 	test_conversions_move_every_byte_and_no_other();
+	test_blocks_of_pixels_become_channels();
 	test_plan_is_refused_with_a_reason();
 	test_each_limit_of_a_partition();
 	test_plan_for_something_else_is_refused();
 	test_damaged_plans_never_crash();
+	test_plans_with_blocks_never_crash();
 	test_run_gives_the_programs_result_with_one_submit();
 	test_dropped_job_is_an_error_and_the_next_run_works();
 	test_dropped_first_job_of_two_is_an_error_and_the_next_run_works();

@@ -23,7 +23,8 @@ def build(folder: pathlib.Path) -> pathlib.Path:
     for name, flags in variants:
         subprocess.run(["cc", *FLAGS, *flags, "-c", RUNTIME / "convert_rows.c", "-o", folder / name], check=True)
     sources = [pathlib.Path(__file__).with_suffix(".c"), *(RUNTIME / f"{name}.c" for name in
-                                                          ("convert", "plan", "base", "blake2b"))]
+                                                          ("convert", "convert_folded", "plan", "base",
+                                                           "blake2b"))]
     program = folder / "convert"
     subprocess.run(["cc", *FLAGS, *sources, *(folder / name for name, _ in variants), "-o", program], check=True)
     return program

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 
-from cermet.compiler import compile_subgraph, driver_for
+from cermet.compiler import Compiled, compile_subgraph, driver_for
 from cermet.drivers.base import CompileOptions, Program
+from cermet.drivers.rocket import driver as rocket
 from cermet.hw.cycles import Conditions, chained_cycles, ddr_cycles, total_cycles
 from cermet.hw.soc import RK3588
 from cermet.ir.subgraph import Subgraph
@@ -32,8 +34,9 @@ class Prediction:
     parts: Mapping[str, float]
 
 
-def predict(subgraph: Subgraph) -> Prediction:
-    compiled = compile_subgraph(subgraph, driver_for(RK3588.name), CompileOptions(prefer="npu", match="exact"))
+def predict(subgraph: Subgraph, *, in_blocks: bool) -> Prediction:
+    """in_blocks: the picture in blocks of pixels where our compiler wants it so (fold_strides), as no other does."""
+    compiled = _compiled(subgraph) if in_blocks else _compiled_without_blocks(subgraph)
     if compiled.refusals:
         raise SystemExit(f"not on the NPU: {next(iter(compiled.refusals.values())).reason}")
     programs = [words for program in compiled.programs for words in _words(program)]
@@ -54,6 +57,15 @@ def predict(subgraph: Subgraph) -> Prediction:
         chained, chained_cycles(many_rows) / CYCLES_PER_MS,
         total_cycles(found) / CYCLES_PER_MS + kernel_ms,
         total_cycles(slow) / (RK3588.mainline_clock_mhz * 1000) + kernel_ms, parts)
+
+
+def _compiled(subgraph: Subgraph) -> Compiled:
+    return compile_subgraph(subgraph, driver_for(RK3588.name), CompileOptions(prefer="npu", match="exact"))
+
+
+def _compiled_without_blocks(subgraph: Subgraph) -> Compiled:
+    with patch.object(rocket, "fold_strides", lambda *_: {}):
+        return _compiled(subgraph)
 
 
 def _words(program: Program) -> list[list[int]]:

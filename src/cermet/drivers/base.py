@@ -130,6 +130,14 @@ class TensorPort:
     surface_stride_bytes: int
     flip: int
     fill: int
+    fold_y: int = 1
+    fold_x: int = 1
+
+    @property
+    def map_sizes(self) -> tuple[int, int, int, int]:
+        """Images, rows, columns, channels of the feature map: of blocks of the tensor's pixels where it is folded."""
+        return (self.batch, -(-self.height // self.fold_y), -(-self.width // self.fold_x),
+                self.fold_y * self.fold_x * self.channels)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ TRAILER_WORDS = 4               # every program ends with these
 MAX_TASK_WORDS = 131072         # PC.REGISTER_AMOUNTS holds 16 bits of word pairs; the kernel lets more wrap silently
 MAX_TENSOR_BYTES = 2**31 - 1    # what TFLite's int sizes hold
 _PORT_NUMBERS = ("tensor", "bo", "offset_bytes", "batch", "height", "width", "channels", "batch_stride_bytes",
-                 "line_stride_bytes", "surface_stride_bytes", "flip", "fill")
+                 "line_stride_bytes", "surface_stride_bytes", "flip", "fill", "fold_y", "fold_x")
 _STEP_NUMBERS = ("first_task", "num_tasks", "lane", "stage")
 
 
@@ -298,8 +298,7 @@ class _Reader:
         tasks = tuple(self._task(bos, task) for task in self.table("task", "partition", row, "tasks"))
         jobs = tuple(self._job(bos, tasks, job) for job in self.table("job", "partition", row, "jobs"))
         relocations = tuple(self._relocation(bos, r) for r in self.table("relocation", "partition", row, "relocations"))
-        inputs = tuple(self._port(bos, port) for port in self.table("io", "partition", row, "inputs"))
-        outputs = tuple(self._port(bos, port) for port in self.table("io", "partition", row, "outputs"))
+        inputs, outputs = (self._ports(bos, row, side) for side in ("inputs", "outputs"))
         _require(bool(jobs and tasks and outputs), f"plan: partition: {len(jobs)} jobs, {len(tasks)} tasks, "
                  f"{len(outputs)} outputs, must be at least one of each")
         steps = tuple(Step(**{name: getattr(step, name) for name in _STEP_NUMBERS})
@@ -353,15 +352,24 @@ class _Reader:
                        f"{row.target_bo} must be 8-byte aligned and inside the bos")
         return Relocation(row.bo, row.offset_bytes, row.target_bo, row.addend_bytes)
 
-    def _port(self, bos: tuple[Bo, ...], row: Any) -> TensorPort:
+    def _ports(self, bos: tuple[Bo, ...], row: Any, side: str) -> tuple[TensorPort, ...]:
+        return tuple(self._port(bos, port, is_input=side == "inputs")
+                     for port in self.table("io", "partition", row, side))
+
+    def _port(self, bos: tuple[Bo, ...], row: Any, *, is_input: bool) -> TensorPort:
         place = f"plan: tensor {row.tensor}"
         _require(row.bo < len(bos), f"{place}: bo {row.bo} must be below {len(bos)}")
         _require(row.layout in self.layouts, f"{place}: layout {row.layout} must be one of {list(self.layouts)}")
-        sizes = (row.batch, row.height, row.width, row.channels)
-        _require(min(sizes) >= 1 and math.prod(sizes) <= MAX_TENSOR_BYTES,
-                 f"{place}: sizes {sizes} must be at least 1, together below 2 GiB")
-        _require(row.flip in (0, 0x80) and row.reserved == b"\0\0", f"{place}: flip {row.flip} must be 0 or 128")
+        can_fold = is_input and self.layouts[row.layout] == "atoms"
+        most = plan_header().constants["CERMET_MAX_FOLD"] if can_fold else 1
+        _require(1 <= min(row.fold_y, row.fold_x) and max(row.fold_y, row.fold_x) <= most,
+                 f"{place}: folded by {row.fold_y}x{row.fold_x}, must be 1..{most}")
         port = TensorPort(layout=self.layouts[row.layout], **{name: getattr(row, name) for name in _PORT_NUMBERS})
+        sizes = (row.batch, row.height, row.width, row.channels)
+        most_bytes = max(math.prod(sizes), math.prod(port.map_sizes))
+        _require(min(sizes) >= 1 and most_bytes <= MAX_TENSOR_BYTES,
+                 f"{place}: sizes {sizes} must be at least 1, together below 2 GiB")
+        _require(row.flip in (0, 0x80), f"{place}: flip {row.flip} must be 0 or 128")
         last = last_byte(port)
         _require(last < bos[row.bo].size_bytes,
                  f"{place}: ends at byte {last}, bo {row.bo} has {bos[row.bo].size_bytes}")
@@ -395,10 +403,11 @@ def _check_steps(steps: Sequence[Step], num_tasks: int) -> None:
 
 def last_byte(port: TensorPort) -> int:
     """Offset in its BO of the last byte that the runtime touches: in atoms, filler channels included."""
-    start = port.offset_bytes + (port.batch - 1) * port.batch_stride_bytes + (port.height - 1) * port.line_stride_bytes
+    batch, height, width, channels = port.map_sizes
+    start = port.offset_bytes + (batch - 1) * port.batch_stride_bytes + (height - 1) * port.line_stride_bytes
     if port.layout == "packed":
-        return start + port.width * port.channels - 1
-    return start + (port.channels - 1) // 16 * port.surface_stride_bytes + port.width * 16 - 1
+        return start + width * channels - 1
+    return start + (channels - 1) // 16 * port.surface_stride_bytes + width * 16 - 1
 
 
 def _bits(mask: int) -> tuple[int, ...]:

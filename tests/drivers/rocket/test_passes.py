@@ -110,6 +110,10 @@ def _unread() -> Model:
     return made.model(made.op("TANH", (x,), 1 / 128, 0))
 
 
+def _picture() -> Model:
+    return _conv((1, 9, 8, 3), kernel=(3, 3), stride=(2, 2), padding="SAME")
+
+
 def _residual() -> Model:
     return model_builder.chain(_conv((1, 8, 8, 16)), lambda t: model_builder.add(
         _rng(), t.shape, zero_points=(t.zero_point, None)))
@@ -167,7 +171,7 @@ DRAWN: dict[str, Callable[[], Model]] = {
     "sink_transposes": _mean_of_channels_first, "explicit_padding": _same, "fold_pad": _padded,
     "fold_activation": _sum_then_relu, "merge_duplicates": _twice_the_same, "rejoin_parts": _split_and_joined,
     "drop_identities": _nothing_added,
-    "drop_dead": _unread, "fuse_adds": _residual, "fuse_unaries": _conv_then_tanh,
+    "drop_dead": _unread, "fold_strides": _picture, "fuse_adds": _residual, "fuse_unaries": _conv_then_tanh,
     "fuse_normalisations": _normalisation, "find_homes": _heads, "place_parts": _joined_convolutions,
     "place_slices": _split_then_logistics,
     "reload_weights": _bands_then_sum}

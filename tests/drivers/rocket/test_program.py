@@ -38,7 +38,8 @@ def _listing(program: Program) -> str:
 GOLDEN = {
     "conv_3x3_uint8_relu6": lambda rng: model_builder.conv2d(rng, (1, 8, 8, 20), 40, dtype="uint8", activation="RELU6",
                                                             weight_zero_point=120, input_zero_point=130),
-    "conv_stride_2_per_channel": lambda rng: model_builder.conv2d(rng, (1, 9, 9, 3), 8, stride=(2, 2),
+    "conv_in_blocks": lambda rng: model_builder.conv2d(rng, (1, 9, 9, 3), 8, stride=(2, 2), dtype="uint8"),
+    "conv_stride_2_per_channel": lambda rng: model_builder.conv2d(rng, (1, 9, 9, 20), 8, stride=(2, 2),
                                                                   per_channel=True),
     "conv_two_bands": lambda rng: model_builder.conv2d(rng, (1, 120, 60, 64), 16, (3, 3)),
     "depthwise_5x5": lambda rng: model_builder.depthwise(rng, (1, 10, 12, 70), (5, 5), per_channel=True),

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cermet.drivers.base import Bo, CompileError, Job, Program, Relocation, Task, TensorPort
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
 from cermet.drivers.rocket.jobs import job_starts, with_witness, written_by
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
+from cermet.drivers.rocket.passes.fold_strides import Folding
 from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, Lifetime, lifetimes, place
 from cermet.drivers.rocket.regcmd import Address, Buffer, TaskProgram
 from cermet.drivers.rocket.steps import FETCH_WORDS, next_words, steps_of
@@ -157,12 +159,20 @@ def _port(context: Context, tensor: int, places: Places, numbers: Mapping[str, i
     described = context.tensor(tensor)
     layout = context.feature_map(tensor)
     role, start = places[layout.address.buffer]
-    return TensorPort(
+    port = TensorPort(
         tensor=tensor, bo=numbers[role], layout="atoms", offset_bytes=start + layout.address.offset_bytes, batch=1,
         height=layout.height, width=layout.width, channels=layout.channels,
         batch_stride_bytes=layout.surface_bytes * ceil_div(layout.channels, ATOM_BYTES),
         line_stride_bytes=layout.width * ATOM_BYTES, surface_stride_bytes=layout.surface_bytes,
         flip=UINT8_FLIP if described.dtype is DType.UINT8 else 0, fill=layout.zero_point & 0xFF)
+    return _folded_port(port, context.foldings[tensor]) if tensor in context.foldings else port
+
+
+def _folded_port(port: TensorPort, folding: Folding) -> TensorPort:
+    """The same atoms, filled from blocks of the application's pixels. Images follow each other in each surface."""
+    images, height, width, channels = folding.shape
+    return replace(port, batch=images, height=height, width=width, channels=channels, fold_y=folding.block.y,
+                   fold_x=folding.block.x, batch_stride_bytes=port.surface_stride_bytes // images)
 
 
 def _describe(task: TaskProgram) -> dict[str, object]:

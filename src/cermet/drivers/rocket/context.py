@@ -19,6 +19,7 @@ from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
 if TYPE_CHECKING:
+    from cermet.drivers.rocket.passes.fold_strides import Folding
     from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
     from cermet.drivers.rocket.placement.parts import Part
 
@@ -61,6 +62,7 @@ class Context:
         self.views = Views.of(self.subgraph)
         self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
         self.parts: Mapping[int, Part] = {}     # tensors inside others; the driver's pass fills it
+        self.foldings: Mapping[int, Folding] = {}       # inputs in blocks of pixels; the driver's pass fills it
         self.homes: Mapping[int, int] = {}      # tensors that are read elsewhere, see placement/homes.py
         self._maps: dict[int, FeatureMap] = {}
         self._constants: dict[bytes, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -18,11 +19,12 @@ from cermet.drivers.rocket.eltwise import affine_tasks
 from cermet.drivers.rocket.fused_add import lower_fused_add
 from cermet.drivers.rocket.lanes import Sharing, worth_sharing
 from cermet.drivers.rocket.operations import OPERATIONS
+from cermet.drivers.rocket.passes.fold_strides import Folding, fold_strides, in_blocks
 from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
 from cermet.drivers.rocket.passes.fuse_normalisation import Normalisation, fuse_normalisations
 from cermet.drivers.rocket.passes.fuse_unary import fuse_unaries
 from cermet.drivers.rocket.passes.reload_weights import reload_weights
-from cermet.drivers.rocket.pipeline import deciding_passes, lowering_passes
+from cermet.drivers.rocket.pipeline import can_run, deciding_passes, lowering_passes
 from cermet.drivers.rocket.placement.homes import find_homes
 from cermet.drivers.rocket.placement.parts import Part, place_parts
 from cermet.drivers.rocket.placement.slices import place_slices
@@ -36,6 +38,7 @@ from cermet.ir.operation import Kind, Operation
 from cermet.ir.passes import is_shown, run_passes, show_result
 from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
+from cermet.ir.verify import verify
 
 T = TypeVar("T")
 
@@ -82,12 +85,17 @@ class RocketDriver:
         self._check_parts(subgraph)
         with _place("passes"):
             subgraph = run_passes(subgraph, lowering_passes(self.soc))
-        context, tasks = self._lowered(subgraph, options, None)
+        foldings = _decided("fold_strides", lambda: fold_strides(
+            subgraph, self.soc, options.cores, partial(can_run, self.soc)), _text_of_folding)
+        with _place("pass fold_strides"):
+            subgraph = in_blocks(subgraph, foldings)
+            verify(subgraph)
+        context, tasks = self._lowered(subgraph, options, foldings, None)
         if options.cores > 1:
             with _place("sharing"):
                 order = [number for number, _ in groupby(task.shared for task in tasks)]
                 wanted = worth_sharing(self.soc, order, context.sharing.saved_us)
-            context, tasks = self._lowered(subgraph, options, wanted)
+            context, tasks = self._lowered(subgraph, options, foldings, wanted)
         with _place("pass reload_weights"):
             before, tasks = tasks, reload_weights(tasks, self.soc.registers)
         if is_shown():
@@ -101,11 +109,11 @@ class RocketDriver:
         with _place("assemble"):
             return assemble(context, tasks)
 
-    def _lowered(self, subgraph: Subgraph, options: CompileOptions,
+    def _lowered(self, subgraph: Subgraph, options: CompileOptions, foldings: Mapping[int, Folding],
                  shared: frozenset[int] | None) -> tuple[Context, list[TaskProgram]]:
         """Tasks of a subgraph behind all passes. shared: see Sharing."""
         context = Context(self.soc, subgraph, options)
-        context.sharing = Sharing(options.cores, shared)
+        context.sharing, context.foldings = Sharing(options.cores, shared), foldings
         fused = _decided("fuse_adds", lambda: fuse_adds(
             subgraph, options.match, with_clamps=options.assume == "on"),
             lambda _, made: f"{made.add} behind {made.convolution}")
@@ -183,6 +191,10 @@ def _place(place: str) -> Iterator[None]:
 
 def _text_of_part(tensor: int, part: Part) -> str:
     return f"%{tensor} in %{part.host} from surface {part.surface}"
+
+
+def _text_of_folding(tensor: int, made: Folding) -> str:
+    return f"%{tensor} in blocks of {made.block.y}x{made.block.x} for operation {made.convolution}"
 
 
 def _decided(name: str, decide: Callable[[], Mapping[int, T]], line: Callable[[int, T], str]) -> Mapping[int, T]:

@@ -92,10 +92,10 @@ class Machine:
 
     def store(self, port: TensorPort, value: np.ndarray) -> None:
         """A tensor into its BO."""
-        flat = np.ascontiguousarray(value).view(np.uint8).reshape(port.height * port.width, port.channels) ^ port.flip
-        surfaces = ceil_div(port.channels, ATOM_BYTES)
-        full = np.full((len(flat), surfaces * ATOM_BYTES), port.fill, np.uint8)
-        full[:, :port.channels] = flat
+        pixels = _pixels(port, np.ascontiguousarray(value).view(np.uint8) ^ np.uint8(port.flip))
+        surfaces = ceil_div(pixels.shape[1], ATOM_BYTES)
+        full = np.full((len(pixels), surfaces * ATOM_BYTES), port.fill, np.uint8)
+        full[:, :pixels.shape[1]] = pixels
         atoms = full.reshape(-1, surfaces, ATOM_BYTES).transpose(1, 0, 2)
         self._surfaces(port)[...] = atoms
 
@@ -106,12 +106,22 @@ class Machine:
         return flat.view(tensor.dtype.numpy).reshape(tensor.shape)
 
     def _surfaces(self, port: TensorPort) -> np.ndarray:
-        """uint8[surface, pixel, 16] view of the port's feature map, whose rows are dense."""
-        surfaces, pixels = ceil_div(port.channels, ATOM_BYTES), port.height * port.width
+        """uint8[surface, pixel, 16] view of the port's feature map, whose rows and images are dense."""
+        images, rows, columns, channels = port.map_sizes
+        surfaces, pixels = ceil_div(channels, ATOM_BYTES), images * rows * columns
         assert port.surface_stride_bytes == pixels * ATOM_BYTES
         size = surfaces * port.surface_stride_bytes
         part = self.memory[port.bo][port.offset_bytes:port.offset_bytes + size]
         return part.reshape(surfaces, pixels, ATOM_BYTES)
+
+
+def _pixels(port: TensorPort, value: np.ndarray) -> np.ndarray:
+    """uint8[pixel, channel] of the feature map: the tensor's own pixels, or blocks of them."""
+    images, rows, columns, channels = port.map_sizes
+    full = np.full((images, rows * port.fold_y, columns * port.fold_x, port.channels), port.fill, np.uint8)
+    full[:, :port.height, :port.width] = value.reshape(images, port.height, port.width, port.channels)
+    blocks = full.reshape(images, rows, port.fold_y, columns, port.fold_x, port.channels)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, channels)
 
 
 def _memory(bo: Bo) -> np.ndarray:

@@ -47,10 +47,11 @@ def lowering_passes(soc: Soc) -> tuple[Pass, ...]:
 
 def _asking(soc: Soc, *passes: Callable[..., Subgraph]) -> tuple[Pass, ...]:
     """Passes that put together only what the support rules accept."""
-    return tuple(partial(one, accepts=partial(_can_run, soc)) for one in passes)
+    return tuple(partial(one, accepts=partial(can_run, soc)) for one in passes)
 
 
-def _can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
+def can_run(soc: Soc, subgraph: Subgraph, operation: Operation) -> bool:
+    """Whether the rules let an operation run here."""
     return refusal_of(soc, subgraph, operation) is None
 
 

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* What convert.c uses for inputs whose pixels come in blocks. */
+#ifndef CERMET_CONVERT_FOLDED_H
+#define CERMET_CONVERT_FOLDED_H
+
+#include "base.h"
+#include "cermet_plan.h"
+
+/* cermet_convert_in for an io with fold_y or fold_x above 1. */
+void
+cermet_folded_in(const struct cermet_plan_io *io, const uint8_t *tensor, uint8_t *bo);
+
+#endif
