@@ -66,7 +66,7 @@ def test_shares_of_the_classes() -> None:
 
 
 @pytest.mark.parametrize(("task", "picture", "words"), [
-    ("detect", "cats_and_dogs.jpg", ("cat", "dog", "100.00% of the MACs")),
+    ("detect", "owl.jpg", ("%  bird", "100.00% of the MACs")),
     ("segment", "cat.bmp", ("cat", "background", "100.00% of the MACs"))])
 def test_what_was_found_is_drawn_on_the_picture(task: str, picture: str, words: tuple[str, ...], tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch, cermet: Cermet,
@@ -77,7 +77,7 @@ def test_what_was_found_is_drawn_on_the_picture(task: str, picture: str, words: 
     with Image.open(paths.data_file(f"demo/{picture}")) as before, Image.open(f"cermet-{task}.png") as after:
         assert after.size == before.size and after.format == "PNG"
         share = (pixels(after) != pixels(before)).any(-1).mean()
-    assert 0.02 < share < 0.6
+    assert 0.005 < share < 0.6
 
 
 @pytest.mark.parametrize(("arguments", "words"), [

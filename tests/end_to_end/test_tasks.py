@@ -20,8 +20,8 @@ tflite = pytest.importorskip("tflite_runtime.interpreter")
 
 DEMO = paths.data_file("demo/manifest.toml").parent
 FOLDERS = [folder for folder in (SHARED, SHARED / "images", DEMO) if folder.is_dir()]
-BUNDLED_PICTURES = ("cat.bmp", "cats_and_dogs.jpg", "grace_hopper.bmp")
-OTHER_PICTURES = ("bird_segmentation.bmp", "dragonfly.bmp", "owl.jpg", "squat.bmp")
+BUNDLED_PICTURES = ("cat.bmp", "grace_hopper.bmp", "owl.jpg")
+OTHER_PICTURES = ("bird_segmentation.bmp", "cats_and_dogs.jpg", "dragonfly.bmp", "squat.bmp")
 PICTURES = BUNDLED_PICTURES + OTHER_PICTURES
 COCO_SSD = "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29_no_metadata.tflite"
 MOVENET = "movenet_single_pose_lightning_ptq.tflite"
