@@ -52,11 +52,13 @@ def test_branches_beside_an_unclaimed_operation_join_one_group() -> None:
 
 
 def test_operations_with_side_effects_keep_their_order() -> None:
-    """Operation 2 is ready at once but waits for 1, which waits for the claimed 0; so 3 comes two epochs later."""
-    ordered = graph(("CONV_2D", (0,), 1), ("IF", (1,), 2), ("WHILE", (0,), 3), ("CONV_2D", (3,), 4))
-    assert groups_of(ordered, {0, 3}) == [(0,), (3,)]
-    free = graph(("CONV_2D", (0,), 1), ("SOFTMAX", (1,), 2), ("SOFTMAX", (0,), 3), ("CONV_2D", (3,), 4))
-    assert groups_of(free, {0, 3}) == [(0,), (3,)]
+    """Operation 3 is ready in the first epoch but waits for 2, which waits for the claimed 1; so 4 cannot join 1."""
+    ordered = graph(("SOFTMAX", (0,), 1), ("CONV_2D", (0,), 2), ("IF", (2,), 3), ("WHILE", (0,), 4),
+                    ("CONV_2D", (4,), 5))
+    assert groups_of(ordered, {1, 4}) == [(1,), (4,)]
+    free = graph(("SOFTMAX", (0,), 1), ("CONV_2D", (0,), 2), ("SOFTMAX", (2,), 3), ("SOFTMAX", (0,), 4),
+                 ("CONV_2D", (4,), 5))
+    assert groups_of(free, {1, 4}) == [(1, 4)]
 
 
 def test_groups_that_only_reshape_stay_on_the_cpu() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from cermet.ir.moves import LAYOUTS, data_inputs, move_problem
 from cermet.ir.numerics_float import float_problem, is_float
 from cermet.ir.numerics_unary import UNARY_KINDS
-from cermet.ir.operation import Activation, Kind, Operation, Padding, Window
+from cermet.ir.operation import Activation, Kind, Operation, Window
 from cermet.ir.reductions import REDUCTIONS, reduction_problem
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
@@ -237,19 +237,7 @@ def _pool(subgraph: Subgraph, operation: Operation) -> str | None:
         return f"input has shape {data.shape}, must have 4 dimensions"
     if data.quantisation != out.quantisation:
         return "output is quantised differently from the input, must be alike (pooling does not rescale)"
-    problem = _window_problem(subgraph, operation, data.shape[3])
-    if problem is None and operation.window is not None and operation.window.padding is Padding.SAME:
-        problem = _empty_window_problem(operation.window, data)
-    return problem
-
-
-def _empty_window_problem(window: Window, data: Tensor) -> str | None:
-    """With SAME every window has a tap inside the plane unless the stride steps over the last ones."""
-    height, width = data.shape[1:3]
-    top, _, left, _ = window.pads(height, width)
-    size = window.output_size(height, width)
-    inside = (size.y - 1) * window.stride.y - top < height and (size.x - 1) * window.stride.x - left < width
-    return None if inside else "its last window lies outside the plane"
+    return _window_problem(subgraph, operation, data.shape[3])
 
 
 # ---- the rest ------------------------------------------------------------------------------------------------------

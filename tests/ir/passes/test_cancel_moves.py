@@ -109,6 +109,19 @@ def test_what_moves_something_stays(model: Model) -> None:
     assert run_passes(before, (cancel_moves,)) is before
 
 
+def test_elements_of_another_origin_are_not_taken_for_each_other() -> None:
+    """Two frames around one tensor: what is inside is the same, what is around it is not."""
+    amounts = [(0, 0), (1, 1), (1, 1), (0, 0)]
+    first, second = moves.pad(SHAPE, amounts, value=5), moves.pad(SHAPE, amounts, value=6)
+    number = len(first.tensors)
+    _, _, value, out = second.tensors
+    frame = model_builder.OperationSpec("PADV2", (0, 1, number), (number + 1,))
+    model = Model((*first.tensors, value, replace(out, name="second")), (*first.operations, frame), first.inputs,
+                  (*first.outputs, number + 1))
+    before = read_tflite(model.data)
+    assert run_passes(before, (cancel_moves,)) is before
+
+
 def test_tensors_that_others_read_stay() -> None:
     model = NOTHING["transposes"]
     model = replace(model, outputs=(*model.operations[0].outputs, *model.outputs))
