@@ -150,9 +150,9 @@ class Report:
 def make_report(compiled: Compiled, soc: str) -> Report:
     """The report of a compiled subgraph."""
     partition_of = {index: number for number, group in enumerate(compiled.groups) for index in group}
-    tasks = tasks_by_operation(compiled.programs)
-    nodes = tuple(_node(compiled, operation, partition_of, tasks.get(operation.index, []), soc)
-                  for operation in compiled.subgraph.operations)
+    tasks, blocks = tasks_by_operation(compiled.programs), blocks_by_operation(compiled.programs)
+    nodes = tuple(_node(compiled, operation, partition_of, tasks.get(operation.index, []),
+                        blocks.get(operation.index, (1, 1)), soc) for operation in compiled.subgraph.operations)
     summary = summarise(compiled.subgraph, compiled.groups)
     described = soc_by_name(soc)
     partitions = tuple(_partition(compiled.subgraph, group, program, described)
@@ -224,8 +224,17 @@ def tasks_by_operation(programs: Sequence[Program]) -> dict[int, list[dict[str, 
     return found
 
 
+def blocks_by_operation(programs: Sequence[Program]) -> dict[int, tuple[int, int]]:
+    """Rows and columns of pixels that an operation reads as one, where the compiler has decided so (fold_strides)."""
+    found: dict[int, tuple[int, int]] = {}
+    for program in programs:
+        noted = program.debug.get("blocks")
+        found |= {index: (rows, columns) for index, rows, columns in (noted if isinstance(noted, list) else [])}
+    return found
+
+
 def _node(compiled: Compiled, operation: Operation, partition_of: Mapping[int, int], tasks: Sequence[dict[str, Any]],
-          soc: str) -> NodeReport:
+          block: tuple[int, int], soc: str) -> NodeReport:
     partition = partition_of.get(operation.index)
     refusal = compiled.refusals.get(operation.index)
     output = compiled.subgraph.tensor(operation.outputs[0]) if operation.outputs else None
@@ -235,5 +244,5 @@ def _node(compiled: Compiled, operation: Operation, partition_of: Mapping[int, i
         list(output.shape) if output else [], output.dtype.value if output else "",
         count_bytes(compiled.subgraph, operation), advice(operation, refusal) if refusal else "",
         cut_hint(compiled.subgraph, operation, partition_of) if partition is None else
-        hints(compiled.subgraph, operation, tasks, soc),
+        hints(compiled.subgraph, operation, tasks, soc, block),
         list(dict.fromkeys(name for task in tasks for name in task["assumed"])))

@@ -62,9 +62,10 @@ def advice(operation: Operation, refusal: Refusal) -> str:
     return f'Change it to fit the rule: "{words}"' if words else ""
 
 
-def hints(subgraph: Subgraph, operation: Operation, tasks: Sequence[Mapping[str, Any]], soc: str) -> list[str]:
-    """What costs an operation time on the NPU."""
-    found = [*_array_hints(subgraph, operation, soc_by_name(soc)), *_scale_hints(subgraph, operation),
+def hints(subgraph: Subgraph, operation: Operation, tasks: Sequence[Mapping[str, Any]], soc: str,
+          block: tuple[int, int] = (1, 1)) -> list[str]:
+    """What costs an operation time on the NPU. block: rows and columns of pixels that it reads as one."""
+    found = [*_array_hints(subgraph, operation, soc_by_name(soc), block), *_scale_hints(subgraph, operation),
              *_task_hints(tasks, soc_by_name(soc))]
     return [hint for hint in found if hint]
 
@@ -109,7 +110,7 @@ def _task_hints(tasks: Sequence[Mapping[str, Any]], soc: Soc) -> list[str]:
     return [f"takes {len(tasks)} tasks, {len(tasks) * soc.interrupt_us / 1000:.2g} ms of interrupts on a board, {why}"]
 
 
-def _array_hints(subgraph: Subgraph, operation: Operation, soc: Soc) -> list[str]:
+def _array_hints(subgraph: Subgraph, operation: Operation, soc: Soc, block: tuple[int, int]) -> list[str]:
     """Channels that leave a part of the multipliers idle; they work on whole groups."""
     channels = _channels(subgraph, operation)
     if channels is None:
@@ -117,7 +118,10 @@ def _array_hints(subgraph: Subgraph, operation: Operation, soc: Soc) -> list[str
     read, made = channels
     if operation.kind is Kind.DEPTHWISE_CONV:
         return [_idle("channels", made, soc.depthwise_group)]
-    return [_idle("input channels", read, soc.weight_input_block), _idle("output channels", made, soc.kernel_group)]
+    pixels = block[0] * block[1]
+    of_blocks = f" of blocks of {block[0]}x{block[1]} pixels" if pixels > 1 else ""
+    return [_idle(f"input channels{of_blocks}", read * pixels, soc.weight_input_block),
+            _idle("output channels", made, soc.kernel_group)]
 
 
 def _channels(subgraph: Subgraph, operation: Operation) -> tuple[int, int] | None:

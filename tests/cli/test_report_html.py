@@ -93,6 +93,14 @@ def test_operands_of_other_scales_are_hinted_at() -> None:
     assert hint.startswith("1 of its 2 operands")
 
 
+def test_idle_channels_are_those_of_blocks(cermet: Cermet, models_dir: Path) -> None:
+    """The first convolution reads blocks of 2x2 pixels of 3 channels; 8 of 32 output channels are another matter."""
+    model = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    first, *_ = json.loads(cermet("report", model, "--json").out)["nodes"]
+    assert first["hints"][0] == ("38% of the array is busy: 12 input channels of blocks of 2x2 pixels, 32 take the "
+                                 "same time")
+
+
 def test_refusals_by_option_are_no_fault_of_the_model(cermet: Cermet, conv_model: Path) -> None:
     report = json.loads(cermet("report", conv_model, "--json", "--option", "deny=CONV_2D").out)
     assert report["nodes"][0]["advice"] == "Nothing in the model: take its name out of the option deny."

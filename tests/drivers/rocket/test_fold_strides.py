@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cermet.accuracy.executors import make_executor
 from cermet.drivers.base import CompileOptions, Program, TensorPort
 from cermet.drivers.rocket import driver as rocket
 from cermet.drivers.rocket.driver import RocketDriver
@@ -246,4 +247,24 @@ def test_lanes_share_a_convolution_of_blocks(cores: int) -> None:
     subgraph, options = subgraph_of(model), CompileOptions(cores=cores)
     (picture,) = model.random_inputs(np.random.default_rng(1))
     (got,) = RocketDriver(RK3588).execute(subgraph, {subgraph.inputs[0]: picture}, options).values()
+    assert np.array_equal(got, interpreter.run(model.data, [picture])[0])
+
+
+@pytest.mark.parametrize(("shape", "kernel", "stride", "dtype"), [
+    ((1, 224, 224, 3), (3, 3), (2, 2), "uint8"), ((2, 31, 29, 3), (7, 7), (2, 2), "int8"),
+    ((3, 10, 9, 1), (3, 3), (2, 3), "uint8"), ((1, 1, 500, 2), (1, 9), (1, 4), "int8"),
+    ((2, 21, 5, 5), (4, 3), (4, 3), "uint8")])
+def test_the_runtime_gives_what_the_core_gives(shape: tuple, kernel: tuple, stride: tuple, dtype: str) -> None:
+    """Blocks made in C from the application's bytes, by way of the plan file and the simulated device."""
+    rng = np.random.default_rng(4)
+    model = model_builder.conv2d(rng, shape, 9, kernel, stride=stride, dtype=dtype)
+    subgraph = subgraph_of(model)
+    program = RocketDriver(RK3588).compile(subgraph, CompileOptions())
+    assert _folds(program) == [stride]
+    (picture,) = model.random_inputs(rng)
+    device = make_executor("sim", "rk3588")
+    try:
+        (got,) = device.load(subgraph, program)({subgraph.inputs[0]: picture}).values()
+    finally:
+        device.close()
     assert np.array_equal(got, interpreter.run(model.data, [picture])[0])

@@ -49,6 +49,7 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
         inputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.inputs),
         outputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.outputs),
         debug={"soc": context.soc.name, "tasks": [_describe(task) for task in tasks],
+               "blocks": [[made.convolution, made.block.y, made.block.x] for made in context.foldings.values()],
                "together": [[op.index, *op.fused] for op in context.subgraph.operations if op.fused],
                "arena": [[each.name, places[each.name][1], each.size_bytes, each.first_task, each.last_task]
                          for each in alive]})
