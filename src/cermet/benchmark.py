@@ -75,9 +75,10 @@ class Memory:
 class Benchmark:
     """What was measured of a model.
 
-    overhead        what an inference takes besides the time in which the simulated NPU executes tasks, on one core or
-                    several: TFLite and its operations on the CPU, the delegate, conversions, calls of the driver and
-                    the simulated driver itself; None on a real device
+    overhead        what an inference takes besides the time in which the simulated NPU has a task, from the first
+                    register that is written for it to its end, on one core or several: so TFLite and its operations on
+                    the CPU, the delegate, conversions, calls of the driver, the simulated driver itself; None on a
+                    real device
     workers_per_s   inferences a second with so many threads, each with an interpreter of its own
     """
 
@@ -156,7 +157,7 @@ def busy_clock(options: Options) -> Iterator[Callable[[], int] | None]:
 
 @dataclass(frozen=True)
 class Time:
-    """Of one inference; npu_ms: in which the simulated NPU executed tasks."""
+    """Of one inference; npu_ms: in which the simulated NPU had a task."""
 
     wall_ms: float
     npu_ms: float

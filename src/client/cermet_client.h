@@ -27,8 +27,9 @@ CERMET_CLIENT_API int cermet_client_ioctl(int fd, unsigned long request, void *a
 /* As mmap(2) on the device. */
 CERMET_CLIENT_API void *cermet_client_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 
-/* How long the simulated NPU has been executing tasks, of any program, on one core or several: nanoseconds since its
- * driver process began. 0, or -1 with errno. What no real device can tell: it is for measuring what is around the NPU. */
+/* How long the simulated NPU has had a task, of any program, on one core or several: nanoseconds since its driver process
+ * began, from the first register that is written for a task to its end. 0, or -1 with errno. No real device can tell:
+ * it is for measuring what is around the NPU. */
 CERMET_CLIENT_API int cermet_client_busy(int fd, uint64_t *busy_ns);
 
 /* Where the simulated device of `soc` listens: CERMET_SIM_SOCKET, else a place of this installation and user.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from cermet.hw.soc import Soc
 from cermet.kmd.behaviour import Behaviour
 from cermet.kmd.bo import PAGE_BYTES, Bo
-from cermet.kmd.busy import Busy, TimedCore
+from cermet.kmd.busy import Busy
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.faults import Faults
 from cermet.kmd.faulty_core import FaultyCore
@@ -60,10 +60,10 @@ class Device:
         self.faults = Faults(behaviour.faults)
         self.lock = threading.RLock()
         self.busy = Busy()
-        cores: list[NpuCore] = [TimedCore(make_core(soc, index), self.busy) for index in range(soc.cores)]
+        cores: list[NpuCore] = [make_core(soc, index) for index in range(soc.cores)]
         if behaviour.faults:
             cores = [FaultyCore(core, self.faults) for core in cores]
-        self.scheduler = Scheduler(soc, cores, self.lock)
+        self.scheduler = Scheduler(soc, cores, self.lock, self.busy)
         self.files: set[File] = set()
         self.vms: set[Vm] = set()
         self.flink_names: dict[int, Bo] = {}

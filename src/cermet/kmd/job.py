@@ -14,6 +14,7 @@ import numpy as np
 
 from cermet.hw.soc import Soc
 from cermet.kmd.bo import Bo
+from cermet.kmd.busy import Busy
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
 from cermet.sim.memory import AddressSpace
@@ -92,7 +93,7 @@ def offsets_of(soc: Soc) -> list[int]:
 
 
 def program_task(core: NpuCore, offsets: Sequence[int], task: Sequence[int]) -> None:
-    """The register writes for one task, (offsets: of WRITTEN). On Linux 7.2 the number of programs is 1."""
+    """The register writes for one task; offsets: of WRITTEN. On Linux 7.2 the number of programs is 1."""
     regcmd, regcmd_count, programs, interrupts = task
     pointers = POINTER_PING_PONG | core.index << 28
     amounts = ((regcmd_count + 1) // 2 - 1) & AMOUNT_MASK
@@ -108,23 +109,22 @@ def acknowledge(core: NpuCore, offsets: Sequence[int]) -> None:
 
 
 def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int, task: Sequence[int],
-             cancelled: Callable[[], bool]) -> tuple[int, str | None]:
+             cancelled: Callable[[], bool], busy: Busy) -> tuple[int, str | None]:
     """(cycles, why no completion interrupt came or None)."""
-    regcmd, _, programs, interrupts = task
-    place = core.index, job.number, index, regcmd
-    program_task(core, offsets, task)
+    busy.begin()
     try:
+        program_task(core, offsets, task)
         outcome = core.run(job.space, cancelled)
         while not outcome.interrupts and outcome == TaskOutcome():      # not our interrupt, the task goes on
             outcome = core.run(job.space, cancelled)
     except Exception:
-        log.exception(PLACE + "the simulator failed; the job times out", *place)
+        log.exception(PLACE + "the simulator failed; the job times out", core.index, job.number, index, task[0])
         return 0, "the simulator failed"
-    for diagnostic in outcome.diagnostics:
-        log.warning(PLACE + "%s: %s", *place, diagnostic.rule, diagnostic.text)
-    if outcome.interrupts & DMA_ERRORS:
-        log.warning(PLACE + "DMA error interrupt, status %#x", *place, outcome.interrupts)
-    log.debug(PLACE + "status %#x, %d cycles", *place, outcome.interrupts, outcome.cycles)
+    finally:
+        busy.end()
+    if outcome.diagnostics or outcome.interrupts & DMA_ERRORS or log.isEnabledFor(logging.DEBUG):
+        report((core.index, job.number, index, task[0]), outcome)
+    _, _, programs, interrupts = task
     ended = programs == 1 or not outcome.hang and not outcome.fault     # a chain interrupts behind its last program
     if outcome.interrupts & interrupts and ended:
         acknowledge(core, offsets)
@@ -134,7 +134,16 @@ def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int, task: 
     return outcome.cycles, reason or f"no interrupt of mask {interrupts:#x}, raw status {outcome.interrupts:#x}"
 
 
-def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) -> str | None:
+def report(place: tuple[int, int, int, int], outcome: TaskOutcome) -> None:
+    """A task into the log; place as in PLACE."""
+    for diagnostic in outcome.diagnostics:
+        log.warning(PLACE + "%s: %s", *place, diagnostic.rule, diagnostic.text)
+    if outcome.interrupts & DMA_ERRORS:
+        log.warning(PLACE + "DMA error interrupt, status %#x", *place, outcome.interrupts)
+    log.debug(PLACE + "status %#x, %d cycles", *place, outcome.interrupts, outcome.cycles)
+
+
+def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool], busy: Busy) -> str | None:
     """Why the job does not end, or None.
 
     The clock is the NPU's, not the simulation's: slow simulating is no timeout, many estimated cycles are one.
@@ -145,7 +154,7 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool]) 
     spent = 0
     core.begin_job(timeout_ms(soc, job))
     for index, task in enumerate(job.tasks.tolist()):
-        cycles, reason = run_task(core, offsets, job, index, task, cancelled)
+        cycles, reason = run_task(core, offsets, job, index, task, cancelled, busy)
         spent += cycles + interrupt
         if reason:
             return f"task {index}: {reason}"
@@ -160,7 +169,7 @@ def timeout_ms(soc: Soc, job: Job) -> int:
     return job.timeout_ms or soc.job_timeout_ms
 
 
-def run_job(core: NpuCore, soc: Soc, job: Job, stopping: threading.Event) -> int:
+def run_job(core: NpuCore, soc: Soc, job: Job, stopping: threading.Event, busy: Busy) -> int:
     """Run to the end or to the timeout; the fence's error. A job that hangs takes its 500 ms of wall time."""
     progress = job.progress
     if any(fence.error for fence in job.needs):
@@ -169,7 +178,7 @@ def run_job(core: NpuCore, soc: Soc, job: Job, stopping: threading.Event) -> int
     progress.core, progress.start_ns = core.index, time.monotonic_ns()
     progress.error = errno.EIO              # unless it gets somewhere: the driver itself may fail
     try:
-        reason = run_tasks(core, soc, job, stopping.is_set)
+        reason = run_tasks(core, soc, job, stopping.is_set, busy)
     except DeviceError as error:            # the core does not start: no power, no IOMMU
         log.warning("core %d job %d: does not start: %s", core.index, job.number, error)
         progress.end_ns = time.monotonic_ns()

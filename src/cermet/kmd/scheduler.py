@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from cermet.hw.soc import Soc
+from cermet.kmd.busy import Busy
 from cermet.kmd.job import Job, NpuCore, run_job
 from cermet.kmd.power import Power
 
@@ -53,7 +54,7 @@ class CoreThread(threading.Thread):
             started_ns = time.monotonic_ns()
             try:
                 self.power.resume()
-                error = run_job(self.core, self.scheduler.soc, job, self.scheduler.stopping)
+                error = run_job(self.core, self.scheduler.soc, job, self.scheduler.stopping, self.scheduler.busy)
             except Exception:
                 log.exception("core %d job %d: the driver failed", self.core.index, job.number)
                 error = errno.ECANCELED
@@ -63,9 +64,10 @@ class CoreThread(threading.Thread):
 class Scheduler:
     """All cores of the device. `lock` is the device's own: jobs, handles and buffers change under it."""
 
-    def __init__(self, soc: Soc, cores: Sequence[NpuCore], lock: threading.RLock) -> None:
+    def __init__(self, soc: Soc, cores: Sequence[NpuCore], lock: threading.RLock, busy: Busy) -> None:
         self.soc = soc
         self.lock = lock
+        self.busy = busy
         self.stopping = threading.Event()
         self.changed = threading.Condition(lock)        # for calls that wait; each core has its own
         self.cores = [CoreThread(self, core) for core in cores]

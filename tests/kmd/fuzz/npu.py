@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cermet.hw.soc import RK3588
+from cermet.kmd.busy import Busy
 from cermet.kmd.fence import Fence
 from cermet.kmd.job import DPU_INTERRUPTS, Job, run_tasks
 from cermet.kmd.space import SharedAddressSpace
@@ -96,7 +97,7 @@ class Lab:
             at += text.size + 15 & ~15
         job = Job(self.space, np.array(tasks, np.uint32), [], [], Fence(None))
         deadline = time.monotonic() + CANCEL_S
-        reason = run_tasks(self.core, RK3588, job, lambda: time.monotonic() > deadline)
+        reason = run_tasks(self.core, RK3588, job, lambda: time.monotonic() > deadline, Busy())
         if reason is not None:
             self.core.reset()
         return reason
