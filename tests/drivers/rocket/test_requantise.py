@@ -39,11 +39,14 @@ def device(numbers: Requantisation, channel: int, t: int) -> int:
         m = int(numbers.seconds[channel])
     elif numbers.second is not None:
         m = numbers.second
-    v = _sat(_rne(v * m - numbers.low, numbers.second_shift))
+    product, shift = v * m - numbers.low, numbers.second_shift
+    if product < 0 and numbers.second_shift_negative is not None:
+        shift = numbers.second_shift_negative
+    v = _sat(_rne(product, shift))
     if numbers.high is not None:
         v = min(max(v, 0), numbers.high)
     if numbers.gains is not None:       # EW (§8)
-        v = _sat(v * (1 << int(numbers.gains[channel])))
+        v = _sat(v * int(numbers.gains[channel]))
     y = _away(v * numbers.out.scale, numbers.out.shift) + numbers.out.offset
     return max(-128, min(127, y))
 
@@ -147,7 +150,7 @@ def tflite(m: float, t: int, zero_point: int, clamp: Clamp) -> int:
 
 
 SPREADS = {"one R": (0.51, 0.99), "4 octaves": (0.06, 0.9), "7 octaves": (0.008, 0.9), "above 1": (0.1, 40.0),
-           "small": (2.0 ** -14, 2.0 ** -8)}
+           "15 octaves": (2.0 ** -10, 40.0), "small": (2.0 ** -14, 2.0 ** -8)}
 
 
 @pytest.mark.parametrize("zero_point, clamp", [(0, Clamp()), (-128, Clamp()), (-20, Clamp(-20, 127))], ids=str)
@@ -162,6 +165,20 @@ def test_channels_round_where_tflite_does(spread: str, zero_point: int, clamp: C
     off = [abs(device(numbers, channel, t) - tflite(float(one), t, zero_point, clamp))
            for channel, one in enumerate(m) for t in np.rint(rng.normal(0, 60, 150) / one).astype(np.int64).tolist()]
     assert max(off) <= 1 and np.mean(off) < 0.001
+
+
+def test_what_rounds_once_leaves_the_others_their_bits() -> None:
+    """Products of multipliers from 1/2 on are negative, so that BN shifts them by a number of their own."""
+    m = np.array([0.3, 0.004, 1.3, 2.0 ** -9.5, 0.6])
+    numbers = requantise_channels(m, np.full(5, 1 << 20), -128, Clamp())
+    assert numbers is not None and numbers.seconds is not None and numbers.gains is not None
+    assert numbers.second_shift >= 26 and numbers.second_shift_negative is not None
+    assert (numbers.seconds < 0).tolist() == (numbers.gains < 0).tolist() == (m >= 0.5).tolist()
+    for zero_point in (-127, 12):
+        plain = requantise_channels(m, np.full(5, 1 << 20), zero_point, Clamp())
+        assert plain is not None and plain.second_shift_negative is None
+    near = requantise_channels(m[[0, 2, 4]], np.full(3, 1 << 20), -128, Clamp())
+    assert near is not None and near.second_shift_negative is None
 
 
 def test_channels_far_apart_stay_within_one_step() -> None:

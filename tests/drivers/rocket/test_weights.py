@@ -6,7 +6,15 @@ import pytest
 
 from cermet.drivers.rocket.grouped import spread_groups
 from cermet.drivers.rocket.layout import round_up
-from cermet.drivers.rocket.weights import Weights, pack_bias, pack_blocks, pack_depthwise, pack_direct, pack_powers
+from cermet.drivers.rocket.weights import (
+    Weights,
+    pack_bias,
+    pack_blocks,
+    pack_depthwise,
+    pack_direct,
+    pack_gains,
+    pack_powers,
+)
 from cermet.hw.soc import RK3588
 
 
@@ -84,3 +92,14 @@ def test_operand_blocks_are_the_documents_example() -> None:
 def test_dense_operands() -> None:
     assert pack_bias(np.array([-1, 2]), 4) == np.array([-1, 2, 0, 0], "<i4").tobytes()
     assert pack_powers(np.array([0, 14], np.uint8), 4) == np.array([1, 16384, 1, 1], "<i2").tobytes()
+
+
+@pytest.mark.parametrize("gains", [[1, 2, 64, 128], [1, 4, 256], [-1, 1, 128], [-1, 1, 2, 4, 8, 16, 32, 64, 128, 256],
+                                   [2, 32]], ids=str)
+def test_the_operand_converter_makes_gains_of_bytes(gains: list[int]) -> None:
+    """(e + offset) * scale >> shift (numerics §8.2) to nearest, never near a tie, whose rule is not known."""
+    packed, offset, scale, shift = pack_gains(np.array(gains, np.int16), 16)
+    real = (np.frombuffer(packed, np.int8).astype(int) + offset) * scale / 2 ** shift
+    expected = np.array(gains + [min(gains)] * (16 - len(gains)))
+    assert len(packed) == 16 and np.abs(real - expected).max() < 0.497 and scale < 1 << 15
+    assert shift == 0 or max(gains) - min(gains) > 255

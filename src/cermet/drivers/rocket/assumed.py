@@ -180,6 +180,9 @@ PARTS: tuple[Part, ...] = (
                            or task("DPU.BS_OW_CFG", "TP_ORG_EN"))),
     Part("bn_multipliers", "the BN stage multiplies each channel by a number from memory", _INFERRED, "numerics §7",
          lambda task: task.bn_multiplies_from_memory and not task("DPU.BN_CFG", "BN_MUL_PRELU")),
+    Part("bn_shift_by_sign", "the BN stage shifts products below zero by a number of their own", _INFERRED,
+         "numerics §7", lambda task: task.bn_multiplies_from_memory and task("DPU.BN_MUL_CFG", "BN_MUL_SHIFT_VALUE")
+         != task("DPU.DATA_FORMAT", "BN_MUL_SHIFT_VALUE_NEG")),
     Part("bn_large_multiplier", "the BN stage multiplies by a number of 16 bits", _INFERRED, "Q-N7",
          lambda task: not task.bn_multiplies_from_memory
          and task("DPU.BN_MUL_CFG", "BN_MUL_OPERAND") > LARGEST_SIGNED),
@@ -200,6 +203,9 @@ PARTS: tuple[Part, ...] = (
     Part("ew_behind_convolution", "the element-wise stage multiplies a convolution by a number per channel", _INFERRED,
          "numerics §8.3, Q-E5", lambda task: task.is_convolution and task.is_elementwise
          and task("DPU.EW_CFG", "EW_DATA_MODE") == 0),
+    Part("ew_wide_gains", "the number per channel reaches 256: the operand converter of the element-wise stage rounds",
+         _INFERRED, "numerics §8.2, Q-N8", lambda task: task.is_convolution and task.is_elementwise
+         and task("DPU.EW_CFG", "EW_DATA_MODE") == 0 and task("DPU.EW_CVT_SCALE_VALUE", "EW_OP_CVT_SHIFT") > 0),
     Part("compare_per_channel", "a maximum or minimum with one operand per channel", _INFERRED, "numerics §8.3",
          _compares_per_channel),
 )

@@ -23,7 +23,6 @@ from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_s
 from cermet.drivers.rocket.requantise_channels import requantise_channels
 from cermet.drivers.rocket.tile_time import pace_of, tile_time
 from cermet.drivers.rocket.weights import (
-    GAIN_OFFSET,
     Weights,
     pack_bias,
     pack_blocks,
@@ -229,7 +228,8 @@ def _bn(context: Context, operation: Operation, channels: int, numbers: Requanti
     add = -numbers.low if clamps and numbers.low else None
     if numbers.seconds is not None:
         address = context.constant(f"multipliers {operation.index}", pack_multipliers(numbers.seconds, channels))
-        return Stage(multiplier_from_memory=True, shift=numbers.second_shift, relu=clamps, relux=numbers.high,
+        return Stage(multiplier_from_memory=True, shift=numbers.second_shift,
+                     shift_negative=numbers.second_shift_negative, relu=clamps, relux=numbers.high,
                      operands=address, data_use=dpu.USE_MULTIPLIER)
     if numbers.powers is None:
         return Stage(add=add, multiplier=numbers.second, shift=numbers.second_shift, relu=clamps, relux=numbers.high)
@@ -239,11 +239,12 @@ def _bn(context: Context, operation: Operation, channels: int, numbers: Requanti
 
 
 def _gain(context: Context, operation: Operation, channels: int, numbers: Requantisation) -> Elementwise | None:
-    """EW's multiplication by a power of two per channel; the converter adds the 128 that takes 2**7 into a byte."""
+    """EW's factor per channel."""
     if numbers.gains is None:
         return None
-    address = context.constant(f"gains {operation.index}", pack_gains(numbers.gains, channels))
-    return Elementwise(GAIN_OFFSET, 1, 0, multiplies=True, per_element=False, operands=address)
+    packed, offset, scale, shift = pack_gains(numbers.gains, channels)
+    address = context.constant(f"gains {operation.index}", packed)
+    return Elementwise(offset, scale, shift, multiplies=True, per_element=False, operands=address)
 
 
 def convolution_programs(context: Context, conv: Convolution, operations: Sequence[Operation]) -> list[TaskProgram]:

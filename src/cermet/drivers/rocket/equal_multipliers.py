@@ -28,24 +28,46 @@ def equal_range(multipliers: np.ndarray, units: np.ndarray, bounds: np.ndarray, 
     bounds           largest |t| of each
     lowest, highest  outputs, relative to the zero point
     """
+    lows, highs = _limits(multipliers, units, bounds, np.arange(lowest + 1, highest + 1))
+    is_known = _is_known(multipliers)
+    return (np.where(is_known, lows.max(axis=1, initial=-np.inf), np.inf),
+            np.where(is_known, highs.min(axis=1, initial=np.inf), -np.inf))
+
+
+def equal_steps(multipliers: np.ndarray, units: np.ndarray, bounds: np.ndarray, lowest: int, highest: int,
+                held: np.ndarray) -> np.ndarray:
+    """How many output steps around the zero point multipliers `held` give all of TFLite's bytes."""
+    reached = np.arange(lowest + 1, highest + 1)
+    lows, highs = _limits(multipliers, units, bounds, reached)
+    is_wrong = (held[:, None] <= lows) | (held[:, None] >= highs)
+    return np.where(is_wrong, np.abs(reached), highest - lowest).min(axis=1, initial=highest - lowest)
+
+
+def _is_known(multipliers: np.ndarray) -> np.ndarray:
+    fraction, exponent = np.frexp(multipliers)
+    return (fraction > 0) & (np.abs(exponent) <= LARGEST_SHIFT)
+
+
+def _limits(multipliers: np.ndarray, units: np.ndarray, bounds: np.ndarray,
+            reached: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What p must be above and below for each multiplier (rows) and output (columns) that is reached."""
     fraction, exponent = np.frexp(multipliers)
     rounds = -exponent.astype(np.int64)
     q31 = np.floor(fraction * 2.0 ** Q31 + 0.5).astype(np.int64)
     left, right = np.clip(-rounds, 0, LARGEST_SHIFT)[:, None], np.clip(rounds, 0, LARGEST_SHIFT)[:, None]
-    reached = np.arange(lowest + 1, highest + 1)
     wanted = (_threshold(reached, right) << Q31) - (1 << Q31 - 1)
     first = -(-wanted // np.maximum(q31[:, None] << left, 1))
     limit = _threshold(reached, np.minimum(units, LARGEST_SHIFT)[:, None]) - 0.5
-    low, high = np.full(len(q31), -np.inf), np.full(len(q31), np.inf)
+    lows, highs = np.full(first.shape, -np.inf), np.full(first.shape, np.inf)
     # At T the output has changed, at T - 1 it has not; for negative t both say the opposite about p. Where T is out of
     # reach, the nearest t that can occur tells as much.
     reach = np.minimum(bounds, MAX_SUM).astype(np.int64)[:, None]
     for t, sign in ((np.maximum(first, -reach), 1), (np.minimum(first - 1, reach), -1)):
-        ratio = np.where(np.abs(t) <= reach, limit / np.where(t == 0, 1, t), np.nan)
-        low = np.fmax(low, np.fmax.reduce(np.where(sign * t > 0, ratio, np.nan), axis=1, initial=-np.inf))
-        high = np.fmin(high, np.fmin.reduce(np.where(sign * t < 0, ratio, np.nan), axis=1, initial=np.inf))
-    is_known = (q31 > 0) & (np.abs(rounds) <= LARGEST_SHIFT)
-    return np.where(is_known, low, np.inf), np.where(is_known, high, -np.inf)
+        ratio = limit / np.where(t == 0, 1, t)
+        can_occur = np.abs(t) <= reach
+        lows = np.maximum(lows, np.where(can_occur & (sign * t > 0), ratio, -np.inf))
+        highs = np.minimum(highs, np.where(can_occur & (sign * t < 0), ratio, np.inf))
+    return lows, highs
 
 
 def _threshold(reached: np.ndarray, shift: np.ndarray) -> np.ndarray:

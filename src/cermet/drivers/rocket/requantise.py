@@ -74,7 +74,8 @@ class Requantisation:
     out           OUT_CVT
     second, second_shift   C2 and s when BN multiplies all channels alike; None: it does not
     seconds                C2 per channel (int16), with second_shift
-    gains                  EW multiplies by 2**gain, per channel; None: it does nothing
+    second_shift_negative  s of the products below zero; None: as the others
+    gains                  EW's factor per channel (int16): a power of two, negative where C2 is; None: it does nothing
     """
 
     multipliers: np.ndarray
@@ -86,6 +87,7 @@ class Requantisation:
     second: int | None = None
     second_shift: int = 0
     seconds: np.ndarray | None = None
+    second_shift_negative: int | None = None
     gains: np.ndarray | None = None
 
 

@@ -8,16 +8,24 @@ Channel c has M = q * 2**-R, q in [0.5, 1), and its own R; TFLite rounds t * q, 
     OUT_CVT   y = saturate8(away(v >> S) + zo)    TFLite's second rounding
 
 A first rounding to the unit 2**-R only matters for what the second one sees: it moves every result's limit by half a
-unit, towards zero. EW's operand is a byte, 2**0 .. 2**7, so R may span 7; a channel outside of [S - 7, S] takes the
-unit inside that moves the limits most alike, and S is chosen to make this cost least. With M of 1/2 and more (R <= 0)
-TFLite rounds once: nothing moves.
+unit, towards zero. EW's operand is a byte, 2**0 .. 2**8, so R may span 8; a channel outside of [S - 8, S] takes the
+unit inside that is nearest, and S is chosen to make this cost least.
+
+With M of 1/2 and more (R <= 0) TFLite rounds once and nothing moves. Such a channel rounds to whole output steps, or,
+where that is beyond EW's reach (S > 8), to the finest unit, 2**-S. Its product C1 * C2 / 2**s is then 2**S times that
+of others, and with one s for all they would lose S of their bits. BN has a shift of its own for negative products:
+where no output is below the zero point, such channels get a negative C2 and, in EW, a factor of -1. What the shifts
+then make of sums below zero stays at or below zero, and hidden.
 """
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter
-from cermet.drivers.rocket.equal_multipliers import equal_range, inside
+from cermet.drivers.rocket.equal_multipliers import equal_range, equal_steps, inside
 from cermet.drivers.rocket.requantise import (
     INT32_MAX,
     MAX_MULTIPLIER_ERROR,
@@ -31,11 +39,10 @@ from cermet.drivers.rocket.requantise import (
 )
 
 LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
-LARGEST_GAIN_BITS = 7
+LARGEST_GAIN_BITS = 8
 LARGEST_SHIFT = 22          # 258 output steps * 2**S stay inside 32 bits
-# Values of C1 that are tried: the product's error is about 2**-16 / CANDIDATES of itself.
-CANDIDATES, FEWEST_CANDIDATES = 8192, 128
-FEW_TRIALS, MANY_TRIALS = 1 << 15, 1 << 16      # of all channels together, about 1 ms each
+# Values of C1 that are tried: so many together, at most, and where there is no range: to about 2**-26 of the product.
+BLOCK, MOST, NEAR_ENOUGH = 256, 8192, 1024
 MEAN_ERROR = 2.0 ** -8      # output steps that C1 * C2 may be off, over all channels; the other form is as good
 
 
@@ -46,85 +53,165 @@ def requantise_channels(multipliers: np.ndarray, bounds: np.ndarray, zero_point:
 
     bounds   largest |t| that can occur in each channel
     """
-    m = np.asarray(multipliers, np.float64)
+    return _made(*(np.asarray(values, np.float64).tobytes() for values in (multipliers, bounds)), zero_point, clamp)
+
+
+@lru_cache(maxsize=256)
+def _made(multipliers: bytes, sums: bytes, zero_point: int, clamp: Clamp) -> Requantisation | None:
+    """Kept, because a rule asks before the lowering does."""
+    m, bounds = np.frombuffer(multipliers), np.frombuffer(sums)
     if not (clamp.is_trivial or clamp.lowest == zero_point) or not np.any(m > 0):
         return None
     rounds = np.maximum(split(m)[1], 0)
-    top = _common_shift(rounds[m > 0])
-    units = np.where(m > 0, _units(top)[_nearest(rounds, top)], top)
-    ends = equal_range(m, units, bounds, clamp.lowest - zero_point, clamp.highest - zero_point)
-    wanted = inside(m * np.exp2(units), *ends)
-    found = _factors(wanted, *ends, relevant_bounds(m, bounds, zero_point, clamp))
-    if found is None:
-        return None
-    first, second, shift = found
-    held = first * second * np.exp2(-(units + shift).astype(np.float64))
-    error = multiplier_error(wanted * np.exp2(-units.astype(np.float64)), bounds, held)
+    is_hidden = clamp.is_trivial and zero_point == clamp.lowest
+    top = _common_shift(rounds[m > 0], is_hidden)
+    units = np.where(m > 0, _units(rounds, top), top)
+    flips = (m > 0) & (rounds == 0) & (units > 0) & is_hidden
+    channels = _channels(m, units, bounds, zero_point, clamp)
+    first, second, shifts = np.zeros((3, len(m)))
+    for group in (~flips, flips):
+        if group.any():
+            found = _factors(channels.part(group))
+            if found is None:
+                return None
+            first[group], second[group], shifts[group] = found
+    held = first * second * np.exp2(-shifts)
+    error = multiplier_error(channels.wanted * np.exp2(-units), bounds, held * np.exp2(-units))
+    error[(held > channels.low) & (held < channels.high)] = 0
     if error.max() > MAX_MULTIPLIER_ERROR or error.mean() > MEAN_ERROR:
         return None
-    gains = None if np.all(units == top) else (top - units).astype(np.uint8)
-    high = None if clamp.is_trivial else INT32_MAX
+    signs = np.where(flips, -1, 1)
+    gains = None if np.all(units == top) and not flips.any() else (signs << top - units).astype(np.int16)
+    limit = None if clamp.is_trivial else INT32_MAX
     if clamp.highest < 127:
         if gains is not None:
             return None         # the limit differs between channels in BN, and behind EW clamps are less well known
-        high = min((clamp.highest - zero_point) << top, INT32_MAX)
-    return Requantisation(first.astype(np.int16), 0, None, 0, high, OutputConverter(zero_point, 1, top),
-                          second_shift=shift, seconds=second.astype(np.int16), gains=gains)
+        limit = min((clamp.highest - zero_point) << top, INT32_MAX)
+    return Requantisation(first.astype(np.int16), 0, None, 0, limit, OutputConverter(zero_point, 1, top),
+                          second_shift=int(shifts[~flips][0]),
+                          second_shift_negative=int(shifts[flips][0]) if flips.any() else None,
+                          seconds=(signs * second).astype(np.int16), gains=gains)
 
 
-def _common_shift(rounds: np.ndarray) -> int:
-    """S: the shift with which the fewest results are expected to differ."""
+def _common_shift(rounds: np.ndarray, is_hidden: bool) -> int:
+    """S: the smallest shift with which the fewest results are expected to differ."""
     candidates = range(min(int(rounds.min()), LARGEST_SHIFT), min(int(rounds.max()), LARGEST_SHIFT) + 1)
-    cost = [np.abs(_moves(rounds) - _moves(_units(top)[_nearest(rounds, top)])).sum() for top in candidates]
+    cost = []
+    for top in candidates:
+        off = np.abs(_moves(rounds) - _moves(_units(rounds, top)))
+        cost.append(off[rounds > 0].sum() if is_hidden else off.sum())
     return candidates[int(np.argmin(cost))]
 
 
-def _units(top: int) -> np.ndarray:
-    return np.arange(max(top - LARGEST_GAIN_BITS, 0), top + 1)
+def _units(rounds: np.ndarray, top: int) -> np.ndarray:
+    """U of each channel: R where EW's factors reach; of R <= 0 the output's own unit, or else the finest."""
+    once = 0 if top <= LARGEST_GAIN_BITS else top
+    return np.where(rounds > 0, np.clip(rounds, top - LARGEST_GAIN_BITS, top), once)
 
 
-def _nearest(rounds: np.ndarray, top: int) -> np.ndarray:
-    """Index of the unit that moves the limits most like R does, for each R."""
-    return np.abs(_moves(rounds)[:, None] - _moves(_units(top))).argmin(axis=1)
+def _moves(units: np.ndarray) -> np.ndarray:
+    """How far a first rounding to 2**-unit moves the limits, in output steps."""
+    return np.where(units > 0, 0.5 * np.exp2(-units), 0.0)
 
 
-def _moves(rounds: np.ndarray) -> np.ndarray:
-    """How far a first rounding to 2**-R moves the limits, in output steps."""
-    return np.where(rounds > 0, 0.5 * np.exp2(-rounds.astype(np.float64)), 0.0)
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """What C1 * C2 / 2**s are to be, by channel.
+
+    low, high       the range that gives all of TFLite's bytes
+    wanted          a number inside, or the multiplier where there is no such range
+    largest         C1 may be, so that |t| * C1 stays inside 32 bits
+    """
+
+    multipliers: np.ndarray
+    units: np.ndarray
+    bounds: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    wanted: np.ndarray
+    largest: np.ndarray
+    lowest_step: int
+    highest_step: int
+
+    def part(self, chosen: np.ndarray) -> _Channels:
+        return replace(self, **{name: values[chosen] for name, values in vars(self).items()
+                                if isinstance(values, np.ndarray)})
+
+    @property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Middle and half the width of each range; the wanted number and 0 where there is none."""
+        is_range = np.isfinite(self.low) & np.isfinite(self.high) & (self.low < self.high) & (self.wanted > 0)
+        low, high = np.where(is_range, self.low, self.wanted), np.where(is_range, self.high, self.wanted)
+        return (low + high) / 2, (high - low) / 2
+
+    def equal_steps(self, held: np.ndarray) -> np.ndarray:
+        return equal_steps(self.multipliers, self.units, self.bounds, self.lowest_step, self.highest_step, held)
 
 
-def _factors(wanted: np.ndarray, low: np.ndarray, high: np.ndarray,
-             bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """(C1, C2, s) with C1 * C2 / 2**s closest to each wanted number and |t| * C1 inside 32 bits for |t| <= bound.
+def _channels(m: np.ndarray, units: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp) -> _Channels:
+    steps = clamp.lowest - zero_point, clamp.highest - zero_point
+    low, high = equal_range(m, units, bounds, *steps)
+    largest = np.minimum(np.floor(INT32_MAX / relevant_bounds(m, bounds, zero_point, clamp)), LARGEST_MULTIPLIER)
+    return _Channels(m, units, bounds, low, high, inside(m * np.exp2(units), low, high), largest, *steps)
+
+
+def _factors(channels: _Channels) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """(C1, C2, s) with C1 * C2 / 2**s in each channel's range, or near it; None where 32 bits do not suffice.
 
     Of the largest possible s and the one below it, the better: at the largest, some channel may have few C1 to choose
-    from. Channels that then are not between low and high get more to choose from.
+    from.
     """
-    largest = np.minimum(np.floor(INT32_MAX / bounds), LARGEST_MULTIPLIER)
-    if largest.min() < 1:
+    live = channels.wanted > 0
+    if channels.largest.min() < 1:
         return None
-    live = wanted > 0
-    reach = np.log2(LARGEST_MULTIPLIER * largest[live] / wanted[live])
+    reach = np.log2(LARGEST_MULTIPLIER * channels.largest[live] / channels.wanted[live])
     shift = int(min(np.floor(reach.min()), MAX_SHIFT))
     if shift < 0:
         return None
-    tried = [(*_products(wanted * 2.0 ** s, largest, FEW_TRIALS), s) for s in range(max(shift - 1, 0), shift + 1)]
-    errors = [np.abs(first * second * 2.0 ** -s - wanted).sum() for first, second, s in tried]
-    first, second, shift = tried[int(np.argmin(errors))]
-    held = first * second * 2.0 ** -shift
-    missed = np.flatnonzero(live & ((held <= low) | (held >= high)) & (low < high))
-    if len(missed):
-        first[missed], second[missed] = _products(wanted[missed] * 2.0 ** shift, largest[missed], MANY_TRIALS)
+    cost, first, second = _factors_of(channels, shift)
+    if cost > 0 and shift > 0:
+        cost_below, *factors = _factors_of(channels, shift - 1)
+        if cost_below < cost:
+            return factors[0], factors[1], shift - 1
     return first, second, shift
 
 
-def _products(target: np.ndarray, largest: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
-    """(C1, C2) with the product closest to each target, C1 <= largest."""
-    lowest = np.maximum(np.ceil(target / LARGEST_MULTIPLIER), 1)
-    # C1 near the lowest, where C2 has all its bits.
-    count = min(max(trials // len(target), FEWEST_CANDIDATES), CANDIDATES)
-    first = np.minimum(lowest[:, None] + np.arange(count), largest[:, None])
-    second = np.minimum(np.rint(target[:, None] / first), LARGEST_MULTIPLIER)
-    best = np.abs(first * second - target[:, None]).argmin(axis=1)
-    each = np.arange(len(target))
-    return first[each, best], second[each, best]
+def _factors_of(channels: _Channels, s: int) -> tuple[float, np.ndarray, np.ndarray]:
+    """(cost, C1, C2). Where no product is in the range, that next to it which is equal for more outputs around the
+    zero point: they are the commonest."""
+    first, second, missed = _products(*channels.interval, s, channels.largest)
+    if not missed.any():
+        return 0.0, first, second
+    left = channels.part(missed)
+    sides = [_products(*left.interval, s, left.largest, rounding)[:2] for rounding in (np.floor, np.ceil)]
+    below, above = (left.equal_steps(c1 * c2 * 2.0 ** -s) for c1, c2 in sides)
+    first[missed], second[missed] = np.where(below >= above, *sides)
+    return float((1 / np.maximum(below, above)).sum()), first, second
+
+
+def _products(middle: np.ndarray, width: np.ndarray, shift: int, largest: np.ndarray,
+              rounding: np.ufunc = np.rint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(C1, C2, missed): the first product / 2**shift less than `width` from each middle, or else the nearest.
+
+    C1 <= largest grows from the smallest, where C2 has all its bits; where any product will do that is near, it soon
+    stops. rounding: of C2, to products on either side or on one.
+    """
+    target, width = middle * 2.0 ** shift, width * 2.0 ** shift
+    first, second = np.ones_like(target), np.zeros_like(target)
+    nearest = np.full(len(target), np.inf)
+    start = np.maximum(np.ceil((target - width) / LARGEST_MULTIPLIER), 1)
+    last = np.minimum(largest, start + np.where(width > 0, MOST, NEAR_ENOUGH))
+    left = np.arange(len(target))
+    while len(left):
+        c1 = np.minimum(start[left, None] + np.arange(BLOCK), largest[left, None])
+        c2 = np.minimum(rounding(target[left, None] / c1), LARGEST_MULTIPLIER)
+        off = np.abs(c1 * c2 - target[left, None])
+        best = off.argmin(axis=1)
+        each = np.arange(len(left))
+        better = off[each, best] < nearest[left]
+        at = left[better]
+        nearest[at] = off[each, best][better]
+        first[at], second[at] = c1[each, best][better], c2[each, best][better]
+        start[left] += BLOCK
+        left = left[(nearest[left] >= width[left]) & (nearest[left] > 0) & (start[left] <= last[left])]
+    return first, second, (width > 0) & (nearest >= width)

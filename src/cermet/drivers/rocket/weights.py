@@ -9,7 +9,8 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
 from cermet.hw.soc import Soc
 from cermet.ir.tensor import DType, Tensor
 
-GAIN_OFFSET = 128           # takes 1..128 into a signed byte
+# (scale, shift) a little above 1: -1, 1, 2, .. 256 are multiples of -1, 1, 2, .. 254, rounded, and none of them a tie.
+WIDE_GAINS = (16511, 14)
 BLOCK_CHANNELS = 8          # channels of one 64-byte operand block
 BLOCK = np.dtype([("bias", "<i4", BLOCK_CHANNELS), ("ow", "<i2", BLOCK_CHANNELS),
                   ("multiplier", "<i2", BLOCK_CHANNELS)])
@@ -125,11 +126,18 @@ def pack_multipliers(multipliers: np.ndarray, channels: int) -> bytes:
     return _padded(multipliers, "<i2", channels)
 
 
-def pack_gains(gains: np.ndarray, channels: int) -> bytes:
-    """Dense bytes 2**gain - GAIN_OFFSET (ERDMA, one per channel); filler channels 2**0."""
-    values = np.ones(channels, np.int64)
-    values[:len(gains)] = np.left_shift(1, gains.astype(np.int64))
-    return (values - GAIN_OFFSET).astype(np.int8).tobytes()
+def pack_gains(gains: np.ndarray, channels: int) -> tuple[bytes, int, int, int]:
+    """Dense bytes e (ERDMA, one per channel), and the operand converter that makes gains of them:
+    (e + offset) * scale >> shift = gain. Filler channels as the smallest.
+
+    gains   powers of two up to 2**8, and -1
+    """
+    offset, lowest = int(gains.min()) + 128, int(gains.min())
+    values = np.full(channels, lowest, np.int64)
+    values[:len(gains)] = gains
+    scale, shift = (1, 0) if int(gains.max()) <= lowest + 255 else WIDE_GAINS
+    values = np.rint(values * 2.0 ** shift / scale).astype(np.int64)
+    return (values - offset).astype(np.int8).tobytes(), offset, scale, shift
 
 
 def _padded(values: np.ndarray, dtype: str, count: int) -> bytes:
