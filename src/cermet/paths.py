@@ -39,11 +39,6 @@ def uapi_dir() -> pathlib.Path:
     return header("rocket_accel.h").parent
 
 
-def include_dir() -> pathlib.Path:
-    """The folder with cermet_plan.h, for the compiler's -I."""
-    return header("cermet_plan.h").parent
-
-
 def data_file(name: str) -> pathlib.Path:
     """A data file of the package by its path in it, for example "demo/grace_hopper.bmp"."""
     path = PACKAGE / name

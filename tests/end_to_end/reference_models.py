@@ -28,10 +28,6 @@ class ReferenceModel:
         return FOLDER / self.entry["file"]
 
     @property
-    def has_convolutions(self) -> bool:
-        return any(op in self.entry["ops"] for op in ("CONV_2D", "DEPTHWISE_CONV_2D"))
-
-    @property
     def is_classifier(self) -> bool:
         return self.entry["task"] in ("classification", "keyword-spotting")
 

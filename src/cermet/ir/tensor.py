@@ -61,11 +61,6 @@ class Quantisation:
             raise ValueError("zero points differ between channels")
         return self.zero_points[0]
 
-    def channel_scales(self, num_channels: int) -> np.ndarray:
-        """float64[num_channels]; a per-tensor scale is repeated."""
-        scales = np.asarray(self.scales, np.float64)
-        return np.broadcast_to(scales, num_channels) if len(scales) == 1 else scales
-
     def channel_zero_points(self, num_channels: int) -> np.ndarray:
         """int64[num_channels]; a single zero point is repeated."""
         points = np.asarray(self.zero_points, np.int64)

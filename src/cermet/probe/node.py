@@ -55,7 +55,6 @@ class Node:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._buffers: list[Bo] = []
         self.fd = int(_libc.open(path.encode(), _ffi.cast("int", os.O_RDWR | os.O_CLOEXEC)))
         if self.fd < 0:
             raise CermetError(f"{path}: {os.strerror(_ffi.errno)}")

@@ -43,7 +43,6 @@ class TraceReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.remarks: list[str] = []
-        self.skipped_bytes = 0
 
     def frames(self) -> Iterator[Frame]:
         """Raises CermetError when the file holds no frame at all."""
@@ -114,7 +113,6 @@ class TraceReader:
         return size
 
     def _skipped(self, start: int, end: int, size: int) -> None:
-        self.skipped_bytes += end - start
         if end == size:
             self.remarks.append(f"the last {end - start} bytes are no whole frame: the recording stopped there")
         else:

@@ -60,10 +60,6 @@ class Geometry:
         return (self.kernel.y - 1) * self.dilation.y + 1
 
     @property
-    def kernel_width_extent(self) -> int:
-        return (self.kernel.x - 1) * self.dilation.x + 1
-
-    @property
     def is_transposed(self) -> bool:
         return self.spread != NOT_SPREAD
 
