@@ -80,13 +80,6 @@ def num_kernels(made: Any) -> int:
     return sum(op["op_name"] == "DELEGATE" for op in made._get_ops_details())
 
 
-def assert_close(one: np.ndarray, other: np.ndarray) -> None:
-    """At most 1 LSB apart per operation; a chain of three, each multiplied by weights, is only bounded loosely, so
-    nearly all must be equal: that is what the compiler promises (match=tflite)."""
-    difference = np.abs(one.astype(int) - other.astype(int))
-    assert difference.max() <= 3 and (difference > 0).mean() < 0.01
-
-
 # Creating
 
 @pytest.mark.parametrize(("key", "value", "text"), [
@@ -171,7 +164,7 @@ def test_result_and_summary(module, library, model, picture, folder, capfd):
     expected = cpu_outputs(module, model.data, picture)
     for source in ("compiled", "from cache"):
         made = interpreter(module, model.data, library, cache_dir=folder)
-        assert_close(outputs(made, picture), expected)
+        np.testing.assert_array_equal(outputs(made, picture), expected)
         assert SUMMARY.search(capfd.readouterr().err).groups() == ("3", "3", "1", source)
         assert num_kernels(made) == 1
 
@@ -271,7 +264,7 @@ def test_nodes_between_partitions_run_on_the_cpu(module, library, picture, capfd
         lambda t: model_builder.conv2d(rng, t.shape, 7, input_zero_point=t.zero_point))
     made = interpreter(module, model.data, library, deny="MAX_POOL_2D", prefer="npu")
     assert SUMMARY.search(capfd.readouterr().err).groups()[:3] == ("2", "3", "2")
-    assert_close(outputs(made, picture), cpu_outputs(module, model.data, picture))
+    np.testing.assert_array_equal(outputs(made, picture), cpu_outputs(module, model.data, picture))
 
 
 def test_profile_is_printed_at_the_end(module, library, model, picture, capfd):
