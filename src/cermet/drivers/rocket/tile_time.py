@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, sqrt
 
 from cermet.drivers.rocket.geometry import Geometry, Tile
 from cermet.drivers.rocket.layout import round_up
@@ -30,10 +30,14 @@ class Pace:
 
 
 def pace_of(soc: Soc, cores: int) -> Pace:
-    """One core: mainline, its clock and an interrupt per task. More: chains (kernel-uapi/proposals/queues)."""
+    """One core: mainline, its clock and an interrupt per task. More: chains (kernel-uapi/proposals/queues).
+
+    Nobody knows at which clock a kernel with queues will run the NPU: halfway between mainline's and the full one, as
+    factors. What is shared for that is at most 3 % slower at 200 MHz than what is shared for 200 (docs/performance.md).
+    """
     if cores == 1:
         return Pace(soc.mainline_clock_mhz, task_us=soc.interrupt_us)
-    return Pace(soc.mainline_clock_mhz, cores, is_chained=True)
+    return Pace(round(sqrt(soc.mainline_clock_mhz * soc.clock_mhz)), cores, is_chained=True)
 
 
 def tile_work(soc: Soc, geometry: Geometry, tile: Tile) -> Work:
