@@ -2,19 +2,20 @@
 /*
  * The loops of convert.c, compiled once for the baseline processor and, on x86-64, once with -mavx2.
  *
- * An atom is 16 bytes: one vector register on every machine that we support, through GCC's vector extension. Atoms move
- * two at a time, since stores are what limits: two pixels of a surface on the way in, two surfaces of a pixel on the way
- * out. With channels % 16 != 0 a move touches up to 15 bytes of the tensor that belong to the next pixels, so the
- * last pixels of the tensor are moved bytewise, and on the way out what is spilled is written again later.
+ * A row of pixels is a matrix of atoms, 16 bytes each: in the tensor its lines are pixels, in the BO surfaces. Both
+ * directions transpose it, block by block. In a block they take strips of up to eight surfaces, two pixels at a time, so
+ * that cache lines are read and written whole, neighbours together, and few places are open at once.
+ *
+ * With channels % 16 != 0 the last atom of a pixel reaches into the pixels behind it. On the way in what is foreign is
+ * masked. On the way out it is overwritten: the last surfaces of a pixel are stored first and the pixels in ascending
+ * order. The last pixels of the tensor, behind which there is nothing to reach into, are moved one by one.
  */
 #include "convert_rows.h"
 
+#include "convert_atoms.h"
 #include "plan.h"
 
-#include <string.h>
-
 #ifdef WIDE_MOVES
-#include <immintrin.h>
 #define CONVERT_IN cermet_rows_in_avx2
 #define CONVERT_OUT cermet_rows_out_avx2
 #else
@@ -22,240 +23,194 @@
 #define CONVERT_OUT cermet_rows_out
 #endif
 
-#define ATOM_BYTES 16
-#define BLOCK_BYTES 16384 /* of a tensor, moved surface by surface: with its atoms in a first cache of 32 KiB */
-#define INLINE static inline __attribute__((always_inline))
+#define BLOCK_IN_BYTES 16384  /* of a tensor: what is fetched at once stays, with its atoms, in a first cache of 32 KiB */
+#define BLOCK_OUT_BYTES 32768 /* nothing is fetched, longer runs of a surface are better */
+#define STRIP_SURFACES 8      /* whose atoms of a pixel are two cache lines */
+#define LINE_BYTES 64         /* of a cache, at least */
 
-typedef uint8_t atom __attribute__((vector_size(ATOM_BYTES)));
-
-INLINE atom
-load(const uint8_t *from)
-{
-	atom value;
-
-	memcpy(&value, from, sizeof(value));
-	return value;
-}
-
+/* Pixels of `count` surfaces, 1 or even. The last of them is the tensor's last where is_last; what its atoms hold behind
+ * the channels matters on the way in. */
 INLINE void
-store(uint8_t *to, atom value)
+move_surfaces(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels, uint32_t count, bool is_last)
 {
-	memcpy(to, &value, sizeof(value));
-}
+	const struct pitch *f = &move->from, *t = &move->to;
 
-INLINE atom
-repeat(uint8_t byte)
-{
-	return (atom){0} + byte;
-}
-
-/* 0xff in the first `count` bytes. */
-INLINE atom
-first_bytes(uint32_t count)
-{
-	static const atom numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-	return (atom)(numbers < repeat(count));
-}
-
-/* Pixels of a row of `width` whose num_bytes from `channel` on end inside the tensor; bytes_left counts from the row's
- * start to the tensor's end. */
-static uint32_t
-num_whole_moves(uint32_t width, uint32_t channels, uint32_t channel, uint32_t num_bytes, size_t bytes_left)
-{
-	size_t count;
-
-	if (bytes_left < (size_t)channel + num_bytes)
-		return 0;
-	count = (bytes_left - channel - num_bytes) / channels + 1;
-	return count < width ? (uint32_t)count : width;
-}
-
-/* What becomes of a byte on its way in: the mask's bits flipped, the rest filled. */
-struct change {
-	atom mask;
-	atom flip;
-	atom fill;
-};
-
-INLINE atom
-changed(atom value, const struct change *change)
-{
-	return ((value & change->mask) ^ change->flip) | change->fill;
-}
-
-/* Two atoms from anywhere, changed, to 32 bytes in a row. */
-INLINE void
-move_two(const uint8_t *first, const uint8_t *second, uint8_t *to, const struct change *change)
-{
-#ifdef WIDE_MOVES
-	const __m256i value = _mm256_set_m128i((__m128i)load(second), (__m128i)load(first));
-	const __m256i mask = _mm256_broadcastsi128_si256((__m128i)change->mask);
-	const __m256i flip = _mm256_broadcastsi128_si256((__m128i)change->flip);
-	const __m256i fill = _mm256_broadcastsi128_si256((__m128i)change->fill);
-
-	_mm256_storeu_si256((__m256i *)to, ((value & mask) ^ flip) | fill);
-#else
-	store(to, changed(load(first), change));
-	store(to + ATOM_BYTES, changed(load(second), change));
-#endif
-}
-
-/* Pixels of one surface that follow each other, `used` channels per atom, the rest gets `fill`. */
-INLINE void
-surface_in(const uint8_t *from, uint8_t *to, const struct cermet_plan_io *io, uint32_t used, uint32_t num_pixels,
-           uint32_t num_whole)
-{
-	const atom mask = first_bytes(used);
-	const struct change change = {mask, repeat(io->flip) & mask, repeat(io->fill) & ~mask};
-	const size_t channels = io->channels;
-	uint32_t left = num_whole;
-
-	for (; left >= 2; left -= 2, from += 2 * channels, to += 2 * ATOM_BYTES)
-		move_two(from, from + channels, to, &change);
-	for (; left > 0; left--, from += channels, to += ATOM_BYTES)
-		store(to, changed(load(from), &change));
-	for (left = num_pixels - num_whole; left > 0; left--, from += channels, to += ATOM_BYTES) {
-		uint8_t bytes[ATOM_BYTES] = {0};
-
-		memcpy(bytes, from, used);
-		store(to, changed(load(bytes), &change));
+	for (; num_pixels >= 2; num_pixels -= 2, from += 2 * f->pixel_bytes, to += 2 * t->pixel_bytes) {
+		if (count == 1)
+			move_two(move, from, to, is_last);
+		for (uint32_t end = count & ~1u; end > 0; end -= 2)
+			move_four(move, from + (end - 2) * f->surface_bytes, to + (end - 2) * t->surface_bytes,
+			          is_last && end == count);
 	}
+	for (uint32_t i = num_pixels * count; i > 0; i--)
+		store(to + (i - 1) * t->surface_bytes,
+		      changed(move, load(from + (i - 1) * f->surface_bytes), is_last && i == count));
 }
 
-/* Pixels of one or two surfaces, `used` channels per pixel of them together. */
+/* Pixels of the `count` surfaces from `first` on. */
 INLINE void
-surfaces_out(const uint8_t *from, uint8_t *to, const struct cermet_plan_io *io, uint32_t used, uint32_t num_pixels,
-             uint32_t num_whole)
+move_strip(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels, uint32_t first, uint32_t count)
 {
-	const uint8_t *second = used > ATOM_BYTES ? from + io->surface_stride_bytes : from;
-	const struct change change = {first_bytes(ATOM_BYTES), repeat(io->flip), repeat(0)};
-	const size_t channels = io->channels;
-	uint32_t left = num_whole;
-
-	if (used > ATOM_BYTES)
-		for (; left > 0; left--, from += ATOM_BYTES, second += ATOM_BYTES, to += channels)
-			move_two(from, second, to, &change);
-	for (; left > 0; left--, from += ATOM_BYTES, second += ATOM_BYTES, to += channels)
-		store(to, changed(load(from), &change));
-	for (left = num_pixels - num_whole; left > 0; left--, from += ATOM_BYTES, second += ATOM_BYTES, to += channels) {
-		uint8_t bytes[2 * ATOM_BYTES];
-
-		move_two(from, second, bytes, &change);
-		memcpy(to, bytes, used);
-	}
+	from += first * move->from.surface_bytes;
+	to += first * move->to.surface_bytes;
+	if (move->is_in && first + count == move->num_surfaces)
+		move_surfaces(move, from, to, num_pixels, count, true);
+	else
+		move_surfaces(move, from, to, num_pixels, count, false);
 }
 
+/* All surfaces of pixels that are not the tensor's last. */
 INLINE void
-copy(const uint8_t *from, uint8_t *to, size_t num_bytes, uint8_t flip)
+move_block(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels)
 {
-	if (flip == 0) {
-		memcpy(to, from, num_bytes);
-		return;
+	uint32_t end = move->num_surfaces;
+
+	if (end & 1)
+		move_strip(move, from, to, num_pixels, end -= 1, 1);
+	if (end & 2)
+		move_strip(move, from, to, num_pixels, end -= 2, 2);
+	if (end & 4)
+		move_strip(move, from, to, num_pixels, end -= 4, 4);
+	while (end > 0)
+		move_strip(move, from, to, num_pixels, end -= STRIP_SURFACES, STRIP_SURFACES);
+}
+
+/* One pixel, without a byte of the tensor beyond its channels. */
+INLINE void
+move_pixel(const struct move *move, const uint8_t *from, uint8_t *to)
+{
+	const uint32_t left = (move->channels - 1) % ATOM_BYTES + 1;
+	uint8_t bytes[ATOM_BYTES] = {0};
+
+	for (uint32_t surface = 1; surface < move->num_surfaces; surface++) {
+		store(to, changed(move, load(from), false));
+		from += move->from.surface_bytes;
+		to += move->to.surface_bytes;
 	}
+	memcpy(bytes, from, left);
+	store(bytes, changed(move, load(bytes), move->is_in));
+	memcpy(to, bytes, move->is_in ? ATOM_BYTES : left);
+}
+
+/* Those of the next num_pixels whose last atom would reach beyond the tensor, when num_behind come after them. */
+INLINE uint32_t
+num_last_pixels(uint32_t channels, uint32_t num_pixels, size_t num_behind)
+{
+	const uint32_t num_filler_bytes = -channels % ATOM_BYTES;
+	const uint32_t num_last = (num_filler_bytes + channels - 1) / channels; /* of the tensor, below 16 */
+	const uint32_t num_here = num_behind < num_last ? num_last - (uint32_t)num_behind : 0;
+
+	return num_here < num_pixels ? num_here : num_pixels;
+}
+
+/* Asks for what strips will read in pieces far apart, in which no processor sees that everything will be needed. */
+INLINE void
+fetch(const uint8_t *from, size_t num_bytes)
+{
+	for (size_t i = 0; i < num_bytes; i += LINE_BYTES)
+		__builtin_prefetch(from + i);
+}
+
+/* A row: num_pixels that follow each other in both memories, and num_behind more in the tensor. */
+INLINE void
+move_row(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels, size_t num_behind)
+{
+	const uint32_t num_last = num_last_pixels(move->channels, num_pixels, num_behind);
+	const uint32_t fitting = (move->is_in ? BLOCK_IN_BYTES : BLOCK_OUT_BYTES) / move->channels & ~1u;
+	const uint32_t step = fitting > 0 ? fitting : 2;
+
+	for (uint32_t left = num_pixels - num_last, count; left > 0; left -= count) {
+		count = left < step ? left : step;
+		if (move->is_in && move->num_surfaces > STRIP_SURFACES)
+			fetch(from, count * move->from.pixel_bytes);
+		move_block(move, from, to, count);
+		from += count * move->from.pixel_bytes;
+		to += count * move->to.pixel_bytes;
+	}
+	for (uint32_t i = 0; i < num_last; i++)
+		move_pixel(move, from + i * move->from.pixel_bytes, to + i * move->to.pixel_bytes);
+}
+
+static void
+flip_bytes(const uint8_t *restrict from, uint8_t *restrict to, size_t num_bytes, uint8_t flip)
+{
 	for (size_t i = 0; i < num_bytes; i++)
 		to[i] = from[i] ^ flip;
 }
 
-/* Atoms lie as the tensor does: 16 channels, or a single pixel whose surfaces follow each other. */
-INLINE bool
-lies_the_same(const struct cermet_plan_io *io)
-{
-	return io->channels == ATOM_BYTES ||
-	       (io->width == 1 && io->height == 1 && io->surface_stride_bytes == ATOM_BYTES);
-}
-
-/* All surfaces of pixels that follow each other. */
+/* A row whose bytes lie in the BO as in the tensor. */
 INLINE void
-pixels_in(const struct cermet_plan_io *io, const uint8_t *from, size_t bytes_left, uint32_t num_pixels, uint8_t *to)
+copy_row(const struct cermet_plan_io *io, const uint8_t *from, uint8_t *to, size_t num_bytes, bool is_in)
 {
-	const uint32_t channels = io->channels;
-	const size_t num_bytes = (size_t)num_pixels * channels;
-
-	if (io->layout == CERMET_LAYOUT_PACKED || lies_the_same(io)) {
-		copy(from, to, num_bytes, io->flip);
-		if (io->layout == CERMET_LAYOUT_ATOMS)
-			memset(to + num_bytes, io->fill, -num_bytes % ATOM_BYTES);
-		return;
-	}
-	for (uint32_t c = 0; c < channels; c += ATOM_BYTES, to += io->surface_stride_bytes)
-		surface_in(from + c, to, io, channels - c < ATOM_BYTES ? channels - c : ATOM_BYTES, num_pixels,
-		           num_whole_moves(num_pixels, channels, c, ATOM_BYTES, bytes_left));
+	if (io->flip == 0)
+		memcpy(to, from, num_bytes);
+	else
+		flip_bytes(from, to, num_bytes, io->flip);
+	if (is_in && io->layout == CERMET_LAYOUT_ATOMS)
+		memset(to + num_bytes, io->fill, -num_bytes % ATOM_BYTES);
 }
 
-/* The last surfaces go first: what their stores spill is the beginning of the next pixel, in this call (written by the
- * surfaces before them) or the next. */
+/* Rows follow each other in the BO as they do in the tensor. */
+static bool
+rows_are_dense(const struct cermet_plan_io *io)
+{
+	const uint32_t pixel_bytes = io->layout == CERMET_LAYOUT_PACKED ? io->channels : ATOM_BYTES;
+
+	return io->height == 1 || io->line_stride_bytes == (uint64_t)io->width * pixel_bytes;
+}
+
+/* Packed, atoms of 16 channels, or surfaces of a single pixel. */
+static bool
+row_is_the_same(const struct cermet_plan_io *io, uint32_t num_pixels)
+{
+	return io->layout == CERMET_LAYOUT_PACKED || io->channels == ATOM_BYTES ||
+	       (num_pixels == 1 && io->surface_stride_bytes == ATOM_BYTES);
+}
+
+INLINE struct move
+move_of(const struct cermet_plan_io *io, bool is_in)
+{
+	const struct pitch tensor = {io->channels, ATOM_BYTES}, atoms = {ATOM_BYTES, io->surface_stride_bytes};
+	const atom mask = first_bytes((io->channels - 1) % ATOM_BYTES + 1);
+
+	return (struct move){is_in, io->channels, cermet_io_num_surfaces(io), is_in ? tensor : atoms,
+	                     is_in ? atoms : tensor, repeat(io->flip), mask, repeat(io->fill) & ~mask};
+}
+
+/* All of a tensor, from it to the BO or from there to it. */
 INLINE void
-pixels_out(const struct cermet_plan_io *io, const uint8_t *from, size_t bytes_left, uint32_t num_pixels, uint8_t *to)
+convert(const struct cermet_plan_io *io, const uint8_t *from, uint8_t *to, bool is_in)
 {
-	const uint32_t channels = io->channels;
+	const struct move move = move_of(io, is_in);
+	const bool is_one_row = rows_are_dense(io);
+	const uint32_t num_rows = is_one_row ? 1 : io->height, num_pixels = is_one_row ? io->height * io->width : io->width;
+	size_t tensor_at = 0, num_behind = (size_t)io->batch * io->height * io->width;
+	const size_t row_bytes = (size_t)num_pixels * io->channels;
 
-	if (io->layout == CERMET_LAYOUT_PACKED || lies_the_same(io)) {
-		copy(from, to, (size_t)num_pixels * channels, io->flip);
-		return;
+	for (uint32_t image = 0; image < io->batch; image++) {
+		for (uint32_t row = 0; row < num_rows; row++, tensor_at += row_bytes) {
+			const size_t bo_at = io->offset_bytes + (size_t)image * io->batch_stride_bytes +
+			                     (size_t)row * io->line_stride_bytes;
+			const uint8_t *row_from = from + (is_in ? tensor_at : bo_at);
+			uint8_t *row_to = to + (is_in ? bo_at : tensor_at);
+
+			num_behind -= num_pixels;
+			if (row_is_the_same(io, num_pixels))
+				copy_row(io, row_from, row_to, row_bytes, is_in);
+			else
+				move_row(&move, row_from, row_to, num_pixels, num_behind);
+		}
 	}
-	for (uint32_t end = channels; end > 0;) {
-		const uint32_t first = (end - 1) / (2 * ATOM_BYTES) * (2 * ATOM_BYTES), used = end - first;
-		const uint32_t moved = used > ATOM_BYTES ? 2 * ATOM_BYTES : ATOM_BYTES;
-
-		surfaces_out(from + (size_t)(first / ATOM_BYTES) * io->surface_stride_bytes, to + first, io, used, num_pixels,
-		             num_whole_moves(num_pixels, channels, first, moved, bytes_left));
-		end = first;
-	}
-}
-
-/* Rows that are moved at once: one, or where rows follow each other what stays in the first cache. */
-INLINE uint32_t
-rows_at_once(const struct cermet_plan_io *io)
-{
-	const size_t row_bytes = (size_t)io->width * io->channels;
-	const size_t stored = io->layout == CERMET_LAYOUT_PACKED ? row_bytes : (size_t)io->width * ATOM_BYTES;
-
-	if (io->line_stride_bytes != stored || row_bytes > BLOCK_BYTES)
-		return 1;
-	return (uint32_t)(BLOCK_BYTES / row_bytes);
-}
-
-static size_t
-row_offset(const struct cermet_plan_io *io, uint32_t image, uint32_t row)
-{
-	return io->offset_bytes + (size_t)image * io->batch_stride_bytes + (size_t)row * io->line_stride_bytes;
 }
 
 void
 CONVERT_IN(const struct cermet_plan_io *io, const uint8_t *tensor, uint8_t *bo)
 {
-	const uint32_t step = rows_at_once(io);
-	size_t bytes_left = cermet_io_num_bytes(io);
-
-	for (uint32_t image = 0; image < io->batch; image++) {
-		for (uint32_t row = 0; row < io->height; row += step) {
-			const uint32_t num_rows = io->height - row < step ? io->height - row : step;
-			const uint32_t num_pixels = num_rows * io->width;
-			const size_t num_bytes = (size_t)num_pixels * io->channels;
-
-			pixels_in(io, tensor, bytes_left, num_pixels, bo + row_offset(io, image, row));
-			tensor += num_bytes;
-			bytes_left -= num_bytes;
-		}
-	}
+	convert(io, tensor, bo, true);
 }
 
 void
 CONVERT_OUT(const struct cermet_plan_io *io, const uint8_t *bo, uint8_t *tensor)
 {
-	const uint32_t step = rows_at_once(io);
-	size_t bytes_left = cermet_io_num_bytes(io);
-
-	for (uint32_t image = 0; image < io->batch; image++) {
-		for (uint32_t row = 0; row < io->height; row += step) {
-			const uint32_t num_rows = io->height - row < step ? io->height - row : step;
-			const uint32_t num_pixels = num_rows * io->width;
-			const size_t num_bytes = (size_t)num_pixels * io->channels;
-
-			pixels_out(io, bo + row_offset(io, image, row), bytes_left, num_pixels, tensor);
-			tensor += num_bytes;
-			bytes_left -= num_bytes;
-		}
-	}
+	convert(io, bo, tensor, false);
 }

@@ -188,20 +188,41 @@ check_conversion(const struct cermet_plan_io *io, const struct conversions *conv
 	free(wanted);
 }
 
+/* Both layouts and directions, with and without gaps and flips, in the build that this processor gets and the portable one. */
 static void
-test_conversions_move_every_byte_and_no_other(void)
+check_conversions(const uint32_t *size, uint32_t channels)
 {
-	static const uint32_t channels[] = {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 47, 48, 64, 100, 512, 1001};
-	static const uint32_t sizes[][3] = {{1, 1, 1}, {1, 1, 2}, {1, 3, 1}, {1, 2, 5}, {2, 3, 4}, {3, 1, 17}, {1, 40, 23}};
 	static const struct conversions conversions[] = {{cermet_convert_in, cermet_convert_out},
 	                                                 {cermet_rows_in, cermet_rows_out}};
 
-	for (size_t i = 0; i < CERMET_COUNT(channels) * CERMET_COUNT(sizes) * 16; i++) {
-		const struct cermet_plan_io io = odd_io(i & 1, sizes[i / 16 % CERMET_COUNT(sizes)],
-		                                        channels[i / 16 / CERMET_COUNT(sizes)], i & 2 ? 0x80 : 0, i >> 2 & 1);
+	for (uint32_t i = 0; i < 16; i++) {
+		const struct cermet_plan_io io = odd_io(i & 1, size, channels, i & 2 ? 0x80 : 0, i >> 2 & 1);
 
 		check_conversion(&io, &conversions[i >> 3 & 1]);
 	}
+}
+
+static void
+test_conversions_of_each_number_of_channels_and_columns(void)
+{
+	static const uint32_t images_and_rows[][2] = {{1, 1}, {2, 3}};
+
+	for (uint32_t channels = 1; channels <= 70; channels++)
+		for (uint32_t width = 1; width <= 9; width++)
+			for (size_t i = 0; i < CERMET_COUNT(images_and_rows); i++)
+				check_conversions((uint32_t[]){images_and_rows[i][0], images_and_rows[i][1], width}, channels);
+}
+
+static void
+test_conversions_of_many_channels_and_pixels(void)
+{
+	static const uint32_t channels[] = {3, 16, 24, 64, 100, 127, 255, 512, 1001, 20000};
+	static const uint32_t sizes[][3] = {{1, 1, 1}, {1, 1, 2}, {1, 3, 1}, {3, 1, 17}, {1, 40, 23}};
+
+	for (size_t i = 0; i < CERMET_COUNT(channels); i++)
+		for (size_t k = 0; k < CERMET_COUNT(sizes); k++)
+			if (channels[i] < 20000 || k < 3)
+				check_conversions(sizes[k], channels[i]);
 }
 
 /* A feature map of blocks: the runtime writes all of its atoms, whatever of them the tensor fills, and nothing else. */
@@ -1075,7 +1096,8 @@ main(void)
 	test_hash_of_any_length_and_split();
 	test_key_equals_the_compilers();
 	test_messages_are_printable_utf8();
-	test_conversions_move_every_byte_and_no_other();
+	test_conversions_of_each_number_of_channels_and_columns();
+	test_conversions_of_many_channels_and_pixels();
 	test_blocks_of_pixels_become_channels();
 	test_plan_is_refused_with_a_reason();
 	test_each_limit_of_a_partition();

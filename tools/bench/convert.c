@@ -1,23 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Conversions between TFLite's NHWC bytes and the NPU's atoms, next to memcpy of the same bytes on this machine.
- * Prints one line per shape: height width channels, then GB/s of memcpy, in and out with the tensor in the caches, and
- * of the three again with a tensor in memory, where a DMA has just put it. Built and run by convert.py.
+ * Conversions between TFLite's NHWC bytes and the NPU's atoms on this machine, next to two copies that bound them: memcpy
+ * of the same bytes, and "lines", which reads and writes in the order of the conversion but leaves the bytes in place.
+ * Prints one line per shape: its name, then GB/s of the tensor's bytes in the order of `actions`, with one
+ * tensor in the caches, and again with tensors in memory, where a DMA has just put them. Built and run by convert.py.
  */
 #include "convert.h"
+#include "plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define REPEATS 7
-#define BYTES_PER_TIMING (64u << 20)
+#define REPEATS 99
+#define BYTES_PER_TIMING (2u << 20) /* so short that a busy machine, too, leaves some timings undisturbed */
 #define BEYOND_CACHES (64u << 20) /* bytes of tensors, and at least as many of BOs */
+#define LINE 64 /* bytes of a cache line: four atoms */
+#define BLOCK_BYTES 16384
+#define STRIP_SURFACES 4
 
-static const uint32_t shapes[][3] = {
-	{224, 224, 3}, {112, 112, 16}, {112, 112, 32}, {56, 56, 24}, {56, 56, 64}, {28, 28, 192},
-	{14, 14, 512}, {7, 7, 1024}, {1, 1, 1001}, {112, 112, 96}, {80, 80, 255}, {513, 513, 21},
+/* 'a': atoms, 'p': packed pixels, 'b': atoms of blocks of 2x2 pixels. */
+static const struct {
+	uint32_t height, width, channels;
+	char layout;
+} shapes[] = {
+	{224, 224, 3, 'p'}, {224, 224, 3, 'b'}, {224, 224, 3, 'a'}, {112, 112, 16, 'a'}, {112, 112, 32, 'a'}, {56, 56, 24, 'a'},
+	{56, 56, 64, 'a'}, {28, 28, 192, 'a'}, {14, 14, 512, 'a'}, {7, 7, 1024, 'a'}, {1, 1, 1001, 'a'}, {112, 112, 96, 'a'},
+	{80, 80, 255, 'a'}, {513, 513, 21, 'a'},
 };
 
 /* Pairs of a tensor and a BO that the actions take in turn. */
@@ -29,14 +40,16 @@ struct timing {
 	size_t tensor_stride;
 	size_t bo_stride;
 	size_t num_pairs;
+	size_t next;
 };
 
+/* Of this thread: times at which others run do not count. */
 static double
 now(void)
 {
 	struct timespec time;
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
 	return time.tv_sec + time.tv_nsec * 1e-9;
 }
 
@@ -45,6 +58,45 @@ copy(const struct timing *t, uint8_t *tensor, uint8_t *bo)
 {
 	memcpy(bo, tensor, t->num_bytes);
 	__asm__ volatile("" ::: "memory");
+}
+
+/*
+ * Whole cache lines in the conversion's order: four pixels of each surface are a line here, and a line of the tensor there.
+ */
+static void
+copy_lines(const struct timing *t, uint8_t *tensor, uint8_t *bo, bool is_in)
+{
+	const struct cermet_plan_io *io = t->io;
+	const uint32_t num_surfaces = cermet_io_num_surfaces(io), num_pixels = io->height * io->width & ~3u;
+	const uint32_t block = BLOCK_BYTES / io->channels & ~3u;
+
+	for (uint32_t first = 0; first < num_pixels; first += block) {
+		const uint32_t end = first + block < num_pixels ? first + block : num_pixels;
+
+		for (uint32_t strip = 0; strip < num_surfaces; strip += STRIP_SURFACES) {
+			const uint32_t num_lines = num_surfaces - strip < STRIP_SURFACES ? num_surfaces - strip : STRIP_SURFACES;
+
+			for (uint32_t pixel = first; pixel < end; pixel += 4)
+				for (uint32_t i = 0; i < num_lines; i++) {
+					uint8_t *there = tensor + (size_t)(pixel + i) * io->channels + strip * 16;
+					uint8_t *here = bo + (size_t)(strip + i) * io->surface_stride_bytes + pixel * 16;
+
+					memcpy(is_in ? here : there, is_in ? there : here, LINE);
+				}
+		}
+	}
+}
+
+static void
+lines_in(const struct timing *t, uint8_t *tensor, uint8_t *bo)
+{
+	copy_lines(t, tensor, bo, true);
+}
+
+static void
+lines_out(const struct timing *t, uint8_t *tensor, uint8_t *bo)
+{
+	copy_lines(t, tensor, bo, false);
 }
 
 static void
@@ -59,57 +111,88 @@ convert_out(const struct timing *t, uint8_t *tensor, uint8_t *bo)
 	cermet_convert_out(t->io, bo, tensor);
 }
 
-/* GB/s of tensor bytes, of the best repeat. */
+/* With the layouts that have it. */
+static const struct {
+	void (*run)(const struct timing *, uint8_t *, uint8_t *);
+	const char *layouts;
+} actions[] = {{copy, "apb"}, {convert_in, "apb"}, {lines_in, "a"}, {convert_out, "ap"}, {lines_out, "a"}};
+
+#define NUM_ACTIONS (sizeof(actions) / sizeof(actions[0]))
+
+/* Seconds for one tensor; the pairs go on where the timing before left off. */
 static double
-speed(const struct timing *t, void (*action)(const struct timing *, uint8_t *, uint8_t *))
+duration(struct timing *t, void (*action)(const struct timing *, uint8_t *, uint8_t *))
 {
 	const size_t count = BYTES_PER_TIMING / t->num_bytes + 1;
-	double best = 1e9;
+	const double start = now();
 
-	for (int repeat = 0; repeat < REPEATS; repeat++) {
-		double start = now(), duration;
-
-		for (size_t i = 0; i < count; i++)
-			action(t, t->tensors + i % t->num_pairs * t->tensor_stride, t->bos + i % t->num_pairs * t->bo_stride);
-		duration = now() - start;
-		if (duration < best)
-			best = duration;
+	for (size_t i = 0; i < count; i++) {
+		action(t, t->tensors + t->next * t->tensor_stride, t->bos + t->next * t->bo_stride);
+		t->next = (t->next + 1) % t->num_pairs;
 	}
-	return (double)count * t->num_bytes / best * 1e-9;
+	return (now() - start) / count;
 }
 
-static void
-print_speeds(const struct timing *t)
+static int
+compare(const void *one, const void *other)
 {
-	printf(" %.3f %.3f %.3f", speed(t, copy), speed(t, convert_in), speed(t, convert_out));
+	const double a = *(const double *)one, b = *(const double *)other;
+
+	return (a > b) - (a < b);
+}
+
+/* Of the median timing, 0 for what the layout does not have. The actions take turns, so that what else runs on the
+ * machine meets all of them. */
+static void
+print_speeds(struct timing *t, char layout)
+{
+	double seconds[NUM_ACTIONS][REPEATS];
+
+	for (int repeat = 0; repeat < REPEATS; repeat++)
+		for (size_t i = 0; i < NUM_ACTIONS; i++)
+			seconds[i][repeat] = strchr(actions[i].layouts, layout) ? duration(t, actions[i].run) : INFINITY;
+	for (size_t i = 0; i < NUM_ACTIONS; i++) {
+		qsort(seconds[i], REPEATS, sizeof(double), compare);
+		printf(" %.3f", t->num_bytes / seconds[i][REPEATS / 2] * 1e-9);
+	}
+}
+
+static struct cermet_plan_io
+io_of(uint32_t height, uint32_t width, uint32_t channels, char layout)
+{
+	const uint32_t fold = layout == 'b' ? 2 : 1, depth = channels * fold * fold;
+	struct cermet_plan_io io = {.batch = 1, .height = height, .width = width, .channels = channels, .flip = 0x80,
+	                            .fold_y = (uint8_t)fold, .fold_x = (uint8_t)fold};
+
+	io.layout = layout == 'p' ? CERMET_LAYOUT_PACKED : CERMET_LAYOUT_ATOMS;
+	io.line_stride_bytes = width / fold * (layout == 'p' ? channels : 16);
+	io.surface_stride_bytes = io.line_stride_bytes * (height / fold);
+	io.batch_stride_bytes = io.surface_stride_bytes * (layout == 'p' ? 1 : (depth + 15) / 16);
+	return io;
 }
 
 int
 main(void)
 {
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-		const uint32_t height = shapes[i][0], width = shapes[i][1], channels = shapes[i][2];
-		const uint32_t surface = height * width * 16, num_surfaces = (channels + 15) / 16;
-		const struct cermet_plan_io io = {
-			.layout = CERMET_LAYOUT_ATOMS, .batch = 1, .height = height, .width = width, .channels = channels,
-			.batch_stride_bytes = surface * num_surfaces, .line_stride_bytes = width * 16,
-			.surface_stride_bytes = surface, .flip = 0x80,
-		};
-		struct timing t = {.io = &io, .num_bytes = (size_t)height * width * channels, .num_pairs = 1};
+		const struct cermet_plan_io io = io_of(shapes[i].height, shapes[i].width, shapes[i].channels, shapes[i].layout);
+		const size_t num_bytes = cermet_io_num_bytes(&io), tensor_stride = (num_bytes + LINE - 1) / LINE * LINE;
+		const size_t bo_stride = (io.batch_stride_bytes + LINE - 1) / LINE * LINE;
+		const size_t num_pairs = BEYOND_CACHES / tensor_stride + 1;
+		struct timing t = {.io = &io, .num_bytes = num_bytes, .tensor_stride = tensor_stride, .bo_stride = bo_stride,
+		                   .num_pairs = 1};
 
-		t.tensor_stride = (t.num_bytes + 63) & ~(size_t)63;
-		t.bo_stride = ((size_t)surface * num_surfaces + 63) & ~(size_t)63;
-		const size_t num_pairs = BEYOND_CACHES / t.tensor_stride + 1;
-		t.tensors = aligned_alloc(64, num_pairs * t.tensor_stride);
-		t.bos = aligned_alloc(64, num_pairs * t.bo_stride);
+		t.tensors = aligned_alloc(LINE, num_pairs * tensor_stride + LINE);
+		t.bos = aligned_alloc(LINE, num_pairs * bo_stride + LINE);
 		if (t.tensors == NULL || t.bos == NULL)
 			return 1;
-		memset(t.tensors, 1, num_pairs * t.tensor_stride);
-		memset(t.bos, 2, num_pairs * t.bo_stride);
-		printf("%u %u %u", height, width, channels);
-		print_speeds(&t);
+		memset(t.tensors, 1, num_pairs * tensor_stride + LINE);
+		memset(t.bos, 2, num_pairs * bo_stride + LINE);
+		printf("%ux%ux%u%c", io.height, io.width, io.channels, shapes[i].layout);
+		print_speeds(&t, shapes[i].layout);
 		t.num_pairs = num_pairs;
-		print_speeds(&t);
+		t.next = 0;
+		print_speeds(&t, shapes[i].layout);
 		printf("\n");
 		fflush(stdout);
 		free(t.tensors);
