@@ -45,7 +45,7 @@ def _two_scales(*scales: float) -> Model:
 CASES = {
     "batch": (lambda: _conv((65, 8, 8, 4), kernel=(3, 3)), "batch_is_one", "batch is 65, must be 1..64 images"),
     "kernel": (lambda: _conv((1, 40, 40, 1), 1, (33, 1)), "kernel_fits", "kernel is 33x1, must be 1..31"),
-    "stride": (lambda: _conv(stride=(8, 1)), "stride_fits", "stride is 8x1, must be 1..7"),
+    "stride": (lambda: _conv(stride=(11, 1)), "stride_fits", "stride is 11x1, must be 1..7"),
     "dilation": (lambda: _conv((1, 80, 4, 1), 1, (2, 1), dilation=(33, 1), padding="VALID"), "dilation_fits",
                  "dilation is 33x1, must be 1..32"),
     "padding": (lambda: _conv((1, 8180, 4, 1), 1, (3, 1), dilation=(16, 1)), "padded_map_fits",

@@ -17,7 +17,8 @@ def _window(d: Drawing, height: int, width: int) -> dict[str, Any]:
     kernel = (d.choice([1, 1, 2, 3, 3, 5]), d.choice([1, 1, 2, 3, 3, 5]))
     dilation = (1, 1) if d.chance(0.8) else (d.number(1, 2), d.number(1, 2))
     fits = all((k - 1) * e < n for k, e, n in zip(kernel, dilation, (height, width), strict=True))
-    return {"kernel": kernel, "dilation": dilation, "stride": (d.choice([1, 1, 1, 2, 3]), d.choice([1, 1, 1, 2, 3])),
+    steps = [1, 1, 1, 2, 3] if d.chance(0.95) or dilation != (1, 1) else [1, 8, 9]
+    return {"kernel": kernel, "dilation": dilation, "stride": (d.choice(steps), d.choice(steps)),
             "padding": d.choice(["SAME", "VALID"]) if fits else "SAME"}
 
 
@@ -77,6 +78,15 @@ def _apply_binary(d: Drawing, operation: str, first: int, second: int) -> int:
 
 def _broadcasts(small: Sequence[int], shape: Sequence[int]) -> bool:
     return len(small) == len(shape) and all(s in (1, n) for s, n in zip(small, shape, strict=True))
+
+
+def with_own_line(d: Drawing) -> None:
+    """A tensor and its mean or maximum along rows or columns, which repeats along them."""
+    source = d.pick(lambda value: len(d.shape(value)) == 4)
+    reduced = d.fitted("reduction", source, kind=d.choice(["MEAN", "REDUCE_MAX"]), keep_dims=True,
+                       axes=d.choice([(1,), (2,), (1,), (2,), (1, 3), (2, 3)]))
+    operation = d.choice(["ADD", "SUB", "MUL", "MAXIMUM"])
+    _apply_binary(d, operation, source, d.like(source, reduced) if operation == "MAXIMUM" else reduced)
 
 
 def with_constant(d: Drawing) -> None:
@@ -146,8 +156,9 @@ def pool(d: Drawing) -> None:
     source = d.image()
     _, height, width, _ = d.shape(source)
     window = (d.number(1, min(height, 5)), d.number(1, min(width, 5)))
+    most = 3 if d.chance(0.95) else 10
     d.net.apply("pool", source, kind=d.choice(["MAX", "AVERAGE"]), window=window,
-                stride=(d.number(1, 3), d.number(1, 3)), padding=d.choice(["SAME", "VALID"]),
+                stride=(d.number(1, most), d.number(1, most)), padding=d.choice(["SAME", "VALID"]),
                 activation=d.choice(ACTIVATIONS))
 
 
@@ -191,7 +202,7 @@ def branches(d: Drawing) -> None:
 
 
 DRAWERS: dict[Drawer, float] = {
-    conv: 4, depthwise: 2, transpose_conv: 0.6, fully_connected: 0.7, binary: 3, with_constant: 1.5, residual: 2,
-    excite: 0.4, unary: 2.5, swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5, reduction: 0.8, matrix_product: 0.2,
-    resize: 0.6, branches: 0.7,
+    conv: 4, depthwise: 2, transpose_conv: 0.6, fully_connected: 0.7, binary: 3, with_own_line: 0.5,
+    with_constant: 1.5, residual: 2, excite: 0.4, unary: 2.5, swish: 0.4, prelu: 0.6, quantize: 0.6, pool: 1.5,
+    reduction: 0.8, matrix_product: 0.2, resize: 0.6, branches: 0.7,
     **MOVING, **BLOCKS}

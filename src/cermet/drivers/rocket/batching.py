@@ -93,7 +93,9 @@ def _choose_form(soc: Soc, subgraph: Subgraph, operations: Sequence[Operation], 
     for form in forms(subgraph, operations):
         if first_refusal(rules, Query(soc, form.subgraph, form.operations[0])) is None:
             return form
-    raise CompileError(f"{first}: no form that keeps the rules, one of them should have refused it")
+    if batch_size(subgraph, first) < 2:
+        return None         # what is wrong will show
+    raise CompileError(f"{first}: no form for its batch, a rule should have refused it")
 
 
 # ---- forms ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from cermet.drivers.rocket.depthwise import depthwise_weights
 from cermet.drivers.rocket.fully_connected import matrix_shape, matrix_weights
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.grouped import Blocks, plan_blocks, spread_groups
+from cermet.drivers.rocket.large_strides import block_weights, in_blocks
 from cermet.drivers.rocket.rules import Query
 from cermet.drivers.rocket.weights import Weights
 from cermet.ir.operation import Kind, Window
@@ -24,8 +25,10 @@ def output_channels(query: Query) -> int:
 
 
 def window(query: Query) -> Window:
+    """Of the convolution that runs: over blocks of pixels where the stride is too large."""
     assert query.operation.window is not None
-    return query.operation.window
+    made = in_blocks(query.subgraph, query.operation)
+    return query.operation.window if made is None else made.window
 
 
 def geometry(query: Query) -> Geometry:
@@ -38,6 +41,9 @@ def whole_geometry(query: Query) -> Geometry:
     """Of a convolution, with the channels of all groups."""
     _, height, width, channels = query.data.shape
     outputs = output_channels(query)
+    made = in_blocks(query.subgraph, query.operation)
+    if made is not None:
+        return Geometry.of(made.window, (made.blocks.height, made.blocks.width, made.blocks.channels), outputs)
     native = query.operation.kind is Kind.DEPTHWISE_CONV and outputs == channels
     return Geometry.of(window(query), (height, width, channels), outputs, is_depthwise=native)
 
@@ -64,6 +70,9 @@ def weights(query: Query) -> Weights:
     tensor = weights_tensor(query)
     if query.operation.kind in (Kind.FULLY_CONNECTED, Kind.BATCH_MATMUL):
         return matrix_weights(query.operation, tensor)
+    in_pixels = in_blocks(query.subgraph, query.operation)
+    if in_pixels is not None:
+        return block_weights(query.subgraph, query.operation, in_pixels)
     stored = (depthwise_weights if query.operation.kind is Kind.DEPTHWISE_CONV else conv_weights)(tensor)
     made = blocks(query)
     return stored if made is None else spread_groups(stored, num_groups(query), made.groups)

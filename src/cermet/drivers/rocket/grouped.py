@@ -14,6 +14,7 @@ import numpy as np
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import conv_weights, convolution_tasks, lower_direct
 from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, with_large_pads_in_memory
+from cermet.drivers.rocket.large_strides import in_blocks, lower_in_blocks
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.tile_time import pace_of, plan_us
@@ -98,6 +99,9 @@ def lower_conv(context: Context, operation: Operation) -> list[TaskProgram]:
     source = context.feature_map(operation.inputs[0])       # type: ignore[arg-type]
     weights = conv_weights(context.tensor(operation.inputs[1]))
     groups = source.channels // weights.values.shape[3]
+    blocked = in_blocks(context.subgraph, operation)
+    if blocked is not None:
+        return lower_in_blocks(context, operation, source, blocked)
     if groups == 1:
         return lower_direct(context, operation, source, weights)
     assert operation.window is not None

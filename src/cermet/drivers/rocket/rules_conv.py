@@ -5,6 +5,7 @@ from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.conv import RangeError, bias_values, layer_requantisation, make_layer
 from cermet.drivers.rocket.flattening import MAX_INPUT_CHANNELS, MAX_KERNEL
 from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, MAX_KERNEL_BYTES, with_large_pads_in_memory
+from cermet.drivers.rocket.large_strides import MAX_STRIDE, block_geometry, in_blocks
 from cermet.drivers.rocket.layout import MAX_CUBE
 from cermet.drivers.rocket.requantise import ScaleError
 from cermet.drivers.rocket.rules import BANDED_RULES, MAX_SIDE, QUANTISED, Query, Rule
@@ -12,7 +13,7 @@ from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Kind
 from cermet.ir.tensor import DType, Quantisation, Tensor
 
-MAX_STRIDE = 7              # 3 bits, trm; 1..3 hw-verified
+MAX_PICK_BYTES = 1 << 20    # ours: weights that only move elements
 MAX_DILATION = 32           # 5 bits hold d - 1, trm; 2 hw-verified, 4 replayed
 MAX_PIXELS = (1 << 22) - 1  # output pixels of one task: 22 bits, trm
 MAX_SPREAD_BYTES = 8 << 20  # ours: a depthwise convolution as a direct one stores mostly zero points
@@ -114,10 +115,25 @@ def kernel_fits(query: Query) -> str | None:
 
 
 def stride_fits(query: Query) -> str | None:
-    """Strides are 1..7."""
+    """Strides are 1..7; of a plain CONV_2D also products of two such numbers, by way of blocks of pixels."""
     stride = ask.window(query).stride
     fits = max(stride.y, stride.x) <= MAX_STRIDE
-    return None if fits else f"stride is {stride.y}x{stride.x}, must be 1..{MAX_STRIDE}"
+    return None if fits else f"stride is {stride.y}x{stride.x}, must be 1..{MAX_STRIDE}, or a product of two such " \
+                             "numbers without groups and dilation"
+
+
+def blocks_of_pixels_fit(query: Query) -> str | None:
+    """With a stride above 7 the convolution that makes blocks has at most 1 MiB of weights, and rows that fit."""
+    made = in_blocks(query.subgraph, query.operation)
+    if made is None:
+        return None
+    _, height, width, channels = query.data.shape
+    geometry = block_geometry(made, height, width, channels)
+    if geometry.weight_bytes > MAX_PICK_BYTES:
+        return f"blocks of {made.block.y}x{made.block.x} pixels for its stride need {geometry.weight_bytes} weights, " \
+               f"at most {MAX_PICK_BYTES} are worth it"
+    return None if fits(query.soc, geometry) else \
+        f"rows of {width} pixels, {channels} channels, do not fit the convolution buffer where blocks are made of them"
 
 
 def dilation_fits(query: Query) -> str | None:
@@ -185,7 +201,8 @@ def numbers_fit(query: Query) -> str | None:
 # First what must be constant, so that it does not count as an activation.
 CONSTANT_RULES: tuple[Rule, ...] = (weights_are_constant, bias_fits)
 WEIGHT_RULES: tuple[Rule, ...] = (weights_match_activations, weight_quantisation_fits)
-_SIZES: tuple[Rule, ...] = (kernel_fits, stride_fits, dilation_fits, padded_map_fits, channels_fit, kernel_bytes_fit,
-                            spread_weights_are_small, window_rows_fit_the_cbuf, numbers_fit)
+_SIZES: tuple[Rule, ...] = (
+    kernel_fits, stride_fits, blocks_of_pixels_fit, dilation_fits, padded_map_fits, channels_fit, kernel_bytes_fit,
+    spread_weights_are_small, window_rows_fit_the_cbuf, numbers_fit)
 CONV_RULES: tuple[Rule, ...] = (*CONSTANT_RULES, *BANDED_RULES, *WEIGHT_RULES, shapes_agree, *_SIZES)
 DEPTHWISE_RULES = CONV_RULES

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from cermet.drivers.rocket.geometry import Geometry, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
+from cermet.drivers.rocket.pixel_blocks import NO_STEP, blocks_shape, weights_of_blocks, window_of_blocks
 from cermet.drivers.rocket.tile_time import Pace, pace_of, plan_us
 from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.views import VIEW_KINDS, is_view
 from cermet.hw.soc import Soc
 from cermet.ir.numerics_unary import UNARY_KINDS
-from cermet.ir.operation import Kind, Operation, Padding, Pair, Window
+from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
-from cermet.ir.tensor import Tensor
 
 Accepts = Callable[[Subgraph, Operation], bool]
-NO_STEP = Pair(1, 1)
 
 
 @dataclass(frozen=True)
@@ -98,15 +95,15 @@ def _can_fold(subgraph: Subgraph, conv: Operation, way: Sequence[Operation]) -> 
     has_whole_blocks = height % window.stride.y == width % window.stride.x == 0
     if not has_whole_blocks and not all(is_view(subgraph, op) for op in way):
         return False
-    return min(_window_of_blocks(window, height, width).border) >= 0
+    return min(window_of_blocks(window, height, width, window.stride).border) >= 0
 
 
 def _pays(soc: Soc, cores: int, subgraph: Subgraph, conv: Operation) -> bool:
     """Whether blocks take fewer atoms and their convolution less time."""
     assert conv.window is not None
     shape, outputs = subgraph.tensor(conv.inputs[0]).shape, subgraph.tensor(conv.output).shape[3]
-    folded = _folded_shape(shape, conv.window.stride)
-    window, pace = _window_of_blocks(conv.window, *shape[1:3]), pace_of(soc, cores)
+    folded = blocks_shape(shape, conv.window.stride)
+    window, pace = window_of_blocks(conv.window, shape[1], shape[2], conv.window.stride), pace_of(soc, cores)
     return _num_atoms(folded) < _num_atoms(shape) and (
         _us(soc, window, folded, outputs, pace) < _us(soc, conv.window, shape, outputs, pace))
 
@@ -122,55 +119,14 @@ def _us(soc: Soc, window: Window, shape: tuple[int, ...], outputs: int, pace: Pa
     return float("inf") if tiles is None else plan_us(soc, geometry, tiles, pace)
 
 
-def _folded_shape(shape: tuple[int, ...], block: Pair) -> tuple[int, ...]:
-    images, height, width, channels = shape
-    return images, ceil_div(height, block.y), ceil_div(width, block.x), block.y * block.x * channels
-
-
-def _window_of_blocks(window: Window, height: int, width: int) -> Window:
-    """The window that computes the same of the blocks; its border below or on the right may come out negative."""
-    out, pads = window.output_size(height, width), window.pads(height, width)
-    kernel_y, top, bottom = _axis(window.kernel.y, window.stride.y, pads[0], height, out.y)
-    kernel_x, left, right = _axis(window.kernel.x, window.stride.x, pads[2], width, out.x)
-    return Window(Pair(kernel_y, kernel_x), NO_STEP, Padding.VALID, border=(top, bottom, left, right))
-
-
-def _axis(taps: int, step: int, pad: int, size: int, out: int) -> tuple[int, int, int]:
-    """(taps, border in front, border behind), in blocks."""
-    before, folded = ceil_div(pad, step), ceil_div(_taps_in_front(pad, step) + taps, step)
-    return folded, before, out - 1 + folded - ceil_div(size, step) - before
-
-
-def _taps_in_front(pad: int, step: int) -> int:
-    """Taps without weight before the first one, so that a window begins where a block does."""
-    return -pad % step
-
-
 def _in_blocks(subgraph: Subgraph, made: Folding) -> Subgraph:
     conv = next(op for op in subgraph.operations if op.index == made.convolution)
     way = _way(subgraph, conv)
     assert conv.window is not None and way is not None
-    window = _window_of_blocks(conv.window, *made.shape[1:3])
-    weights = _weights_of_blocks(subgraph.tensor(conv.inputs[1]), conv.window, made.shape, window.kernel,
-                                 max(subgraph.tensors) + 1)
-    shape = _folded_shape(made.shape, made.block)
+    window = window_of_blocks(conv.window, made.shape[1], made.shape[2], made.block)
+    weights = weights_of_blocks(subgraph.tensor(conv.inputs[1]), conv.window, made.shape, made.block,
+                                max(subgraph.tensors) + 1)
+    shape = blocks_shape(made.shape, made.block)
     seen = [replace(subgraph.tensor(t), shape=shape) for t in (conv.inputs[0], *(op.inputs[0] for op in way))]
     folded = replace(conv, inputs=(conv.inputs[0], weights.index, *conv.inputs[2:]), window=window)
     return subgraph.replaced([conv], [folded], [weights, *seen])
-
-
-def _weights_of_blocks(weights: Tensor, window: Window, shape: tuple[int, ...], kernel: Pair, index: int) -> Tensor:
-    """[O, block rows, block columns, pixel in the block and channel]; what the window lacks is the zero point."""
-    assert weights.data is not None and weights.quantisation is not None
-    outputs, height, width, channels = weights.shape
-    top, _, left, _ = window.pads(*shape[1:3])
-    step = window.stride
-    first = Pair(_taps_in_front(top, step.y), _taps_in_front(left, step.x))
-    points = weights.quantisation.channel_zero_points(outputs).astype(weights.data.dtype)
-    full = np.empty((outputs, kernel.y * step.y, kernel.x * step.x, channels), weights.data.dtype)
-    full[...] = points[:, None, None, None]
-    full[:, first.y:first.y + height, first.x:first.x + width] = weights.data
-    blocks = full.reshape(outputs, kernel.y, step.y, kernel.x, step.x, channels).transpose(0, 1, 3, 2, 4, 5)
-    data = np.ascontiguousarray(blocks.reshape(outputs, kernel.y, kernel.x, -1))
-    data.flags.writeable = False
-    return replace(weights, index=index, name=f"{weights.name} of blocks", shape=data.shape, data=data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.convolution_task import MIN_OPERAND_SURFACE
 from cermet.drivers.rocket.fused_add_arithmetic import FusedNumbers, fused_numbers
+from cermet.drivers.rocket.large_strides import in_blocks
 from cermet.drivers.rocket.views import map_shape
 from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
@@ -65,6 +66,8 @@ def _host(subgraph: Subgraph, add: Operation, operand: int, other: int) -> Opera
         return None
     if subgraph.tensor(conv.inputs[1]).shape[3:] != subgraph.tensor(conv.inputs[0]).shape[3:]:
         return None         # grouped: several programs
+    if in_blocks(subgraph, conv) is not None:
+        return None
     shapes = {subgraph.tensor(t).shape for t in (operand, other, add.output)}
     if len(shapes) > 1 or map_shape(subgraph.tensor(operand)).pixels < MIN_OPERAND_SURFACE:
         return None
