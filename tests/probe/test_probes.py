@@ -11,6 +11,7 @@ import pytest
 
 from cermet.drivers.rocket.regcmd import Address
 from cermet.errors import CermetError
+from cermet.probe import execution
 from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
 from cermet.probe.registry import NOT_BY_PROBES, PROBES
 from cermet.probe.run import answers_of, judge, rehearse
@@ -18,6 +19,7 @@ from cermet.sim import core as sim_core
 from cermet.sim import dpu as sim_dpu
 from cermet.sim import kernels, stages
 from cermet.sim import ppu as sim_ppu
+from tests.support.other_groups import all_swap, one_group
 
 NAMES = [probe.name for probe in PROBES]
 LONG_NS, SHORT_NS = 500_000_000, 1_000_000
@@ -70,7 +72,7 @@ def test_every_open_question_has_a_probe_or_a_reason(shared_dir) -> None:      #
     text = (shared_dir / "hw" / "open-questions.md").read_text()
     asked = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| Q-")}
     answered = {probe.name.split(".")[0] for probe in PROBES}
-    assert asked == (answered - {"control"}) | set(NOT_BY_PROBES)
+    assert asked == {name for name in answered if name.startswith("Q-")} | set(NOT_BY_PROBES)
     assert not answered & set(NOT_BY_PROBES)
 
 
@@ -157,6 +159,14 @@ def test_a_device_that_does_otherwise_is_seen(name: str, plain: pytest.MonkeyPat
     assert answers(name, SHORT_NS) == [probe_of(name).assumed]      # the plain form is the same device
     change(plain)
     assert answers(name, SHORT_NS) == [expected]
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    (one_group, execution.ONE), (all_swap, execution.ALL)], ids=["one group", "all swap"])
+def test_devices_with_other_groups_are_seen(change: Callable[[pytest.MonkeyPatch], None], expected: str,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch)
+    assert answers("registers", SHORT_NS) == [expected]
 
 
 def test_a_device_that_does_something_new_leaves_the_question_open(plain: pytest.MonkeyPatch) -> None:

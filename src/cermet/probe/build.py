@@ -55,6 +55,14 @@ class Draft:
         self.regcmd.emit_address(path, address)
         return self
 
+    def program_without(self, path: str) -> Program:
+        """The program without the words that write a register."""
+        whole, register = self.program(), self.regcmd.registers[path]
+        place = self._target(register.block), register.offset
+        kept = [index for index, word in enumerate(whole.words) if (word >> 48, word & 0xFFFF) != place]
+        return Program(tuple(whole.words[index] for index in kept), {
+            number: whole.addresses[index] for number, index in enumerate(kept) if index in whole.addresses})
+
     def program(self) -> Program:
         words, addresses = self.regcmd.finish(self.mask)
         return Program(words, addresses)

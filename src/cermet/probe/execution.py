@@ -108,6 +108,40 @@ def chain() -> list[Case]:
         stored={"second program": second})]
 
 
+# -- registers that a task does not write ------------------------------------------------------------------------------
+
+OWN, ALL, ONE = "two groups, own starts", "two groups, all starts", "one group"
+SOURCE, NUMBER = "CNA.FEATURE_DATA_ADDR", "DPU.BS_ALU_CFG"
+
+
+def kept_registers() -> list[Case]:
+    """The last task lacks one word. Two tasks before it have written the register, differently, others have not."""
+    first, second, third = (numbers(seed, (SIDE, SIDE, 32), -100, 100) for seed in (55, 56, 57))
+    conv = Conv(SIDE, SIDE, identity(32))
+    memory = conv.memory(to_atoms(first)) | {"second": to_atoms(second), "third": to_atoms(third)}
+    memory |= {name: np.full(first.size, SENTINEL, np.uint8) for name in ("elsewhere", "output")}
+
+    def convolution(source: str) -> Draft:
+        draft = conv.draft().address(SOURCE, Address(source))
+        return draft.address("DPU.DST_BASE_ADDR", Address("elsewhere"))
+
+    def adding(number: int) -> Draft:
+        draft = flying(SIDE, SIDE, 2, Stages(bs=Stage(add=number), out=OutputConverter(0)))
+        return draft.address("DPU.DST_BASE_ADDR", Address("elsewhere"))
+
+    convolutions = [convolution(source).program() for source in ("input", "second")]
+    additions = [adding(number).program() for number in (3, 20)]
+    copy, end = copy_of(third, "third", "elsewhere").program(), Address("output")
+    last_sum = adding(7).address("DPU.DST_BASE_ADDR", end).program_without(NUMBER)
+    last = convolution("third").address("DPU.DST_BASE_ADDR", end).program_without(SOURCE)
+    one, two = (image.astype(np.int64) for image in (first, second))
+    return [Case(label, memory, (tuple(tasks),), "output", places(SIDE, SIDE, 32), predictions)
+            for label, tasks, predictions in (
+        ("additions", [*additions, last_sum], {OWN: one + 3, ALL: one + 3, ONE: one + 20}),
+        ("convolutions", [*convolutions, last], {OWN: one, ALL: one, ONE: two}),
+        ("a copy between convolutions", [*convolutions, copy, last], {OWN: one, ALL: two, ONE: two}))]
+
+
 # -- the control -------------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +174,10 @@ PROBES = (
         "right": "", "the convolution's result": "", "not written": ""}, copy_after_reuse),
     Probe("Q-X12", "can a program raise the task number of its own run", "two chained copies in one mainline task", {
         "ignored": "the second one does not run", "runs": "one interrupt for both"}, chain),
+    Probe("registers", "which values has a register that a task does not write",
+          "additions, and convolutions with a copy among them, of which the last lacks a word", {
+              OWN: "those of two starts of its block before", ALL: "the same, but starts of other blocks count too",
+              ONE: "the last that were written"}, kept_registers),
     Probe("Q-X10", "fewer FEATURE_GRAINS than stride + kernel + 1", "3x3 over 16 rows with 4 grains and with 1", {
         HANGS: "never completes", "right": "all the same"}, few_grains, times_out=True),
 )
