@@ -22,6 +22,7 @@ enum number {
 	MIN_PARTITION_NODES,
 	ASSUME,
 	PREFER,
+	REGISTERS,
 	CORES,
 	PROFILE,
 	MATCH,
@@ -45,6 +46,7 @@ static const struct {
 	[MIN_PARTITION_NODES] = {"min_partition_nodes", "1"},
 	[ASSUME] = {"assume", "on"},
 	[PREFER] = {"prefer", "speed"},
+	[REGISTERS] = {"registers", "all"},
 	[CORES] = {"cores", "1"},
 	[PROFILE] = {"profile", "off"},
 	[MATCH] = {"match", "tflite"},
@@ -71,6 +73,7 @@ static const struct choice log_levels[] = {
 static const struct choice matches[] = {{"tflite", 0}, {"exact", 1}, {NULL, 0}};
 static const struct choice assumptions[] = {{"on", 0}, {"replayed", 1}, {"off", 2}, {NULL, 0}};
 static const struct choice preferences[] = {{"speed", 0}, {"npu", 1}, {NULL, 0}};
+static const struct choice extents[] = {{"all", 0}, {"changed", 1}, {NULL, 0}};
 static const struct choice fallbacks[] = {{"none", false}, {"cpu", true}, {NULL, 0}};
 static const struct choice switches[] = {
 	{"on", true}, {"off", false}, {"true", true}, {"false", false}, {"1", true}, {"0", false}, {"yes", true},
@@ -286,6 +289,7 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 	if (!choose(options, MATCH, matches, &ignored, error) || !normalise_words(options, ALLOW, error) ||
 	    !normalise_words(options, DENY, error) || !choose(options, ASSUME, assumptions, &ignored, error) ||
 	    !choose(options, PREFER, preferences, &ignored, error) ||
+	    !choose(options, REGISTERS, extents, &ignored, error) ||
 	    !count(options, MIN_PARTITION_NODES, MAX_NUMBER, &nodes, error))
 		return false;
 	free(options->texts[MIN_PARTITION_NODES]);
@@ -300,6 +304,7 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 		.min_partition_nodes = options->texts[MIN_PARTITION_NODES],
 		.assume = options->texts[ASSUME],
 		.prefer = options->texts[PREFER],
+		.registers = options->texts[REGISTERS],
 		.cores = "1", /* the session knows better */
 		.groups = texts,
 	};

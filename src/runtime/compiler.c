@@ -25,7 +25,7 @@ extern char **environ;
 
 #define MAX_FILE_BYTES 0xffffffffu /* offsets in a plan have 32 bits */
 #define MAX_ARGUMENTS 34
-#define NUM_COMPILE_OPTIONS 8
+#define NUM_COMPILE_OPTIONS 9
 #define POLL_MS 20
 
 bool
@@ -299,6 +299,7 @@ option_texts(const struct cermet_compile_options *options, char *texts[NUM_COMPI
 		{"min_partition_nodes", options->min_partition_nodes},
 		{"assume", options->assume},
 		{"prefer", options->prefer},
+		{"registers", options->registers},
 		{"cores", options->cores},
 		{"groups", options->groups},
 	};

@@ -13,6 +13,7 @@ struct cermet_compile_options {
 	const char *min_partition_nodes;
 	const char *assume;
 	const char *prefer;
+	const char *registers;
 	const char *cores;
 	const char *groups;
 };

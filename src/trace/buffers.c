@@ -147,7 +147,10 @@ bo_record(struct file *file, int fd, struct bo *bo, uint32_t side)
 /* The only registers that the recorder knows, as a program word names them: block in bits 48.., offset in bits 0... */
 #define CBUF_CON0 UINT64_C(0x0201000000001040)
 #define EW_CFG UINT64_C(0x1001000000004070)
+#define LUT_ACCESS_CFG UINT64_C(0x1001000000004100)
 #define LUT_ACCESS_DATA UINT64_C(0x1001000000004104)
+#define DPU UINT64_C(0x1001000000000000)
+#define BLOCK_MASK UINT64_C(0xFFFF000000000000)
 #define REGISTER_MASK UINT64_C(0xFFFF00000000FFFF)
 #define CBUF_REUSE (3 << 12) /* WEIGHT_REUSE, DATA_REUSE */
 #define EW_BYPASS (1 << 0)
@@ -187,4 +190,20 @@ program_needs_previous(const struct file *file, uint32_t address, uint32_t num_w
          num_lut_words++;
    }
    return reuses || (uses_lut && num_lut_words < 2 * LUT_WORDS);
+}
+
+uint32_t
+program_dpu_words(const struct file *file, uint32_t address, uint32_t num_words)
+{
+   const uint64_t bytes = (uint64_t)num_words * sizeof(uint64_t);
+   const struct bo *bo = bo_at(file, address & ~15u, bytes);
+   uint32_t found = 0;
+
+   for (uint64_t at = 0; bo && at < bytes; at += sizeof(uint64_t)) {
+      uint64_t word;
+      memcpy(&word, bo->known + (address & ~15u) - bo->address + at, sizeof(word));
+      const uint64_t place = word & REGISTER_MASK;
+      found += (word & BLOCK_MASK) == DPU && place != LUT_ACCESS_CFG && place != LUT_ACCESS_DATA;
+   }
+   return found;
 }

@@ -69,6 +69,9 @@ void bo_record(struct file *file, int fd, struct bo *bo, uint32_t side);
  * tables, which do not outlive a job. By the recorded contents. */
 bool program_needs_previous(const struct file *file, uint32_t address, uint32_t num_words);
 
+/* How many words of a register program write registers of the DPU, table ports left out. By the recorded contents. */
+uint32_t program_dpu_words(const struct file *file, uint32_t address, uint32_t num_words);
+
 /* What ioctl() is without the recorder, on a node, real or simulated. */
 int device_ioctl(int fd, unsigned long request, void *argument);
 

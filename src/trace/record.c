@@ -120,6 +120,26 @@ submit_part(struct file *file, int fd, const struct drm_rocket_job *job, uint32_
    return 0;
 }
 
+/* Whether a program leaves registers as one before it in the job wrote them: it writes fewer than the first. */
+static bool
+has_shortened(const struct file *file, const struct drm_rocket_job *job)
+{
+   uint32_t first = 0;
+
+   for (uint32_t i = 0; i < job->task_count; i++) {
+      struct drm_rocket_task task;
+
+      if (!call_read_memory(job->tasks + (uint64_t)i * job->task_struct_size, &task, sizeof(task)))
+         return false;
+      const uint32_t written = program_dpu_words(file, task.regcmd, task.regcmd_count);
+      if (i == 0)
+         first = written;
+      if (written < first)
+         return true;
+   }
+   return false;
+}
+
 /* The number of tasks from `first` on that must stay in one job. */
 static uint32_t
 together(const struct file *file, const struct drm_rocket_job *job, uint32_t first)
@@ -140,9 +160,11 @@ together(const struct file *file, const struct drm_rocket_job *job, uint32_t fir
 static int
 submit_job(struct file *file, int fd, const struct drm_rocket_job *job, bool by_task)
 {
+   const bool in_parts =
+      by_task && job->task_struct_size >= sizeof(struct drm_rocket_task) && !has_shortened(file, job);
+
    for (uint32_t first = 0, count; first < job->task_count || first == 0; first += count) {
-      count = by_task && job->task_struct_size >= sizeof(struct drm_rocket_task) ? together(file, job, first)
-                                                                                 : job->task_count;
+      count = in_parts ? together(file, job, first) : job->task_count;
       if (submit_part(file, fd, job, first, count) != 0)
          return -1;
       if (count == 0)

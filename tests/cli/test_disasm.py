@@ -34,6 +34,17 @@ def test_plan_shows_every_task_with_layer_and_addresses(cermet: Cermet, plan_pat
     assert lines[-1].split()[1:] == ["OP_ENABLE", "CNA|CORE|DPU|DPU_RDMA"]
 
 
+def test_shortened_programs_are_shown_as_they_are(cermet: Cermet, models_dir: Path, tmp_path: Path) -> None:
+    cermet("compile", models_dir / "mobilenet_v1_0.25_128_quant.tflite", "-o", tmp_path / "cache", "--option",
+           "registers=changed")
+    (path,) = (tmp_path / "cache").iterdir()
+    program = decode_plan(path.read_bytes()).partitions[0].program
+    lines = cermet("disasm", path).out.splitlines()
+    assert len(lines) == sum(1 + task.num_words for task in program.tasks)
+    assert sum(" -> bo " in line for line in lines) == len(program.relocations)
+    assert program.tasks[5].num_words < 0.5 * program.tasks[0].num_words
+
+
 def test_one_task_can_be_chosen(cermet: Cermet, plan_path: Path) -> None:
     assert cermet("disasm", plan_path, "--task", 0).out.startswith("task 0: ")
     result = cermet("disasm", plan_path, "--task", 99)
@@ -51,7 +62,7 @@ def test_raw_words_are_cut_behind_op_en(cermet: Cermet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "words"), [
     (b"", "0 bytes, must be a plan or whole 64-bit words"), (b"1234567", "7 bytes, must be"),
-    (b"CRMP" + bytes(200), "plan: format version 0, must be 3")])
+    (b"CRMP" + bytes(200), "plan: format version 0, must be 4")])
 def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)

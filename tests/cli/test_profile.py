@@ -155,6 +155,22 @@ def test_queues_share_one_inference_between_cores(cermet: Cermet, models_dir: Pa
     assert len(spans) == totals["tasks"] and len({event["pid"] for event in spans}) == cores
 
 
+@pytest.mark.parametrize("kernel", ["mainline", "chained", "queues"])
+def test_words_that_are_left_out_cost_no_time(cermet: Cermet, models_dir: Path, kernel: str) -> None:
+    """In chains fetching is hidden but for each step's first task, which is whole."""
+    model = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    whole, short = (profile_of(cermet, model, "--kernel", kernel, "--option", f"registers={registers}")
+                    for registers in ("all", "changed"))
+    words = [sum(launch["words"] for part in profile["parts"] for task in part["tasks"] for launch in task["launches"])
+             for profile in (whole, short)]
+    saved_us = 8 * (words[0] - words[1]) / 1000
+    assert words[1] < 0.5 * words[0]
+    assert whole["totals"]["npu_us"] - short["totals"]["npu_us"] == pytest.approx(
+        saved_us if kernel == "mainline" else 0, abs=0.01)
+    assert short["totals"]["npu_cycles"] == whole["totals"]["npu_cycles"]
+    assert short["parts"][0]["memory"]["programs"] < whole["parts"][0]["memory"]["programs"]
+
+
 def test_model_without_anything_for_the_npu(cermet: Cermet, conv_model: Path) -> None:
     profile = profile_of(cermet, conv_model, "--option", "deny=CONV_2D")
     assert profile["parts"] == [] and profile["totals"]["npu_us"] == 0

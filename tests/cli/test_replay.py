@@ -35,6 +35,24 @@ def test_a_model_replays_equal(cermet: Cermet, recorded: pathlib.Path) -> None:
     assert result.status == 0 and "1 tasks: 1 equal" in result.out
 
 
+@pytest.mark.parametrize("each", ["", "job", "task"])
+def test_shortened_programs_replay_equal(cermet: Cermet, models_dir: pathlib.Path, tmp_path: pathlib.Path,
+                                         each: str) -> None:
+    """They rely on what ran before them on their core, so that tasks of a job are not submitted one by one."""
+    pytest.importorskip("ai_edge_litert")
+    path, model = tmp_path / "short.trace", models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    command = ["cermet", "trace", "--device", "real", *(["--each", each] if each else []), "-o", str(path), "--",
+               sys.executable, "-m", "cermet", "run", str(model), "--device", "sim", "--random", "1", "--option",
+               "registers=changed"]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    result = cermet("replay", "--json", path)
+    report = json.loads(result.out)
+    words = [task["regcmd_count"] for task in report["tasks"]]
+    assert result.status == 0 and report["equal"] and len(words) > 20
+    assert {task["job"] for task in report["tasks"]} == {0} and min(words) < 0.5 * max(words)
+
+
 def altered(source: pathlib.Path, target: pathlib.Path, change: object) -> pathlib.Path:
     """change(PagesFrame) -> whether it changed this one; the first that it changes is the only one."""
     read = frames.read(source)

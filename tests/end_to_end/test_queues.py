@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,13 +45,14 @@ def driver(folder: pathlib.Path, *options: str) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture(scope="module")
 def plans(models_dir: pathlib.Path) -> Callable[[str, int], bytes]:
-    made: dict[tuple[str, int], bytes] = {}
+    made: dict[tuple[str, int, str], bytes] = {}
 
-    def plan(name: str, cores: int) -> bytes:
-        if (name, cores) not in made:
+    def plan(name: str, cores: int, registers: str = "all") -> bytes:
+        key = name, cores, registers
+        if key not in made:
             blob = to_blob((models_dir / f"{name}.tflite").read_bytes())
-            made[name, cores], _ = compile_blob(blob, "rk3588", CompileOptions(cores=cores))
-        return made[name, cores]
+            made[key], _ = compile_blob(blob, "rk3588", CompileOptions(cores=cores, registers=registers))
+        return made[key]
     return plan
 
 
@@ -86,6 +88,22 @@ def test_same_bytes_with_queues(cores: int, tmp_path: pathlib.Path, plans: Calla
     with driver(tmp_path, "--proposals", "queues") as log:
         for name in MODELS:
             assert outputs(plans(name, cores)) == mainline[name, 1], name
+        assert " W " not in log()
+
+
+@pytest.mark.parametrize("proposals", ["", "queues"])
+@pytest.mark.parametrize("cores", [1, 3])
+def test_shortened_programs_side_by_side(cores: int, proposals: str, tmp_path: pathlib.Path,
+                                         plans: Callable[..., bytes],
+                                         mainline: dict[tuple[str, int], list[bytes]]) -> None:
+    """Jobs of four clients come to the same cores by turns, each with other values in their registers."""
+    names = MODELS[3:] + MODELS[:1]
+    made = [plans(name, cores, "changed") for name in names]
+    assert all(len(short) < len(plans(name, cores)) for name, short in zip(names, made, strict=True))
+    with driver(tmp_path, "--proposals", proposals) as log, ThreadPoolExecutor(len(names)) as pool:
+        for _ in range(3):
+            for name, found in zip(names, pool.map(outputs, made), strict=True):
+                assert found == mainline[name, 1], name
         assert " W " not in log()
 
 

@@ -21,8 +21,8 @@ from cermet.program.cache import (
 from cermet.program.plan import Plan, PlanNode, encode_plan
 from tests.program.test_plan import sample_plan
 
-EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN", "12-15"}), 3, "off", "npu", 3,
-                              ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
+EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN", "12-15"}), 3, "off", "npu",
+                              "changed", 3, ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def stored(cache: Cache) -> tuple[bytes, Plan, Path]:
 
 def test_options_have_one_spelling() -> None:
     assert options_text(CompileOptions()) == "match=tflite;allow=;deny=;min_partition_nodes=1;assume=on;" \
-        "prefer=speed;cores=1;groups="
+        "prefer=speed;registers=all;cores=1;groups="
     assert options_text(EVERY_OPTION) == (
         "match=exact;allow=ADD+CONV_2D;deny=12-15+MEAN;min_partition_nodes=3;assume=off;prefer=npu;"
-        "cores=3;groups=0-5+7-9/6")
+        "registers=changed;cores=3;groups=0-5+7-9/6")
 
 
 def test_key_is_the_hash_that_the_header_describes() -> None:
     text = b"cermet-key-1\0rk3588\0build\0match=tflite;allow=;deny=;min_partition_nodes=1;" \
-        b"assume=on;prefer=speed;cores=1;groups=\0blob"
+        b"assume=on;prefer=speed;registers=all;cores=1;groups=\0blob"
     assert cache_key(b"blob", "rk3588", CompileOptions(), "build") == hashlib.blake2b(text, digest_size=32).digest()
 
 
@@ -74,7 +74,7 @@ def test_names_may_be_lower_case_and_separated_by_commas() -> None:
 
 @pytest.mark.parametrize(("pair", "words"), [
     ("alow=ADD", "option 'alow=ADD': must be one of match, allow, deny, min_partition_nodes, assume, "
-     "prefer, cores, groups"),
+     "prefer, registers, cores, groups"),
     ("match", "must be one of match"),
     ("cores=9", "option cores: '9' must be 1..8"),
     ("cores=0", "option cores: '0' must be 1..8"),
@@ -85,6 +85,7 @@ def test_names_may_be_lower_case_and_separated_by_commas() -> None:
         "5-4", "07", "-", "1-2-3", "12345678", "4X", "A-B", "3-", "CONV 2D")),
     ("assume=maybe", "option assume: 'maybe' must be one of on, replayed, off"),
     ("prefer=gpu", "option prefer: 'gpu' must be one of speed, npu"),
+    ("registers=some", "option registers: 'some' must be one of all, changed"),
     ("min_partition_nodes=0", "option min_partition_nodes: '0' must be 1..2147483647"),
     ("min_partition_nodes=x", "'x' must be 1"),
     ("min_partition_nodes=99999999999999999999", "must be 1..2147483647"),
@@ -185,4 +186,4 @@ def test_default_folder_follows_xdg() -> None:
     assert default_directory({"CERMET_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x"}) == Path("/c")
 
 
-KNOWN_KEY = "b95b8246417df537d7c14d1b09de9dc0590b986af9a5c421dc4642ce08615e5a"   # by coreutils: b2sum -l 256
+KNOWN_KEY = "37225f2f06db33c3dd177acc14d015cf40336937120ec7141eb28705c94ef6b6"   # by coreutils: b2sum -l 256

@@ -89,8 +89,8 @@ test_hash_of_any_length_and_split(void)
 static void
 test_key_equals_the_compilers(void)
 {
-	const struct cermet_compile_options defaults = {"tflite", "", "", "1", "on", "speed", "1", ""};
-	const struct cermet_compile_options others = {"exact", "ADD+CONV_2D", "12-15+MEAN", "3", "off", "npu", "3",
+	const struct cermet_compile_options defaults = {"tflite", "", "", "1", "on", "speed", "all", "1", ""};
+	const struct cermet_compile_options others = {"exact", "ADD+CONV_2D", "12-15+MEAN", "3", "off", "npu", "changed", "3",
 	                                              "0-5+7-9/6"};
 	uint8_t data[] = "blob bytes", key[CERMET_HASH_BYTES];
 	const struct cermet_bytes blob = {data, sizeof(data) - 1};
@@ -98,10 +98,10 @@ test_key_equals_the_compilers(void)
 
 	cermet_cache_key("rk3588", "0.1.0+abc", &defaults, &blob, key);
 	cermet_key_hex(key, hex);
-	CHECK(strcmp(hex, "19b458e955076ffce5d77ee2fb3a671546fea17124cc01bd17c1ff683327c11c") == 0);
+	CHECK(strcmp(hex, "b894e2acbfd70a5f2094b1cbe56295e4c22a0ddf486eb959f47a8c24c1374740") == 0);
 	cermet_cache_key("rk3588", "0.1.0+abc", &others, &blob, key);
 	cermet_key_hex(key, hex);
-	CHECK(strcmp(hex, "821a5d8bcb2aba97f6887303eb32a6e16a1ee83d8841c8c0a633475eefb0ee8c") == 0);
+	CHECK(strcmp(hex, "8e93d29b91c42e5b5c41ed8a9969aea5d1e274759c1a1c1eaa0a9d4805a07a96") == 0);
 }
 
 static void
@@ -824,7 +824,7 @@ num_files(const char *path)
 	return count - 2;
 }
 
-static const struct cermet_compile_options default_options = {"tflite", "", "", "1", "on", "speed", "1", ""};
+static const struct cermet_compile_options default_options = {"tflite", "", "", "1", "on", "speed", "all", "1", ""};
 static uint8_t blob_data[] = "any blob will do";
 static const struct cermet_bytes blob = {blob_data, sizeof(blob_data)};
 
@@ -1007,7 +1007,7 @@ test_compiler_gets_what_it_needs_and_nothing_else(void)
 	setenv("CERMET_TEST_KEPT", "yes", 1);
 	CHECK(find(&cache, &hit, &error));
 	CHECK(file_holds("arguments", "--soc rk3588 --option match=tflite --option allow= --option deny= "
-	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed --option cores=1 --option groups=\n"));
+	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed --option registers=all --option cores=1 --option groups=\n"));
 	CHECK(!file_holds("environment", "LD_PRELOAD"));
 	CHECK(file_holds("environment", "CERMET_TEST_KEPT=yes"));
 	CHECK(file_holds("fds", "2\n") && !file_holds("fds", "5\n")); /* 3 or 4: ls reads the folder */

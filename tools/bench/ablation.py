@@ -78,6 +78,7 @@ LINES = (
     Line("slices by copies", without_decision("place_slices")),
     Line("operands not read where they lie", without_decision("find_homes")),
     Line("match=exact: fuses ADD and functions", options=CompileOptions(match="exact")),
+    Line("registers=changed: no word twice", options=CompileOptions(registers="changed")),
     Line("chained", kernel="chained"),
     Line("queues, 2 cores", options=CompileOptions(cores=2), kernel="queues"),
     Line("queues, 3 cores", options=CompileOptions(cores=3), kernel="queues"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cermet.drivers.base import CompileOptions
 
 JOINED = ("allow", "deny")
-COMPILE_OPTIONS = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer")
+COMPILE_OPTIONS = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "registers")
 
 
 def add_compile_arguments(parser: argparse.ArgumentParser) -> None:

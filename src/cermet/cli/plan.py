@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", metavar="HEX", help="cache key that the caller expects; another one is an error")
     parser.add_argument("--soc", default="rk3588", help="rk3588 (default)")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
-                        help="match, allow, deny, min_partition_nodes, assume, prefer, cores or groups; may be "
-                        "repeated")
+                        help="match, allow, deny, min_partition_nodes, assume, prefer, registers, cores or groups; "
+                        "may be repeated")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ class CompileOptions:
     assume    parts of the hardware without proof on silicon: "on" uses them all, "replayed" those that a program of the
               vendor's uses, "off" none
     prefer    "speed": what is clearly slower on the NPU stays on the CPU; "npu": all that can runs on the NPU
+    registers "all": each task writes all registers; "changed": those that the tasks before it in its job left otherwise
     cores     how many one inference may use at a time, where the kernel lets it
     groups    when not empty: the partitions, as the runtime insists on them, lists of operation indices
     """
@@ -52,6 +53,7 @@ class CompileOptions:
     min_partition_nodes: int = 1
     assume: str = "on"
     prefer: str = "speed"
+    registers: str = "all"
     cores: int = 1
     groups: tuple[tuple[int, ...], ...] = ()
 

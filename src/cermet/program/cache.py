@@ -20,14 +20,15 @@ from cermet.errors import CermetError
 from cermet.program.plan import MAX_FILE_BYTES, Plan, PlanError, decode_plan
 
 KEY_PREFIX = b"cermet-key-1"
-CHOICES = {"match": ("tflite", "exact"), "assume": ("on", "replayed", "off"), "prefer": ("speed", "npu")}
+CHOICES = {"match": ("tflite", "exact"), "assume": ("on", "replayed", "off"), "prefer": ("speed", "npu"),
+           "registers": ("all", "changed")}
 MAX_MIN_PARTITION_NODES = 2**31 - 1     # an int in the delegate
 MAX_CORES = 8                           # CERMET_MAX_LANES
 MAX_NODES = 2**20                       # groups only: guards against 0-4000000000
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.plan")
 _LEFTOVER_NAME = re.compile(r"\.[0-9a-f]{64}\.\d+\.tmp")
-_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "cores", "groups")
+_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "registers", "cores", "groups")
 
 
 class CacheError(CermetError):
@@ -45,7 +46,8 @@ def options_text(options: CompileOptions) -> str:
     """The one spelling of options that goes into the key."""
     return (f"match={options.match};allow={'+'.join(sorted(options.allow))};deny={'+'.join(sorted(options.deny))};"
             f"min_partition_nodes={options.min_partition_nodes};assume={options.assume};"
-            f"prefer={options.prefer};cores={options.cores};groups={groups_text(options.groups)}")
+            f"prefer={options.prefer};registers={options.registers};cores={options.cores};"
+            f"groups={groups_text(options.groups)}")
 
 
 def groups_text(groups: Iterable[Iterable[int]]) -> str:

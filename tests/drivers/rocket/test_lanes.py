@@ -14,7 +14,6 @@ import pytest
 
 from cermet.compiler import compile_subgraph
 from cermet.drivers.base import CompileOptions, Program, Step
-from cermet.drivers.rocket import driver
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.execute import Machine
 from cermet.drivers.rocket.geometry import Geometry
@@ -34,12 +33,6 @@ from tests.support.networks.draw import draw
 
 NUM_RANDOM = 60
 ORDERS = ("forward", "backward", "by turns")
-
-
-@pytest.fixture
-def always_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever can be shared is."""
-    monkeypatch.setattr(driver, "worth_sharing", lambda soc, order, saved_us: frozenset(saved_us))
 
 
 def programs_of(model: Model, cores: int) -> tuple[Program, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cermet.drivers.base import Bo, CompileError, Job, Program, Relocation, Task, TensorPort
+from cermet.drivers.rocket.changed_registers import changed_only
 from cermet.drivers.rocket.context import UINT8_FLIP, Context
 from cermet.drivers.rocket.jobs import job_starts, with_witness, written_by
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
@@ -27,9 +28,11 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     for tensor in (*context.subgraph.inputs, *context.subgraph.outputs):
         context.feature_map(tensor)     # an input that nothing reads still has a place
     tasks = with_witness(context, tasks)
-    constants, programs, constant_bytes = _constant_section(context, tasks)
     written = [written_by(context.soc.registers, task) for task in tasks]
     starts = job_starts(tasks, written, MAX_JOB_CYCLES)
+    steps = steps_of(tasks)
+    tasks = changed_only(context.soc, context.options, tasks, {*starts, *(step.first_task for step in steps)})
+    constants, programs, constant_bytes = _constant_section(context, tasks)
     ends = [*starts[1:], len(tasks)]
     witnesses = [written[end - 1].last_atom for end in ends]
     alive = _alive(context, tasks, witnesses)
@@ -39,7 +42,6 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     numbers = {role: i for i, role in enumerate(r for r in ROLES if sizes[r])}
     image = _constant_image(context, constants, programs, tasks, sizes["constant"])
     bos = tuple(Bo(role, sizes[role], image if role == "constant" else b"") for role in numbers)
-    steps = steps_of(tasks)
     jobs = _jobs(starts, ends, [_place(places, witness) for witness in witnesses], numbers)
     return Program(
         bos=bos, relocations=_relocations(tasks, programs, places, numbers),

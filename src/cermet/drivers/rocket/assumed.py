@@ -1,7 +1,8 @@
 """Parts of the hardware that programs use although nobody has shown them on silicon in int8: the only list of them.
 
 Which of them a task uses is read off its registers, whoever wrote them, so that no lowering has to say so, and none can
-forget it. The option `assume` decides what is taken for granted.
+forget it; but for registers that a task does not write (changed_registers.py). The option `assume` decides what is
+taken for granted.
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ LARGEST_SIGNED = 0x7FFF         # multipliers of all known programs are below 0x
 # What working programs, or the vendor's, go up to.
 SEEN_KERNEL, SEEN_DEPTHWISE_KERNEL, SEEN_STRIDE, SEEN_DILATION = 7, 8, 3, 4
 SILICON_STRIDE = 2
+OF_OPERATION, OF_OTHERS = "registers_of_operation", "registers_of_others"
 
 
 class Evidence(enum.Enum):
@@ -134,6 +136,11 @@ def _is_renested(task: TaskRegisters) -> bool:
     return not task.is_convolution and max(task("DPU.BS_OW_CFG", f"SIZE_E_{i}") for i in range(3)) > 1
 
 
+def _is_left_out(task: TaskRegisters) -> bool:
+    """Words do not tell what they rely on that is not there: changed_registers.py adds the part's name."""
+    return False
+
+
 _REPLAYED, _DOCUMENTED, _INFERRED = Evidence
 
 PARTS: tuple[Part, ...] = (
@@ -208,6 +215,10 @@ PARTS: tuple[Part, ...] = (
          and task("DPU.EW_CFG", "EW_DATA_MODE") == 0 and task("DPU.EW_CVT_SCALE_VALUE", "EW_OP_CVT_SHIFT") > 0),
     Part("compare_per_channel", "a maximum or minimum with one operand per channel", _INFERRED, "numerics §8.3",
          _compares_per_channel),
+    Part(OF_OPERATION, "registers that earlier tasks of the operation have written (option registers=changed)",
+         _REPLAYED, "execution model §5", _is_left_out),
+    Part(OF_OTHERS, "registers that tasks of other operations have written (option registers=changed)", _INFERRED,
+         "execution model §5", _is_left_out),
 )
 BY_NAME: Mapping[str, Part] = {part.name: part for part in PARTS}
 
