@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from cermet.drivers.base import CompileOptions
-from cermet.drivers.rocket.adding import LARGEST_BAND, MAX_KERNEL, bands_of, rectangle
+from cermet.drivers.rocket.adding import LARGEST_BAND, bands_of, rectangle
 from cermet.drivers.rocket.driver import RocketDriver
+from cermet.drivers.rocket.limits import MAX_KERNEL
 from cermet.hw.soc import RK3588
 from cermet.ir.reductions import Reduction, reduction
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of

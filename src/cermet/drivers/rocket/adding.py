@@ -26,19 +26,13 @@ from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, copy_stages, fill_stages, flying_program
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
-from cermet.drivers.rocket.pooling_arithmetic import (
-    INT32_MAX,
-    LARGEST_MULTIPLIER,
-    LARGEST_WEIGHT,
-    Gain,
-    scaling_gain,
-)
+from cermet.drivers.rocket.limits import LARGEST_MULTIPLIER, MAX_KERNEL
+from cermet.drivers.rocket.pooling_arithmetic import INT32_MAX, LARGEST_WEIGHT, Gain, scaling_gain
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.views import MapShape
 from cermet.drivers.rocket.weights import Weights, pack_bias, pack_depthwise
 from cermet.ir.operation import Operation, Pair
 
-MAX_KERNEL = 31
 MAX_SURFACES = MAX_CUBE // ATOM_BYTES
 LARGEST_BAND = 126              # the product of two sides below 32 that an int8 weight holds
 MAX_GATHERED = 32               # copies; each is a task of its own

@@ -18,7 +18,8 @@ import numpy as np
 from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import UINT8_FLIP, signed_zero_point
 from cermet.drivers.rocket.dpu import OutputConverter
-from cermet.drivers.rocket.requantise import INT32_MAX, MAX_SHIFT, Clamp, factors, split
+from cermet.drivers.rocket.limits import MAX_SHIFT
+from cermet.drivers.rocket.requantise import INT32_MAX, Clamp, factors, split
 from cermet.drivers.rocket.rounding import rounded
 from cermet.ir.numerics import evaluate
 from cermet.ir.numerics_binary import product_multiplier

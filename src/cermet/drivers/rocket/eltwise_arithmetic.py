@@ -26,9 +26,9 @@ from functools import lru_cache
 
 import numpy as np
 
-LARGEST_MULTIPLIER = 32767      # BS_MUL_OPERAND, EW_OP_CVT_SCALE and OUT_CVT_SCALE are signed 16 bits
+from cermet.drivers.rocket.limits import LARGEST_MULTIPLIER, MAX_SHIFT
+
 SMALLEST_NORMAL = 16384         # multipliers are normalised to 15 significant bits
-LARGEST_SHIFT = 63              # BS_MUL_SHIFT_VALUE has 6 bits; OUT_CVT_SHIFT above 63 has no meaning
 STEPS = 256.0                   # |T| of a result that does not saturate is smaller
 ERROR_LIMIT = 0.5               # output steps before the last rounding, see above
 MOST_CHOICES = 16               # to try on all pairs of bytes (eltwise_sum.py)
@@ -116,7 +116,7 @@ def add_choices(first_ratio: float, second_ratio: float, limits: AddRange,
 
 def _normal_shift(ratio: float) -> int:
     """The shift that gives the smaller operand's multiplier 15 significant bits."""
-    return int(np.clip(-np.floor(np.log2(ratio)), 0, LARGEST_SHIFT))
+    return int(np.clip(-np.floor(np.log2(ratio)), 0, MAX_SHIFT))
 
 
 Choice = tuple[float, int, int, int, tuple[int, int]]
@@ -149,7 +149,7 @@ def _without_factors_of_two(multiplier: np.ndarray, shift: int) -> tuple[np.ndar
 
 def _normalised(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(M, S): M / 2**S nearest to real, M in 16384..32767 unless S would pass 63."""
-    shift = np.minimum(14 - np.floor(np.log2(real)), LARGEST_SHIFT)
+    shift = np.minimum(14 - np.floor(np.log2(real)), MAX_SHIFT)
     multiplier = np.rint(real * 2.0 ** shift)
     overflow = multiplier > LARGEST_MULTIPLIER
     return np.where(overflow, SMALLEST_NORMAL, multiplier), np.where(overflow, shift - 1, shift)

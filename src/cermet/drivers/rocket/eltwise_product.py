@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cermet.drivers.rocket.dpu import Elementwise, OutputConverter, Stage, Stages
+from cermet.drivers.rocket.limits import LARGEST_MULTIPLIER, MAX_SHIFT
 from cermet.drivers.rocket.requantise import INT32_MAX, Clamp
 
-LARGEST_MULTIPLIER = 32767
-MAX_SHIFT = 63
 STEPS = 256
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from cermet.drivers.rocket.eltwise import affine_of, arithmetic_of, is_affine, product_limits
 from cermet.drivers.rocket.eltwise_operands import Form, form_of, repetition, roles_of
 from cermet.drivers.rocket.flying import MAX_CUBE
-from cermet.drivers.rocket.rules import ACTIVATION_RULES, MAX_IMAGES, MAX_SIDE, Query, Rule, data_is_not_constant
+from cermet.drivers.rocket.limits import MAX_SIDE
+from cermet.drivers.rocket.rules import ACTIVATION_RULES, MAX_IMAGES, Query, Rule, data_is_not_constant
 from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.strided_pick import Pick
 from cermet.drivers.rocket.strided_plan import StridedPlan

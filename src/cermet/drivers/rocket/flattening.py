@@ -14,14 +14,13 @@ import numpy as np
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.limits import MAX_INPUT_CHANNELS, MAX_KERNEL
 from cermet.drivers.rocket.tiling import fits
 from cermet.drivers.rocket.views import MapShape, window_over
 from cermet.drivers.rocket.weights import Weights
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Padding, Pair, Window
 
-MAX_INPUT_CHANNELS = 16_352     # 16 bits, trm; the limit of the vendor's tool
-MAX_KERNEL = 31                 # 5 bits, trm; 1..7 hw-verified
 ONE = Pair(1, 1)
 
 

@@ -18,7 +18,8 @@ from cermet.drivers.rocket.activation import clamp_of
 from cermet.drivers.rocket.context import signed_zero_point
 from cermet.drivers.rocket.conv import Layer, RangeError, bias_values, conv_weights, make_layer
 from cermet.drivers.rocket.dpu import Elementwise, OutputConverter
-from cermet.drivers.rocket.requantise import INT32_MAX, MAX_MULTIPLIER_ERROR, MAX_SHIFT, MULTIPLIER_BITS, Clamp
+from cermet.drivers.rocket.limits import MAX_SHIFT
+from cermet.drivers.rocket.requantise import INT32_MAX, MAX_MULTIPLIER_ERROR, MULTIPLIER_BITS, Clamp
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 

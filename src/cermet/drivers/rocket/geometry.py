@@ -4,12 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
+from cermet.drivers.rocket.limits import MAX_PAD
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Pair, Window
 
 NOT_SPREAD = Pair(1, 1)
-MAX_PAD = 15                # above and on the left: 4 bits, 16 acts as 0 (hw-verified)
-MAX_KERNEL_BYTES = 524_287  # of one kernel: 19 bits, trm
 # The array starts when FEATURE_GRAINS rows are there: the fewer, the earlier. At least a window, a step and one
 # (hw-verified). The vendor's programs ask for 12 under windows of 3 rows and for 27 to 30 under windows of 7, where a
 # map has more; Mesa's for 51 and a step.

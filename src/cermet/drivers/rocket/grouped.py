@@ -13,9 +13,10 @@ import numpy as np
 
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.conv import conv_weights, convolution_tasks, lower_direct
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES, Geometry, with_large_pads_in_memory
+from cermet.drivers.rocket.geometry import Geometry, with_large_pads_in_memory
 from cermet.drivers.rocket.large_strides import in_blocks, lower_in_blocks
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
+from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.tile_time import pace_of, plan_us
 from cermet.drivers.rocket.tiling import plan

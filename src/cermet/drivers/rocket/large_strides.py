@@ -14,13 +14,12 @@ from cermet.drivers.rocket.conv import conv_weights, convolution_tasks
 from cermet.drivers.rocket.copy import convolve_plane, exact_stages
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import FeatureMap, MapShape
+from cermet.drivers.rocket.limits import MAX_STRIDE
 from cermet.drivers.rocket.pixel_blocks import blocks_shape, weights_of_blocks, window_of_blocks
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.weights import Weights
 from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
-
-MAX_STRIDE = 7              # 3 bits, trm; 1..3 hw-verified
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ from cermet.drivers.rocket.flying import (
 )
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
-from cermet.drivers.rocket.pooling import MAX_STRIDE, depthwise_tasks
+from cermet.drivers.rocket.limits import MAX_SIDE, MAX_STRIDE
+from cermet.drivers.rocket.pooling import depthwise_tasks
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp
-from cermet.drivers.rocket.rules import MAX_SIDE
 from cermet.ir.moves import Run
 from cermet.ir.operation import Operation, Pair, Window
 

@@ -27,6 +27,7 @@ from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pic
 from cermet.drivers.rocket.dpu import Stages
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
+from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES, MAX_NOTCH, MAX_SIDE, MAX_STRIDE
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.strided_lower import lower_strided
 from cermet.drivers.rocket.strided_pick import Pick
@@ -38,11 +39,7 @@ from cermet.ir.operation import Kind, Operation, Pair
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType
 
-MAX_LINE_ATOMS = 8191       # NOTCH and LINE_NOTCH: 13 bits
-MAX_SIDE = 2047
 MAX_PICK_BYTES = 1 << 20    # weights of a picking convolution
-MAX_KERNEL_BYTES = 1 << 19
-MAX_STRIDE = 7
 
 Shapes = Mapping[int, MapShape]
 AS_THE_MODEL: Shapes = MappingProxyType({})
@@ -119,7 +116,7 @@ def placed(box: Box) -> Placed:
 def _check_sizes(part: Placed) -> None:
     rows = part.patch.rows
     for shape, step in ((part.source, rows.source_step), (part.target, rows.target_step)):
-        if shape.width * step > MAX_LINE_ATOMS or shape.width > MAX_SIDE:
+        if shape.width * step > MAX_NOTCH or shape.width > MAX_SIDE:
             raise MoveError(f"rows of {shape.width} pixels, {step} apart, must be at most {MAX_SIDE}")
 
 
@@ -156,7 +153,7 @@ def _fits_blocks(part: Placed) -> bool:
     """Whether a convolution with the block as its window is small enough."""
     step, channels = part.patch.rows.source_step, part.source.channels
     kernel_bytes = step * step * round_up(channels, ATOM_BYTES)
-    return step <= MAX_STRIDE and kernel_bytes < MAX_KERNEL_BYTES and \
+    return step <= MAX_STRIDE and kernel_bytes <= MAX_KERNEL_BYTES and \
         kernel_bytes * part.target.channels <= MAX_PICK_BYTES
 
 

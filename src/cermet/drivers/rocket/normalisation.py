@@ -29,7 +29,7 @@ from cermet.drivers.rocket.eltwise_affine import (
     signed_bytes,
     wanted,
 )
-from cermet.drivers.rocket.requantise import MAX_SHIFT
+from cermet.drivers.rocket.limits import MAX_SHIFT
 from cermet.drivers.rocket.rounding import rounded
 
 # Share of bytes and pairs of constants whose result is not that of both operations one by one, by the option match. F

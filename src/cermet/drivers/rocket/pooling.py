@@ -13,12 +13,13 @@ import numpy as np
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import dpu
 from cermet.drivers.rocket.activation import clamp_of
-from cermet.drivers.rocket.adding import MAX_KERNEL, Way, add_pixels, copies, rectangle, way_of_adding, weighted_tasks
+from cermet.drivers.rocket.adding import Way, add_pixels, copies, rectangle, way_of_adding, weighted_tasks
 from cermet.drivers.rocket.context import Context, layer_name
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.flying import View, copy_stages, whole_cube
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.limits import MAX_KERNEL, MAX_STRIDE
 from cermet.drivers.rocket.pooling_arithmetic import Gain, division_gain, scaling_gain
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.requantise import Clamp
@@ -26,7 +27,6 @@ from cermet.drivers.rocket.views import MapShape
 from cermet.ir.operation import Operation, Pair, Window
 from cermet.ir.tensor import DType, Tensor
 
-MAX_STRIDE = 7              # CONV_X_STRIDE and CONV_Y_STRIDE: 3 bits
 # Where q = 0 lies in the signed domain, and the largest |average of q|.
 ORIGIN = {DType.INT8: 0, DType.UINT8: -128}
 LARGEST_AVERAGE = {DType.INT8: 128, DType.UINT8: 255}

@@ -11,12 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from cermet.drivers.rocket.limits import LARGEST_MULTIPLIER, MAX_SHIFT
 from cermet.ir.fixed_point import quantize_multiplier
 
-LARGEST_MULTIPLIER = 32767      # OUT_CVT_SCALE is signed, 16 bits
 SMALLEST_NORMAL = 16384
 LARGEST_WEIGHT = 127
-LARGEST_SHIFT = 63
 STEPS = 256.0
 INT32_MAX = (1 << 31) - 1
 TIE_WEIGHT, TIE_SHIFT = 64, 15
@@ -73,7 +72,7 @@ def scaling_gain(real: float, largest_weight: int = LARGEST_WEIGHT) -> Gain:
     """
     weights = np.arange(1, largest_weight + 1, dtype=np.float64)
     wanted = real / weights
-    shifts = np.clip(14 - np.floor(np.log2(wanted)), 0, LARGEST_SHIFT)
+    shifts = np.clip(14 - np.floor(np.log2(wanted)), 0, MAX_SHIFT)
     multipliers = np.rint(wanted * 2.0 ** shifts)
     too_large = multipliers > LARGEST_MULTIPLIER
     shifts = np.where(too_large & (shifts > 0), shifts - 1, shifts)
@@ -132,7 +131,7 @@ def sum_gain(scaling: Scaling, match: str, largest_weight: int = LARGEST_WEIGHT)
     Bound: 1/4 for the multiplier, 1/2 * 2**-R <= 1/4 for BS's rounding, 1/2 for the last one: at most one step.
     """
     fraction, right = _tflite_multiplier(scaling)
-    if match == "tflite" and 1 <= right <= LARGEST_SHIFT and fraction > 0:
+    if match == "tflite" and 1 <= right <= MAX_SHIFT and fraction > 0:
         wanted, steps = fraction, 2.0 ** -right
         chosen = _first_of_two(fraction, right, largest_weight)
     else:

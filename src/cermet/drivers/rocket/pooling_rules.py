@@ -1,16 +1,15 @@
 """Support rules of AVERAGE_POOL_2D and MAX_POOL_2D. What a rule is: rules.py."""
 from __future__ import annotations
 
-from cermet.drivers.rocket.adding import MAX_KERNEL, geometry_of
+from cermet.drivers.rocket.adding import geometry_of
 from cermet.drivers.rocket.flying import MAX_CUBE
+from cermet.drivers.rocket.limits import MAX_KERNEL, MAX_NOTCH, MAX_PAD, MAX_STRIDE
 from cermet.drivers.rocket.max_pooling import selection_geometry, selection_stride
-from cermet.drivers.rocket.pooling import MAX_STRIDE, Region, average_gain, pool_regions, way_of_average
+from cermet.drivers.rocket.pooling import Region, average_gain, pool_regions, way_of_average
 from cermet.drivers.rocket.rules import BANDED_RULES, Query, Rule
 from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Pair, Window
 
-MAX_LINE_ATOMS = 8191       # from one row to the next: NOTCH has 13 bits
-MAX_PAD = 15                # PAD_TOP and PAD_LEFT: 4 bits, 16 acts as 0
 # A 5x5 window with SAME. More would cost over a millisecond of interrupts (27-41 us each, hw-verified); where the CPU
 # is faster is ASSUMED.
 MAX_REGIONS = 25
@@ -96,8 +95,8 @@ def max_stride_fits(query: Query) -> str | None:
     window, (height, width) = _window(query), query.data.shape[1:3]
     stride, (_, _, left, right) = selection_stride(window, height, width), window.pads(height, width)
     pitch = stride.y * (left + width + right)
-    return None if stride.y <= MAX_STRIDE or stride.x > 1 or pitch <= MAX_LINE_ATOMS else (
-        f"rows to select are {pitch} pixels apart, must be at most {MAX_LINE_ATOMS}")
+    return None if stride.y <= MAX_STRIDE or stride.x > 1 or pitch <= MAX_NOTCH else (
+        f"rows to select are {pitch} pixels apart, must be at most {MAX_NOTCH}")
 
 
 def max_fits_the_cube(query: Query) -> str | None:

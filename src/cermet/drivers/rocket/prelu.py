@@ -18,6 +18,7 @@ from cermet.drivers.rocket.context import Context, signed_zero_point
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.flying import FlyingTask, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
+from cermet.drivers.rocket.limits import MAX_SHIFT
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.rounding import rounded
 from cermet.drivers.rocket.unary import BYTES, task_part
@@ -26,7 +27,6 @@ from cermet.ir.subgraph import Subgraph
 
 MAX_BITS = 14
 INT16_MAX = 32767
-MAX_SHIFT = 63
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,12 @@ import numpy as np
 
 from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import dpu
-from cermet.drivers.rocket.adding import MAX_KERNEL, Way, add_pixels, rectangle, way_of_adding
+from cermet.drivers.rocket.adding import Way, add_pixels, rectangle, way_of_adding
 from cermet.drivers.rocket.context import Context, layer_name
 from cermet.drivers.rocket.copy import convolve
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.limits import MAX_KERNEL
 from cermet.drivers.rocket.pooling_arithmetic import INT32_MAX, LARGEST_WEIGHT, Scaling, SumGain, sum_gain
 from cermet.drivers.rocket.reduction_extreme import lower_extreme
 from cermet.drivers.rocket.regcmd import TaskProgram

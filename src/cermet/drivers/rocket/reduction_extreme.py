@@ -15,8 +15,8 @@ from cermet.drivers.rocket.copy import pick, selection
 from cermet.drivers.rocket.dpu import ALGO_MAX, ALGO_MIN, Elementwise, OutputConverter, Stages
 from cermet.drivers.rocket.flying import MAX_CUBE, Cube, FlyingTask, View, copy_stages, flying_program
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div
+from cermet.drivers.rocket.limits import MAX_SIDE
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.rules import MAX_SIDE
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import Run
 from cermet.ir.operation import Kind, Operation

@@ -4,10 +4,10 @@ from __future__ import annotations
 from cermet.drivers.rocket.adding import geometry_of
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
+from cermet.drivers.rocket.limits import MAX_SIDE
 from cermet.drivers.rocket.reduction import Plan, plan_sum, reduction_of
 from cermet.drivers.rocket.reduction_extreme import kept_plane
 from cermet.drivers.rocket.rules import (
-    MAX_SIDE,
     Query,
     Rule,
     activations_are_8_bit,

@@ -30,6 +30,7 @@ import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter
 from cermet.drivers.rocket.equal_multipliers import equal_range, inside
+from cermet.drivers.rocket.limits import MAX_SHIFT
 
 MULTIPLIER_BITS = 15        # C is below 2**15
 GUARD_BITS = 10
@@ -37,7 +38,6 @@ GUARD_BITS = 10
 # and an output of 255 plus a zero point of 255 could be cut. At 22 or less a saturated v saturates y as well.
 MAX_COMMON_SHIFT = 22
 MAX_POWER = 14              # 2**14 is the largest power of two in BN's int16 operand
-MAX_SHIFT = 63
 # The most that rounding C may move an output, in output steps. The final rounding adds 0.5, BS's at most 0.25
 # (R - base >= 1; with R - base = 0 the final one rounds nothing), and 0.25 + 0.25 + 0.5 <= 1 keeps y within one step.
 MAX_MULTIPLIER_ERROR = 0.24

@@ -26,10 +26,10 @@ import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter
 from cermet.drivers.rocket.equal_multipliers import equal_range, equal_steps, inside
+from cermet.drivers.rocket.limits import MAX_SHIFT
 from cermet.drivers.rocket.requantise import (
     INT32_MAX,
     MAX_MULTIPLIER_ERROR,
-    MAX_SHIFT,
     MULTIPLIER_BITS,
     Clamp,
     Requantisation,

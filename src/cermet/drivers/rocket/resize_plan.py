@@ -19,11 +19,10 @@ import numpy as np
 from cermet.drivers.rocket.copy import Patch, patch_tasks, pick_geometry
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
-from cermet.drivers.rocket.moving import MAX_KERNEL_BYTES
+from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES, MAX_STRIDE
 from cermet.drivers.rocket.pooling import LARGEST_AVERAGE
 from cermet.drivers.rocket.pooling_arithmetic import Gain, division_gain
 from cermet.drivers.rocket.regcmd import Address
-from cermet.drivers.rocket.rules_conv import MAX_STRIDE
 from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.views import MapShape
 from cermet.ir.moves import MoveError, Run, resized_sides
@@ -138,7 +137,7 @@ def plan_resize(subgraph: Subgraph, operation: Operation) -> Plan:
                         "round twice")
     channels, phases = data.shape[3], rows.phases * columns.phases
     kernel_bytes = len(rows.taps[0]) * len(columns.taps[0]) * round_up(channels, ATOM_BYTES)
-    if kernel_bytes >= MAX_KERNEL_BYTES or kernel_bytes * phases * round_up(channels, ATOM_BYTES) > MAX_WEIGHT_BYTES:
+    if kernel_bytes > MAX_KERNEL_BYTES or kernel_bytes * phases * round_up(channels, ATOM_BYTES) > MAX_WEIGHT_BYTES:
         raise MoveError(f"{phases} phases of {channels} channels need more than {MAX_WEIGHT_BYTES} bytes of weights")
     copies, tasks = _copies(rows, columns, channels)
     if tasks + BORDER_TASKS > MAX_TASKS:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cermet.drivers.rocket.limits import MAX_SIDE
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Activation, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import DType, Tensor
 
-MAX_SIDE = 2047             # width and height: 11 bits, trm
 # Each image takes a task or more, at 27-41 us each (hw-verified). Where the CPU is faster is ASSUMED.
 MAX_IMAGES = 64
 QUANTISED = (DType.INT8, DType.UINT8)

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.conv import RangeError, bias_values, layer_requantisation, make_layer
-from cermet.drivers.rocket.flattening import MAX_INPUT_CHANNELS, MAX_KERNEL
-from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, MAX_KERNEL_BYTES, with_large_pads_in_memory
-from cermet.drivers.rocket.large_strides import MAX_STRIDE, block_geometry, in_blocks
+from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, with_large_pads_in_memory
+from cermet.drivers.rocket.large_strides import block_geometry, in_blocks
 from cermet.drivers.rocket.layout import MAX_CUBE
+from cermet.drivers.rocket.limits import MAX_INPUT_CHANNELS, MAX_KERNEL, MAX_KERNEL_BYTES, MAX_SIDE, MAX_STRIDE
 from cermet.drivers.rocket.requantise import ScaleError
-from cermet.drivers.rocket.rules import BANDED_RULES, MAX_SIDE, QUANTISED, Query, Rule
+from cermet.drivers.rocket.rules import BANDED_RULES, QUANTISED, Query, Rule
 from cermet.drivers.rocket.tiling import fits
 from cermet.ir.operation import Kind
 from cermet.ir.tensor import DType, Quantisation, Tensor

@@ -5,7 +5,7 @@ from cermet.drivers.base import CompileError
 from cermet.drivers.rocket import conv_query as ask
 from cermet.drivers.rocket.flattening import flatten, vectors_per_task
 from cermet.drivers.rocket.fully_connected import matrix_shape
-from cermet.drivers.rocket.geometry import MAX_KERNEL_BYTES
+from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES
 from cermet.drivers.rocket.rules import ACTIVATION_RULES, Query, Rule
 from cermet.drivers.rocket.rules_conv import CONSTANT_RULES, WEIGHT_RULES, numbers_fit
 from cermet.drivers.rocket.views import MapShape, Views, map_shape, window_over

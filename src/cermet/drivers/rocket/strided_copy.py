@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 
 from cermet.drivers.rocket.layout import ATOM_BYTES, MAX_CUBE, MAX_SURFACES, Cube, MapShape, ceil_div
+from cermet.drivers.rocket.limits import MAX_NOTCH
 from cermet.drivers.rocket.strided import Spot, Strided, check_tasks
 from cermet.ir.moves import MoveError
 
-MAX_NOTCH = 8191            # between lines: 13 bits
 SINGLE_ATOM = (1, 1, 1)     # a loop over one atom
 
 

@@ -21,19 +21,21 @@ import numpy as np
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, MapShape, ceil_div, round_up
+from cermet.drivers.rocket.limits import (
+    MAX_INPUT_CHANNELS,
+    MAX_KERNEL,
+    MAX_KERNEL_BYTES,
+    MAX_NOTCH,
+    MAX_SIDE,
+    MAX_STRIDE,
+)
 from cermet.drivers.rocket.strided import Spot, Step, Strided, check_tasks, offsets
 from cermet.ir.moves import MoveError
 from cermet.ir.operation import Pair
 
 GROUP = 32                      # output channels that the DPU completes together
 PAIR = 2                        # surfaces of a group: what every map has at least whole numbers of
-MAX_KERNEL = 31
-MAX_STRIDE = 7
-MAX_ROWS = 2047                 # of the CNA's input: 11 bits
-MAX_NOTCH = 8191
-MAX_CHANNELS = 16_352
 MAX_WEIGHT_BYTES = 1 << 20      # of one move
-MAX_KERNEL_BYTES = 1 << 19
 MAX_WINDOW_ENTRIES = 6 * 256    # of the CBUF, 128 bytes each: what data has beside streamed weights, but for a bank
 
 
@@ -111,8 +113,8 @@ def _pattern(move: Strided) -> Pattern:
     into_channels = [s for s in move.steps if not s.target.pixel]
     lines = tuple(s for s in into_pixels if s.source.pixel)
     groups = tuple(s for s in into_pixels if not s.source.pixel)
-    if prod(s.count for s in into_channels) > MAX_CHANNELS or any(s.count > MAX_CHANNELS for s in groups):
-        raise MoveError(f"more than {MAX_CHANNELS} channels change their places")
+    if prod(s.count for s in into_channels) > MAX_INPUT_CHANNELS or any(s.count > MAX_INPUT_CHANNELS for s in groups):
+        raise MoveError(f"more than {MAX_INPUT_CHANNELS} channels change their places")
     each = zip(*(offsets([(s.count, step) for s, step in zip(into_channels, steps, strict=True)]) for steps in (
         [s.target.channel for s in into_channels], [s.source.pixel for s in into_channels],
         [s.source.channel for s in into_channels])), strict=True)
@@ -210,7 +212,7 @@ def _fits(pattern: Pattern, made: Arrangement) -> bool:
     stride = made.columns.source.pixel if made.columns else 1
     width = (columns - 1) * stride + made.kernel[1]
     rows = (made.rows.count if made.rows else 1) - 1 + made.kernel[0]
-    if max(made.kernel) > MAX_KERNEL or width > MAX_ROWS or (rows > 1 and width > made.line):
+    if max(made.kernel) > MAX_KERNEL or width > MAX_SIDE or (rows > 1 and width > made.line):
         return False
     if made.rows and not 0 <= made.rows.target.pixel - columns <= MAX_NOTCH:
         return False
@@ -218,14 +220,14 @@ def _fits(pattern: Pattern, made: Arrangement) -> bool:
         return False
     entries = made.kernel[0] * width * ceil_div(pattern.source_shape.channels, 8 * ATOM_BYTES)
     return entries <= MAX_WINDOW_ENTRIES and prod(made.kernel) * round_up(
-        pattern.source_shape.channels, ATOM_BYTES) < MAX_KERNEL_BYTES
+        pattern.source_shape.channels, ATOM_BYTES) <= MAX_KERNEL_BYTES
 
 
 def _repeats(pattern: Pattern, arranged: Arrangement, group: Step | None) -> tuple[int, int, bool]:
     """(tasks, size of the window, whether the writer needs sizes of its own) of a choice."""
     rest = prod(s.count for s in pattern.lines if s not in arranged.taken)
     rest *= prod(s.count for s in pattern.groups if s is not group)
-    rest *= ceil_div(arranged.rows.count, MAX_ROWS - arranged.kernel[0] + 1) if arranged.rows else 1
+    rest *= ceil_div(arranged.rows.count, MAX_SIDE - arranged.kernel[0] + 1) if arranged.rows else 1
     chunks = ceil_div(len(pattern.table), GROUP) if group else 1
     return rest * chunks, prod(arranged.kernel), _is_spread(arranged)
 
@@ -304,7 +306,7 @@ def _target_line(arranged: Arrangement) -> int:
 
 def _bands(pick: Pick, arranged: Arrangement) -> Iterator[Pick]:
     """As many rows at a time as the CNA reads."""
-    most = MAX_ROWS - arranged.kernel[0] + 1
+    most = MAX_SIDE - arranged.kernel[0] + 1
     for first in range(0, pick.rows, most):
         yield replace(pick, rows=min(most, pick.rows - first), source_pixel=pick.source_pixel + first * pick.line,
                       target_pixel=pick.target_pixel + first * pick.target_line)

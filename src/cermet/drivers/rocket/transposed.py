@@ -25,8 +25,9 @@ from cermet.drivers.rocket.conv import (
 )
 from cermet.drivers.rocket.copy import Patch, copy_patch, patch_tasks
 from cermet.drivers.rocket.flying import copy_stages
-from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, MAX_KERNEL_BYTES, MAX_PAD, Geometry
+from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
+from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES, MAX_PAD
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
 from cermet.drivers.rocket.strided import MAX_TASKS
 from cermet.drivers.rocket.tile_time import Pace, copies_us, pace_of, plan_us
