@@ -1,6 +1,7 @@
 """The README's examples do what it says, and its tables have every command and option."""
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
 import shutil
@@ -37,8 +38,9 @@ def example(language: str) -> str:
 
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table of a section."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    lines = README.split(f"\n## {heading}\n")[1].splitlines()
+    behind = itertools.dropwhile(lambda line: not line.startswith("| "), lines)
+    rows = list(itertools.takewhile(lambda line: line.startswith("| "), behind))
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows[2:]]
 
 
@@ -106,3 +108,12 @@ def test_table_of_commands_is_whole() -> None:
     """All but `plan`, which the delegate calls."""
     listed = {name for row in table("Commands") for name in re.findall(r"`cermet ([\w-]+)", row[0])}
     assert listed == set(VERBS) - {"plan"}
+
+
+def test_operations_are_those_of_the_support_table() -> None:
+    """Relatives of RELU are not listed one by one."""
+    generated = (ROOT / "docs" / "operations.md").read_text().split("\n## ")[0]
+    supported = {name for name in re.findall(r"^\| ([A-Z][A-Z0-9_]+) \|", generated, re.MULTILINE)
+                 if not name.startswith("RELU_") and name != "RELU6"}
+    listed = {name for row in table("What runs on the NPU") for name in re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", row[1])}
+    assert len(supported) > 50 and listed - {"RELU6", "RELU_N1_TO_1"} == supported
