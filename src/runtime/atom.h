@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define ATOM_BYTES 16
+#define LINE_BYTES 64 /* of a cache, at least */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef uint8_t atom __attribute__((vector_size(ATOM_BYTES)));
@@ -39,6 +40,14 @@ first_bytes(uint32_t count)
 	static const atom numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 	return (atom)(numbers < repeat(count));
+}
+
+/* Asks for bytes that will be read. */
+INLINE void
+fetch(const uint8_t *from, size_t num_bytes)
+{
+	for (size_t i = 0; i < num_bytes; i += LINE_BYTES)
+		__builtin_prefetch(from + i);
 }
 
 #endif

@@ -10,13 +10,14 @@
 #define HAS_AVX2 false
 #define cermet_rows_in_avx2 cermet_rows_in
 #define cermet_rows_out_avx2 cermet_rows_out
+#define cermet_folded_in_avx2 cermet_folded_in
 #endif
 
 void
 cermet_convert_in(const struct cermet_plan_io *io, const uint8_t *tensor, uint8_t *bo)
 {
 	if (io->fold_y > 1 || io->fold_x > 1)
-		cermet_folded_in(io, tensor, bo);
+		(HAS_AVX2 ? cermet_folded_in_avx2 : cermet_folded_in)(io, tensor, bo);
 	else
 		(HAS_AVX2 ? cermet_rows_in_avx2 : cermet_rows_in)(io, tensor, bo);
 }

@@ -13,6 +13,12 @@
 #include "atom.h"
 #include "plan.h"
 
+#ifdef WIDE_MOVES
+#define FOLDED_IN cermet_folded_in_avx2
+#else
+#define FOLDED_IN cermet_folded_in
+#endif
+
 /* The part of a run that lies in an atom: where the load begins, from the block's first byte, and what to keep of it. */
 struct part {
 	size_t offset;
@@ -35,13 +41,14 @@ struct row {
 };
 
 static struct recipe
-recipe_of(const struct cermet_plan_io *io, const struct row *row, uint32_t first_channel)
+recipe_of(const struct cermet_plan_io *io, uint32_t num_rows, uint32_t first_channel)
 {
 	const uint32_t run_bytes = io->fold_x * io->channels, end_channel = first_channel + ATOM_BYTES;
-	struct recipe recipe = {.num_parts = 0};
+	struct recipe recipe;
 	atom used = repeat(0);
 
-	for (uint32_t y = 0; y < row->num_rows; y++) {
+	recipe.num_parts = 0;
+	for (uint32_t y = 0; y < num_rows; y++) {
 		const uint32_t start = y * run_bytes, end = start + run_bytes;
 		const uint32_t from = start > first_channel ? start - first_channel : 0;
 		const uint32_t to = end < end_channel ? end - first_channel : ATOM_BYTES;
@@ -59,31 +66,32 @@ recipe_of(const struct cermet_plan_io *io, const struct row *row, uint32_t first
 	return recipe;
 }
 
-/* Blocks of a row that are whole and whose loads end in the tensor. */
+/* Blocks of a row that are whole and whose loads end in the tensor. Later parts begin later. */
 static uint32_t
 num_whole_blocks(const struct cermet_plan_io *io, const struct row *row, const struct recipe *recipe)
 {
 	const size_t run_bytes = (size_t)io->fold_x * io->channels;
-	size_t count = io->width / io->fold_x;
+	const size_t end = recipe->num_parts > 0 ? recipe->parts[recipe->num_parts - 1].offset + ATOM_BYTES : 0;
+	uint32_t count = io->width / io->fold_x;
 
-	for (uint32_t i = 0; i < recipe->num_parts && count > 0; i++) {
-		const size_t end = recipe->parts[i].offset + ATOM_BYTES;
-		const size_t fitting = row->bytes_left < end ? 0 : (row->bytes_left - end) / run_bytes + 1;
-
-		count = fitting < count ? fitting : count;
-	}
-	return (uint32_t)count;
+	while (count > 0 && (count - 1) * run_bytes + end > row->bytes_left)
+		count--;
+	return count;
 }
 
 INLINE void
 join(const uint8_t *from, size_t step, const struct recipe *recipe, uint32_t num_parts, uint32_t count, uint8_t *to)
 {
+	const atom flip = recipe->flip, fill = recipe->fill;
+	struct part parts[CERMET_MAX_FOLD]; /* a copy, which the compiler knows that no store changes */
+
+	memcpy(parts, recipe->parts, num_parts * sizeof(parts[0]));
 	for (; count > 0; count--, from += step, to += ATOM_BYTES) {
-		atom value = recipe->fill;
+		atom value = fill;
 
 		for (uint32_t i = 0; i < num_parts; i++)
-			value |= load(from + recipe->parts[i].offset) & recipe->parts[i].mask;
-		store(to, value ^ recipe->flip);
+			value |= load(from + parts[i].offset) & parts[i].mask;
+		store(to, value ^ flip);
 	}
 }
 
@@ -120,35 +128,46 @@ join_bytewise(const struct cermet_plan_io *io, const struct row *row, uint32_t f
 	}
 }
 
+/* One surface of one image, whose first row of blocks comes from `row`. */
 static void
-row_in(const struct cermet_plan_io *io, const struct cermet_plan_io *map, const struct row *row, uint8_t *to)
+surface_in(const struct cermet_plan_io *io, const struct cermet_plan_io *map, struct row row, uint32_t first_channel,
+           uint8_t *to)
 {
-	for (uint32_t c = 0; c < map->channels; c += ATOM_BYTES, to += io->surface_stride_bytes) {
-		const struct recipe recipe = recipe_of(io, row, c);
-		const uint32_t num_whole = num_whole_blocks(io, row, &recipe);
+	const size_t block_bytes = (size_t)io->fold_x * io->channels, row_bytes = (size_t)io->width * io->channels;
+	struct recipe recipe = recipe_of(io, io->fold_y, first_channel);
 
-		join_whole(row->from, (size_t)io->fold_x * io->channels, &recipe, num_whole, to);
+	for (uint32_t rows_left = io->height; rows_left > 0; rows_left -= row.num_rows, to += io->line_stride_bytes) {
+		uint32_t num_whole;
+
+		row.num_rows = io->fold_y;
+		if (rows_left < io->fold_y) {
+			row.num_rows = rows_left;
+			recipe = recipe_of(io, rows_left, first_channel);
+		}
+		/* To read rows in turn hides from a processor that one block of them follows the other. */
+		if (row.bytes_left >= 2 * io->fold_y * row_bytes)
+			fetch(row.from + io->fold_y * row_bytes, io->fold_y * row_bytes);
+		num_whole = num_whole_blocks(io, &row, &recipe);
+		join_whole(row.from, block_bytes, &recipe, num_whole, to);
 		for (uint32_t block = num_whole; block < map->width; block++)
-			join_bytewise(io, row, c, block, to + (size_t)block * ATOM_BYTES);
+			join_bytewise(io, &row, first_channel, block, to + (size_t)block * ATOM_BYTES);
+		row.from += row.num_rows * row_bytes;
+		row.bytes_left -= row.num_rows * row_bytes;
 	}
 }
 
+/* Surface by surface: what an atom of it consists of is found once. */
 void
-cermet_folded_in(const struct cermet_plan_io *io, const uint8_t *tensor, uint8_t *bo)
+FOLDED_IN(const struct cermet_plan_io *io, const uint8_t *tensor, uint8_t *bo)
 {
 	const struct cermet_plan_io map = cermet_io_of_map(io);
-	const size_t row_bytes = (size_t)io->width * io->channels;
+	const size_t image_bytes = (size_t)io->height * io->width * io->channels;
 	struct row row = {.from = tensor, .bytes_left = cermet_io_num_bytes(io)};
 
-	for (uint32_t image = 0; image < io->batch; image++) {
-		for (uint32_t y = 0; y < map.height; y++) {
-			const uint32_t rows_left = io->height - y * io->fold_y;
+	for (uint32_t image = 0; image < io->batch; image++, row.from += image_bytes, row.bytes_left -= image_bytes) {
+		uint8_t *to = bo + io->offset_bytes + (size_t)image * io->batch_stride_bytes;
 
-			row.num_rows = rows_left < io->fold_y ? rows_left : io->fold_y;
-			row_in(io, &map, &row, bo + io->offset_bytes + (size_t)image * io->batch_stride_bytes +
-			                           (size_t)y * io->line_stride_bytes);
-			row.from += row.num_rows * row_bytes;
-			row.bytes_left -= row.num_rows * row_bytes;
-		}
+		for (uint32_t c = 0; c < map.channels; c += ATOM_BYTES, to += io->surface_stride_bytes)
+			surface_in(io, &map, row, c, to);
 	}
 }

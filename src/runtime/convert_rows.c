@@ -26,7 +26,6 @@
 #define BLOCK_IN_BYTES 16384  /* of a tensor: what is fetched at once stays, with its atoms, in a first cache of 32 KiB */
 #define BLOCK_OUT_BYTES 32768 /* nothing is fetched, longer runs of a surface are better */
 #define STRIP_SURFACES 8      /* whose atoms of a pixel are two cache lines */
-#define LINE_BYTES 64         /* of a cache, at least */
 
 /* Pixels of `count` surfaces, 1 or even. The last of them is the tensor's last where is_last; what its atoms hold behind
  * the channels matters on the way in. */
@@ -103,14 +102,6 @@ num_last_pixels(uint32_t channels, uint32_t num_pixels, size_t num_behind)
 	return num_here < num_pixels ? num_here : num_pixels;
 }
 
-/* Asks for what strips will read in pieces far apart, in which no processor sees that everything will be needed. */
-INLINE void
-fetch(const uint8_t *from, size_t num_bytes)
-{
-	for (size_t i = 0; i < num_bytes; i += LINE_BYTES)
-		__builtin_prefetch(from + i);
-}
-
 /* A row: num_pixels that follow each other in both memories, and num_behind more in the tensor. */
 INLINE void
 move_row(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels, size_t num_behind)
@@ -121,6 +112,7 @@ move_row(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num
 
 	for (uint32_t left = num_pixels - num_last, count; left > 0; left -= count) {
 		count = left < step ? left : step;
+		/* Strips read pieces far apart, in which no processor sees that everything will be needed. */
 		if (move->is_in && move->num_surfaces > STRIP_SURFACES)
 			fetch(from, count * move->from.pixel_bytes);
 		move_block(move, from, to, count);

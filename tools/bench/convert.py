@@ -22,11 +22,11 @@ FLAGS = ["-O3", "-std=gnu11", f"-I{RUNTIME}"]
 
 def build(folder: pathlib.Path) -> pathlib.Path:
     """The timing program."""
-    names = ("convert", "convert_rows", "convert_folded", "plan", "base", "blake2b")
-    sources = [(RUNTIME / f"{name}.c", []) for name in names]
-    sources.append((pathlib.Path(__file__).with_suffix(".c"), ["-march=native"]))
+    loops = ("convert_rows", "convert_folded")
+    sources = [(RUNTIME / f"{name}.c", []) for name in ("convert", *loops, "plan", "base", "blake2b")]
     if platform.machine() == "x86_64":
-        sources.append((RUNTIME / "convert_rows.c", ["-mavx2", "-DWIDE_MOVES"]))
+        sources += [(RUNTIME / f"{name}.c", ["-mavx2", "-DWIDE_MOVES"]) for name in loops]
+    sources.append((pathlib.Path(__file__).with_suffix(".c"), ["-march=native"]))
     for number, (source, flags) in enumerate(sources):
         subprocess.run(["cc", *FLAGS, *flags, "-c", source, "-o", folder / f"{number}.o"], check=True)
     program = folder / "convert"
