@@ -31,7 +31,7 @@
 
 #define CERMET_MAX_BOS 32
 #define CERMET_MAX_LANES 8
-#define CERMET_MAX_FOLD 7 /* the largest stride that the NPU has */
+#define CERMET_MAX_FOLD 49 /* the largest stride: 7 over blocks of 7 */
 
 /* What a BO is for. */
 #define CERMET_BO_CONSTANT 0 /* programs, weights, operands: written once, read by the NPU */

@@ -27,7 +27,7 @@ struct part {
 
 /* What the atoms of one surface consist of, in a row of blocks. */
 struct recipe {
-	struct part parts[CERMET_MAX_FOLD];
+	struct part parts[ATOM_BYTES]; /* a byte each, at least */
 	uint32_t num_parts;
 	atom flip;
 	atom fill;

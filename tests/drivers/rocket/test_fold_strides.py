@@ -24,7 +24,7 @@ from tests.support.model_builder import Model, TensorSpec
 from tests.support.sketch import Sketch
 
 KERNELS = ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (1, 7), (7, 2), (3, 5))
-STRIDES = ((2, 2), (3, 3), (4, 4), (2, 3), (1, 2), (4, 1), (7, 5))
+STRIDES = ((2, 2), (3, 3), (4, 4), (2, 3), (1, 2), (4, 1), (7, 5), (8, 16))
 PLANES = ((16, 16), (15, 17), (23, 11), (24, 40), (7, 63), (1, 30), (31, 8))
 GRID = pairwise({
     "kernel": KERNELS, "stride": STRIDES, "plane": PLANES, "ic": (1, 2, 3, 4, 5, 7, 8), "oc": (1, 8, 33),
@@ -253,7 +253,8 @@ def test_lanes_share_a_convolution_of_blocks(cores: int) -> None:
 @pytest.mark.parametrize(("shape", "kernel", "stride", "dtype"), [
     ((1, 224, 224, 3), (3, 3), (2, 2), "uint8"), ((2, 31, 29, 3), (7, 7), (2, 2), "int8"),
     ((3, 10, 9, 1), (3, 3), (2, 3), "uint8"), ((1, 1, 500, 2), (1, 9), (1, 4), "int8"),
-    ((2, 21, 5, 5), (4, 3), (4, 3), "uint8")])
+    ((2, 21, 5, 5), (4, 3), (4, 3), "uint8"), ((1, 96, 64, 3), (16, 16), (16, 16), "int8"),
+    ((1, 100, 98, 1), (49, 49), (49, 49), "uint8")])
 def test_the_runtime_gives_what_the_core_gives(shape: tuple, kernel: tuple, stride: tuple, dtype: str) -> None:
     """Blocks made in C from the application's bytes, by way of the plan file and the simulated device."""
     rng = np.random.default_rng(4)

@@ -20,6 +20,7 @@ from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 
+MAX_BLOCK = 49              # struct cermet_plan_io
 Accepts = Callable[[Subgraph, Operation], bool]
 
 
@@ -86,6 +87,8 @@ def _way(subgraph: Subgraph, conv: Operation) -> list[Operation] | None:
 def _can_fold(subgraph: Subgraph, conv: Operation, way: Sequence[Operation]) -> bool:
     window = conv.window
     if window is None or window.stride == NO_STEP or window.dilation != NO_STEP:
+        return False
+    if max(window.stride.y, window.stride.x) > MAX_BLOCK:
         return False
     source, weights = (subgraph.tensor(t) for t in conv.inputs[:2])
     _, height, width, channels = source.shape
