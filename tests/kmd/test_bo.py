@@ -42,14 +42,6 @@ def test_address_space_full_then_free_again(node: Node) -> None:
     assert node.create(0x3000).dma_address == 0
 
 
-def test_best_fit_takes_the_smallest_hole(node: Node) -> None:
-    bos = [node.create(pages * PAGE) for pages in (4, 1, 2, 1, 8, 1)]
-    for index in (0, 2, 4):
-        node.call("GEM_CLOSE", handle=bos[index].handle)
-    assert node.create(2 * PAGE).dma_address == bos[2].dma_address
-    assert node.create(3 * PAGE).dma_address == bos[0].dma_address
-
-
 def test_closed_handles_are_used_again_lowest_first(node: Node) -> None:
     for _ in range(5):
         node.create(1)

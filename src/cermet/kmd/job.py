@@ -23,8 +23,8 @@ from cermet.sim.outcome import TaskOutcome
 log = logging.getLogger("cermet.kmd")
 
 DPU_INTERRUPTS = 0x300          # INTERRUPT_MASK: DPU groups 0 and 1; on mainline nothing else ends a task
-PPU_INTERRUPTS = 0xC00
-DMA_ERRORS = 0x3000
+PPU_INTERRUPTS = 0xC00          # the same of the PPU
+DMA_ERRORS = 0x3000             # of reading and of writing
 ALL_INTERRUPTS = 0x1FFFF
 # What Linux 7.2 writes for a task, in its order (execution model §4); behind it OPERATION_ENABLE and INTERRUPT_CLEAR.
 WRITTEN = ("PC.BASE_ADDRESS", "CNA.S_POINTER", "CORE.S_POINTER", "PC.BASE_ADDRESS", "PC.REGISTER_AMOUNTS",

@@ -9,7 +9,7 @@ from cermet.sim.outcome import TaskOutcome
 from cermet.sim.registers import Snapshot
 from cermet.sim.rounding import shift_even, signed
 
-ENTRIES = 513
+ENTRIES = 513       # of each of the two tables (numerics document §12, replayed)
 ACCESS_CFG, ACCESS_DATA = 0x4100, 0x4104
 WRITE_BIT, TABLE_BIT, ADDRESS_MASK = 1 << 17, 1 << 16, 0x3FF
 

@@ -20,7 +20,7 @@ from cermet.ir.tensor import DType
 # cycles are 50 ms; memory may make that several times more.
 MAX_JOB_CYCLES = 10_000_000
 ROLES = ("constant", "arena", "input", "output")
-MAX_BO_BYTES = 0x7FFF_F000
+MAX_BO_BYTES = 0x7FFF_F000      # above, the kernel's mapped length, a signed 32-bit number, is negative
 
 
 def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 Q31 = 31
-MAX_SUM = 2.0 ** 31
+MAX_SUM = 2.0 ** 31         # accumulators have 32 bits
 LARGEST_SHIFT = 22          # h * 2**31 stays inside 64 bits
 DISTANCE = 0.25             # of the range's width: as far as that from its ends is as good as the middle
 

@@ -13,7 +13,7 @@ NOT_SPREAD = Pair(1, 1)
 # (hw-verified). The vendor's programs ask for 12 under windows of 3 rows and for 27 to 30 under windows of 7, where a
 # map has more; Mesa's for 51 and a step.
 FIRST_ROWS = 12
-FIRST_WINDOWS = 4
+FIRST_WINDOWS = 4           # times the window: 28 rows under windows of 7
 MAX_FIRST_ROWS = 1022       # above, the field wraps (hw-verified)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from cermet.drivers.rocket.regcmd import Regcmd
 
-ENTRIES = 513
+ENTRIES = 513               # of each of the two tables (numerics document §12, replayed)
 ENTRY_OFFSET = 129
 LARGEST_INDEX = ENTRIES - 1
 MAX_WIDTH = 8190            # wider cubes came out wrong at their end (numerics document §12)

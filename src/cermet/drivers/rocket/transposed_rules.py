@@ -5,7 +5,7 @@ from cermet.drivers.rocket.rules import IMAGE_RULES, Query, Rule
 from cermet.drivers.rocket.rules_conv import CONSTANT_RULES, WEIGHT_RULES, kernel_fits, numbers_fit
 from cermet.drivers.rocket.transposed import native_geometry, phases_problem, transposition_of
 
-MAX_SPREAD = 8
+MAX_SPREAD = 8              # DECONV_X_STRIDE and DECONV_Y_STRIDE hold one less in 3 bits
 
 
 def transposed_shapes_agree(query: Query) -> str | None:
