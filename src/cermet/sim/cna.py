@@ -4,6 +4,7 @@ Layouts: data layouts §3 and §7. Converter and padding: numerics §1 and §2. 
 """
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -419,10 +420,16 @@ def pad_lanes(shape: ConvShape) -> np.ndarray:
 
     Depthwise: odd channels among the first 32 of each 64 read byte 1 of PAD_VALUE; everything else byte 0.
     """
-    lanes = np.full(shape.channels, shape.pad_value & 0xFF, np.uint8)
-    if shape.depthwise:
-        channel = np.arange(shape.channels)
-        lanes[(channel % 64 < 32) & (channel % 2 == 1)] = shape.pad_value >> 8 & 0xFF
+    return _lanes(shape.channels, shape.pad_value & 0xFFFF, shape.depthwise)
+
+
+@functools.lru_cache(256)
+def _lanes(channels: int, pad_value: int, depthwise: bool) -> np.ndarray:
+    lanes = np.full(channels, pad_value & 0xFF, np.uint8)
+    if depthwise:
+        channel = np.arange(channels)
+        lanes[(channel % 64 < 32) & (channel % 2 == 1)] = pad_value >> 8
+    lanes.flags.writeable = False
     return lanes.view(np.int8)
 
 
