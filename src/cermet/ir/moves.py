@@ -289,7 +289,7 @@ def runs_of(indices: Sequence[int]) -> list[Run]:
         if all(len(step) <= 1 and (len(step) == 0 or step[0] >= 1) for step in steps):
             return [Run(int(part[0]), start, len(part), int(step[0]) if len(step) else 1, period)
                     for start, (part, step) in enumerate(zip(parts, steps, strict=True))]
-    raise MoveError("neither size is a whole multiple of the other")
+    raise MoveError(f"rows or columns to read have no pattern that repeats within {MAX_PERIOD}")
 
 
 def _nearest(subgraph: Subgraph, operation: Operation) -> Layout:

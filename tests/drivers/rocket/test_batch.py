@@ -56,7 +56,7 @@ CALCULATIONS: dict[str, tuple[Build, int | None]] = {
     "pointwise whose stride meets no image": (conv((9, 8, 33), 16, (1, 1), stride=(2, 2)), 3),
     "patches": (conv((8, 8, 3), 40, (4, 4), stride=(4, 4), padding="VALID"), 1),
     "window over the image": (conv((5, 4, 20), 10, (5, 4), padding="VALID"), 1),
-    "window over a large image": (conv((9, 4, 20), 10, (9, 4), padding="VALID"), 3),
+    "window over a large image": (conv((9, 4, 20), 10, (9, 4), padding="VALID"), 2),
     "depthwise": (depthwise((9, 8, 40)), 3),
     "depthwise with a multiplier": (depthwise((9, 8, 4), multiplier=3), 3),
     "depthwise pointwise": (depthwise((9, 8, 40), (1, 1)), 1),

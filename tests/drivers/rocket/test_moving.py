@@ -11,6 +11,7 @@ from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.hw.soc import RK3588
 from tests.drivers.rocket.grid import run, subgraph_of
+from tests.drivers.rocket.measure import num_tasks
 from tests.support import builders_move as b
 from tests.support import interpreter
 from tests.support.model_builder import Model
@@ -52,7 +53,19 @@ def test_pad_of_channels_with_a_value_and_mirrored(dtype: str) -> None:
         check(b.pad(shape, [(0, 0), (1, 0), (3, 1), (0, 0)], dtype=dtype, value=value))
     for mode, amount, shape in itertools.product(("REFLECT", "SYMMETRIC"), (1, 2), [(1, 6, 5, 20), (1, 3, 14, 3)]):
         check(b.pad(shape, [(0, 0), (amount, 1), (1, amount), (0, 0)], dtype=dtype, mode=mode))
-    assert "multiple of 16" in refusal(b.pad((1, 4, 5, 7), [(0, 0), (0, 0), (0, 0), (0, 1)], dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape,amount", [
+    ((1, 4, 5, 7), (0, 1)), ((1, 4, 5, 16), (8, 8)), ((1, 13, 9, 24), (4, 4)), ((1, 1, 1, 1), (0, 40)),
+    ((2, 5, 6, 40), (24, 0)), ((1, 8, 8, 3), (3, 0)), ((1, 20, 20, 100), (1, 27)), ((6, 20), (0, 12)),
+    ((1, 5, 20), (7, 5))], ids=str)
+@pytest.mark.parametrize("pixels", [((0, 0), (0, 0)), ((1, 2), (0, 3))], ids=str)
+@pytest.mark.parametrize("value", [None, 77])
+def test_pad_of_any_channels(value: int | None, pixels: tuple, shape: tuple, amount: tuple, dtype: str) -> None:
+    inner = pixels if len(shape) == 4 else pixels[:1] if len(shape) == 3 else ()
+    amounts = [(0, 0), *inner, amount]
+    check(b.pad(shape, amounts, dtype=dtype, **({} if value is None else {"value": value})))
 
 
 PARTS = [(16, 16), (32, 64, 16), (64, 24), (3, 1, 2), (24, 17), (1, 40, 16, 5), (96, 24), (100, 100)]
@@ -192,6 +205,16 @@ def test_resize_nearest(channels: int, plane: tuple, size: tuple, mode: str, dty
         if RocketDriver(RK3588).refuse(subgraph, subgraph.operations[0], CompileOptions()) is not None:
             return
     check(model)
+
+
+@pytest.mark.parametrize("mode", ["", "half", "align"])
+@pytest.mark.parametrize("plane,size", [((10, 10), (19, 19)), ((13, 7), (20, 31)), ((19, 19), (10, 10)),
+                                        ((3, 5), (5, 8)), ((20, 17), (32, 17)), ((7, 40), (30, 9))], ids=str)
+@pytest.mark.parametrize("shape", [(1, 24), (3, 16)], ids=str)
+def test_resize_nearest_between_unrelated_sizes(shape: tuple, plane: tuple, size: tuple, mode: str) -> None:
+    model = b.resize("NEAREST_NEIGHBOR", (shape[0], *plane, shape[1]), size, mode)
+    check(model)
+    assert num_tasks(model) <= min(sum(size), 64)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

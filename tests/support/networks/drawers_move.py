@@ -10,8 +10,8 @@ from tests.support.networks.drawing import MAX_ELEMENTS, Drawer, Drawing
 
 def pad(d: Drawing) -> None:
     source = d.image()
-    channels = d.number(0, 1) * 16 if d.shape(source)[3] % 16 == 0 else 0
-    amounts = ((0, 0), (d.number(0, 2), d.number(0, 2)), (d.number(0, 2), d.number(0, 2)), (0, channels))
+    channels = d.choice([(0, 0), (0, 16), (d.number(0, 9), d.number(0, 9))])
+    amounts = ((0, 0), (d.number(0, 2), d.number(0, 2)), (d.number(0, 2), d.number(0, 2)), channels)
     options = d.choice([{}, {}, {"value": d.zero(d.net.tensor(source).dtype)}, {"mode": "REFLECT"},
                         {"mode": "SYMMETRIC"}])
     shape = [n + a + b for n, (a, b) in zip(d.shape(source), amounts, strict=True)]

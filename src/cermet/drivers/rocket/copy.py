@@ -147,8 +147,9 @@ def pick(context: Context, operation: Operation, source: FeatureMap, target: Fea
 
 
 def convolve(context: Context, operation: Operation, source: FeatureMap, target: FeatureMap, rows: Run, columns: Run,
-             weights: np.ndarray, name: str, stages: Stages, bias: int, zero_point: int = 0) -> list[TaskProgram]:
-    """A convolution of stored bytes with weights of our own; BS adds the bias, the same for all channels.
+             weights: np.ndarray, name: str, stages: Stages, bias: int | np.ndarray,
+             zero_point: int = 0) -> list[TaskProgram]:
+    """A convolution of stored bytes with weights of our own; BS adds the bias, one or one per channel.
 
     zero_point   of the weights
     """
@@ -160,7 +161,7 @@ def convolve(context: Context, operation: Operation, source: FeatureMap, target:
 
 
 def convolve_plane(context: Context, operation: Operation, geometry: Geometry, source: FeatureMap, target: FeatureMap,
-                   weights: np.ndarray, name: str, stages: Stages, bias: int = 0, *, zero_point: int = 0,
+                   weights: np.ndarray, name: str, stages: Stages, bias: int | np.ndarray = 0, *, zero_point: int = 0,
                    group_pitch: int | None = None, column_pitch: int | None = None) -> list[TaskProgram]:
     """The same from and to the beginning of both maps. The pitches are those of Convolution."""
     packed = context.constant(f"selection {operation.index} {name}", pack_direct(

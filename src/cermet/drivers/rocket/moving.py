@@ -4,6 +4,8 @@ Each output is made in one of these ways, the first that applies:
 
     blocks   SPACE_TO_DEPTH: one convolution whose window is the block, with a single 1 per output channel
     copies   channels begin at multiples of 16 on both sides: DPU copies, behind a fill where a border is left
+    padded   PAD of channels that does not: a 1x1 convolution moves channels and adds the border's value to the others;
+             where it pads pixels too, a fill and a copy follow
     picks    only the source's channels do not: a 1x1 convolution picks them; through a map of our own when the target's
              pixels are spread (DEPTH_TO_SPACE)
     strided  everything else, in loops over pixels and channels (strided_plan.py). CONCATENATION of channels in between
@@ -18,26 +20,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-import numpy as np
-
-from cermet.drivers.base import CompileError
-from cermet.drivers.rocket.concat import requantising_stages
-from cermet.drivers.rocket.context import UINT8_FLIP, Context
-from cermet.drivers.rocket.copy import Patch, copy_patch, fill, patch_tasks, pick, pick_geometry, selection
-from cermet.drivers.rocket.dpu import Stages
+from cermet.drivers.rocket.copy import Patch, patch_tasks, pick_geometry
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES, MAX_NOTCH, MAX_SIDE, MAX_STRIDE
-from cermet.drivers.rocket.regcmd import Address, TaskProgram
-from cermet.drivers.rocket.strided_lower import lower_strided
+from cermet.drivers.rocket.nearest import in_two_steps
+from cermet.drivers.rocket.regcmd import Address
 from cermet.drivers.rocket.strided_pick import Pick
 from cermet.drivers.rocket.strided_plan import StridedPlan, plan_strided
-from cermet.drivers.rocket.views import MapShape, map_shape
+from cermet.drivers.rocket.views import MapShape, are_same_bytes, map_shape
 from cermet.ir.merge_axes import with_few_axes
-from cermet.ir.moves import Box, Layout, MoveError, Run, data_inputs, layout
+from cermet.ir.moves import Box, Layout, MoveError, Run, layout
 from cermet.ir.operation import Kind, Operation, Pair
 from cermet.ir.subgraph import Subgraph
-from cermet.ir.tensor import DType
 
 MAX_PICK_BYTES = 1 << 20    # weights of a picking convolution
 
@@ -80,6 +75,27 @@ def plan_moves(subgraph: Subgraph, operation: Operation, shapes: Shapes = AS_THE
     shapes      maps of tensors, where they are not what the tensors' own shapes say
     has_homes   operands are read where RESHAPEs would read them, with other channels
     """
+    if operation.kind is Kind.RESIZE_NEAREST and not has_homes and all(
+            are_same_bytes(shape, map_shape(subgraph.tensor(t))) for t, shape in shapes.items()):
+        return [_plan_nearest(subgraph, operation)]
+    return _plan_all(subgraph, operation, shapes, has_homes=has_homes)
+
+
+def _plan_nearest(subgraph: Subgraph, operation: Operation) -> Made:
+    """At once or in two steps, whichever takes fewer tasks. Raises MoveError."""
+    ways, problem = [], MoveError("nothing is moved")
+    for way in (lambda: _plan_all(subgraph, operation, AS_THE_MODEL, has_homes=False)[0],
+                lambda: Made(operation.output, "strided", (), None, in_two_steps(subgraph, operation))):
+        try:
+            ways.append(way())
+        except MoveError as error:
+            problem = error
+    if not ways:
+        raise problem
+    return min(ways, key=lambda made: num_tasks([made]))
+
+
+def _plan_all(subgraph: Subgraph, operation: Operation, shapes: Shapes, *, has_homes: bool) -> list[Made]:
     boxes = layout(subgraph, operation)
     return [_plan(subgraph, operation, boxes, tensor, shapes, has_homes=has_homes) for tensor in operation.outputs]
 
@@ -142,7 +158,10 @@ def _way(operation: Operation, parts: tuple[Placed, ...], filled: int | None) ->
     if all(all(part.is_aligned) for part in parts):
         return "copies"
     if filled is not None:
-        raise MoveError(f"pads channels from {parts[0].source.channels} on, must be a multiple of {ATOM_BYTES}")
+        if len(parts) > 1:
+            raise MoveError("pads channels of what falls into several boxes of pixels")
+        _check_pick(parts[0].source.channels, parts[0].target.channels)
+        return "padded"
     if all(part.is_aligned[1] for part in parts):
         _check_pick(parts[0].source.channels, sum(round_up(p.patch.channels.count, ATOM_BYTES) for p in parts))
         return "picks"
@@ -163,7 +182,7 @@ def _check_pick(inputs: int, outputs: int) -> None:
                         f"{MAX_PICK_BYTES} are worth it")
 
 
-def _gathered_channels(parts: tuple[Placed, ...]) -> int:
+def gathered_channels(parts: tuple[Placed, ...]) -> int:
     return sum(round_up(part.patch.channels.count, ATOM_BYTES) for part in parts)
 
 
@@ -186,20 +205,23 @@ def picking_geometries(made: Made) -> list[Geometry]:
 def _picking_geometry(made: Made) -> Geometry:
     part = made.parts[0]
     source, rows, columns, channels = _shaped(part.source), part.patch.rows, part.patch.columns, part.patch.channels
+    if made.way == "padded":
+        return pick_geometry(source, Run(0, 0, source.height), Run(0, 0, source.width), part.target.channels,
+                             Pair(1, 1))
     if made.way == "blocks":
-        return pick_geometry(source, _from_start(rows), _from_start(columns), part.target.channels,
+        return pick_geometry(source, from_start(rows), from_start(columns), part.target.channels,
                              Pair(rows.source_step, columns.source_step))
-    if _is_picked_directly(made):
+    if is_picked_directly(made):
         return pick_geometry(source, rows, columns, channels.count, Pair(1, 1))
-    return pick_geometry(source, Run(0, 0, source.height), Run(0, 0, source.width), _gathered_channels(made.parts),
+    return pick_geometry(source, Run(0, 0, source.height), Run(0, 0, source.width), gathered_channels(made.parts),
                          Pair(1, 1))
 
 
-def _from_start(run: Run) -> Run:
+def from_start(run: Run) -> Run:
     return replace(run, source=0)
 
 
-def _is_picked_directly(made: Made) -> bool:
+def is_picked_directly(made: Made) -> bool:
     """Straight into the output: one box of whole pixels."""
     rows, columns, channels = made.parts[0].patch.rows, made.parts[0].patch.columns, made.parts[0].patch.channels
     return (len(made.parts) == 1 and (rows.target_step, columns.target_step) == (1, 1)
@@ -210,117 +232,3 @@ def _shaped(shape: MapShape) -> FeatureMap:
     """A feature map of no address."""
     return FeatureMap(Address(""), shape.height, shape.width, shape.channels, 0, 1.0,
                       ceil_div(shape.channels, ATOM_BYTES))
-
-
-# ---- lowering ------------------------------------------------------------------------------------------------------
-
-def lower_moves(context: Context, operation: Operation) -> list[TaskProgram]:
-    """Tasks of an operation that keeps the rules."""
-    tasks: list[TaskProgram] = []
-    moved = [t for t in (*data_inputs(operation), *operation.outputs) if t is not None]
-    shapes = {t: context.feature_map(context.homes.get(t, t)).shape for t in moved}
-    has_homes = any(t in context.homes for t in moved)
-    for made in plan_moves(context.subgraph, operation, shapes, has_homes=has_homes):
-        tasks += WAYS[made.way](context, operation, made)
-    return tasks
-
-
-def _map(context: Context, tensor: int, shape: MapShape) -> FeatureMap:
-    """The feature map in a box's rows and columns."""
-    found = context.feature_map(tensor)
-    if (found.num_pixels, found.channels) != (shape.pixels, shape.channels):
-        raise CompileError(f"tensor {tensor}: its map of {found.height}x{found.width}x{found.channels} is no {shape}")
-    return replace(found, height=shape.height, width=shape.width)
-
-
-def _ends(context: Context, part: Placed) -> tuple[FeatureMap, FeatureMap]:
-    return _map(context, part.box.source, part.source), _map(context, part.box.target, part.target)
-
-
-def _stages(context: Context, part: Placed) -> Stages:
-    return requantising_stages(context.tensor(part.box.source), context.tensor(part.box.target))
-
-
-def _copies(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
-    tasks = []
-    if made.fill is not None:
-        value = made.fill - UINT8_FLIP if context.tensor(made.tensor).dtype is DType.UINT8 else made.fill
-        tasks += fill(context, operation, _map(context, made.tensor, made.parts[0].target), value)
-    for number, part in enumerate(made.parts):
-        name = f"part {number}" if len(made.parts) > 1 else f"tensor {made.tensor}"
-        if _is_in_place(context, part):
-            continue
-        tasks += copy_patch(context, operation, part.patch, *_ends(context, part), _stages(context, part), name)
-    return tasks
-
-
-def _is_in_place(context: Context, part: Placed) -> bool:
-    """Whether the part was written where it belongs, or is read where it lies (placement/)."""
-    if not any(context.views.root(t) in context.parts for t in (part.box.source, part.box.target)):
-        return False
-    source, target = _ends(context, part)
-    channels = part.patch.channels
-    return source.row(0, channels.source // ATOM_BYTES) == target.row(0, channels.target // ATOM_BYTES)
-
-
-def _blocks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
-    part = made.parts[0]
-    source, target = _ends(context, part)
-    block, channels = part.patch.rows.source_step, part.source.channels
-    weights = np.zeros((target.channels, block, block, channels), np.int8)
-    each = np.arange(channels)
-    for y in range(block):
-        for x in range(block):
-            weights[(y * block + x) * channels + each, y, x, each] = 1
-    return pick(context, operation, source, target, _from_start(part.patch.rows), _from_start(part.patch.columns),
-                weights, "blocks")
-
-
-def _picks(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
-    """Straight into the output when it is one box of whole pixels, else by way of a map of our own."""
-    part = made.parts[0]
-    source, target = _ends(context, part)
-    rows, columns, channels = part.patch.rows, part.patch.columns, part.patch.channels
-    if _is_picked_directly(made):
-        wanted = range(channels.source, channels.source + channels.count)
-        return pick(context, operation, source, target, rows, columns, selection(wanted, source.channels),
-                    f"tensor {made.tensor}")
-    return _by_way_of_scratch(context, operation, made, source)
-
-
-def _by_way_of_scratch(context: Context, operation: Operation, made: Made, source: FeatureMap) -> list[TaskProgram]:
-    """All pixels of the source with the parts' channels each from a surface of their own on, then copies."""
-    starts = _surface_starts(made.parts)
-    total = _gathered_channels(made.parts)
-    weights = np.zeros((total, 1, 1, source.channels), np.int8)
-    for start, part in zip(starts, made.parts, strict=True):
-        each = np.arange(part.patch.channels.count)
-        weights[start + each, 0, 0, part.patch.channels.source + each] = 1
-    scratch = context.scratch_map(f"picked {made.tensor}", source, MapShape(source.height, source.width, total))
-    tasks = pick(context, operation, source, scratch, Run(0, 0, source.height), Run(0, 0, source.width), weights,
-                 f"tensor {made.tensor}")
-    for number, (start, part) in enumerate(zip(starts, made.parts, strict=True)):
-        patch = replace(part.patch, channels=replace(part.patch.channels, source=start))
-        tasks += copy_patch(context, operation, patch, scratch, _ends(context, part)[1], _stages(context, part),
-                            f"part {number}")
-    return tasks
-
-
-def _surface_starts(parts: tuple[Placed, ...]) -> list[int]:
-    """First channel of each part when each begins a surface."""
-    starts, start = [], 0
-    for part in parts:
-        starts.append(start)
-        start += round_up(part.patch.channels.count, ATOM_BYTES)
-    return starts
-
-
-def _strided(context: Context, operation: Operation, made: Made) -> list[TaskProgram]:
-    def stages_of(source: int) -> Stages:
-        return requantising_stages(context.tensor(source), context.tensor(made.tensor))
-    assert made.strided is not None
-    return lower_strided(context, operation, made.strided, lambda t: context.feature_map(context.homes.get(t, t)),
-                         stages_of)
-
-
-WAYS = {"blocks": _blocks, "copies": _copies, "picks": _picks, "strided": _strided}

@@ -12,7 +12,7 @@ from cermet.drivers.rocket.eltwise_rules import COMPARE_RULES, PRODUCT_RULES, SU
 from cermet.drivers.rocket.fully_connected import lower_fully_connected
 from cermet.drivers.rocket.grouped import lower_conv
 from cermet.drivers.rocket.max_pooling import lower_max_pool
-from cermet.drivers.rocket.moving import lower_moves
+from cermet.drivers.rocket.moving_lower import lower_moves
 from cermet.drivers.rocket.moving_rules import MOVE_RULES
 from cermet.drivers.rocket.pooling import lower_average_pool
 from cermet.drivers.rocket.pooling_rules import AVERAGE_POOL_RULES, MAX_POOL_RULES
