@@ -219,3 +219,13 @@ def test_estimates(models_dir: pathlib.Path) -> None:
     assert chain_ms > two_ms > three_ms > chain_ms / 3
     rates = [float(text) for text in re.findall(r"[\d.]+", done.stdout.split("3 to 1 |")[1].splitlines()[2])[-5:-1]]
     assert rates == sorted(rates) and 2.5 * rates[0] < rates[2] <= 3.01 * rates[0] and rates[3] < 1.1 * rates[2]
+
+
+def test_cores_side_by_side(models_dir: pathlib.Path) -> None:
+    """The program that measures them prints a line for the model in each table; how fast they are is not asserted."""
+    command = [sys.executable, str(ROOT / "tools" / "bench" / "parallel.py"), "--turns", "1", "--seconds", "0.1"]
+    done = subprocess.run([*command, "--runs", "1", str(models_dir / "mobilenet_v1_0.25_128_quant.tflite")],
+                          capture_output=True, text=True, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| mobilenet")]
+    assert [line.count("|") for line in lines] == [7, 12], done.stdout
+    assert all(float(text) > 0 for text in re.findall(r" (\d+\.\d+) ", lines[1]))
