@@ -83,7 +83,7 @@ INLINE void
 join(const uint8_t *from, size_t step, const struct recipe *recipe, uint32_t num_parts, uint32_t count, uint8_t *to)
 {
 	const atom flip = recipe->flip, fill = recipe->fill;
-	struct part parts[CERMET_MAX_FOLD]; /* a copy, which the compiler knows that no store changes */
+	struct part parts[ATOM_BYTES]; /* a copy, which the compiler knows that no store changes */
 
 	memcpy(parts, recipe->parts, num_parts * sizeof(parts[0]));
 	for (; count > 0; count--, from += step, to += ATOM_BYTES) {
