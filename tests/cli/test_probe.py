@@ -103,7 +103,8 @@ def test_list_and_names(cermet: Cermet, tmp_path: pathlib.Path) -> None:
     shown = cermet("probe", "--list")
     assert shown.status == 0 and "saturates: at 32 bits  <- the simulator" in shown.out and "Q-N11" in shown.out
     named = json.loads(cermet("probe", "--list", "--json", "Q-N7").out)["probes"]
-    assert [one["name"] for one in named] == ["control", "Q-N7.sign", "Q-N7.rounding", "Q-N7.overflow"]
+    assert [one["name"] for one in named] == ["control", "Q-N7.sign", "Q-N7.rounding", "Q-N7.overflow",
+                                                     "Q-N7.negative"]
     (case,) = named[1]["cases"]
     assert any("BN_MUL_OPERAND=36864" in line for line in case["jobs"][0][0])
     assert {name: len(bytes.fromhex(text)) for name, text in case["predictions"].items()} == {"unsigned": 256,

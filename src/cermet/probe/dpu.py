@@ -192,6 +192,24 @@ def zero_point_order(ties_away: bool) -> Callable[[], list[Case]]:
     return cases
 
 
+# -- Shifts that programs use although nobody has shown them (bn_shift_by_sign, ew_product_shift) ----------------------
+
+
+def bn_shift_by_sign() -> list[Case]:
+    draft = flying(WIDTH, stages=Stages(bn=Stage(multiplier=3, shift=3, shift_negative=1), out=out()))
+    return [case("", draft, {name: to_byte(np.where(BYTES >= 0, half_even(BYTES * 3, 3), half_even(BYTES * 3, shift)))
+                             for name, shift in (("by the sign", 1), ("alike", 3))})]
+
+
+def ew_product_shift() -> list[Case]:
+    stages = Stages(ew=Elementwise(0, 1, 0, multiplies=True, product_shift=2), out=out())
+    operand = BYTES % 7 - 3
+    product = BYTES * operand
+    return [case("", flying(WIDTH, stages=stages, operand=True),
+                 {"nothing": to_byte(product)} | {name: to_byte(rounded_by(name)(product, 2)) for name in ROUNDINGS},
+                 operand)]
+
+
 # -- Q-E5, Q-E6: EW's operand from registers, EW's order ---------------------------------------------------------------
 
 
@@ -247,6 +265,8 @@ PROBES = (
           bn_rounding),
     Probe("Q-N7.overflow", "overflow of multiply and add in BN", "x * 65535 + 2**31 - 1, shown by OUT_CVT >> 24",
           OVERFLOWS, bn_overflow),
+    Probe("Q-N7.negative", "which shift of BN negative products take", "x * 3 >> 3, and >> 1 below zero", {
+        "by the sign": "a number of their own", "alike": "that of the others"}, bn_shift_by_sign),
     Probe("Q-N8.even", "rounding of the operand converter of EW with CVT_ROUND 0", "0 + (e * scale >> shift)",
           ROUNDING_TEXTS, ew_rounding(0)),
     Probe("Q-N8.round", "rounding of the operand converter of EW with CVT_ROUND 1", "0 + (e * scale >> shift)", {
@@ -254,6 +274,8 @@ PROBES = (
         ew_rounding(1)),
     Probe("Q-N8.truncate", "what EW_TRUNCATE does to an addition", "0 + e with EW_TRUNCATE 2", {
         "nothing": "", "rounds to even": "e >> 2", "rounds down": "e >> 2", "rounds away": "e >> 2"}, ew_truncate),
+    Probe("Q-N8.product", "what EW_TRUNCATE does to a product", "x * e with EW_TRUNCATE 2",
+          {"half-even": ROUNDING_TEXTS["half-even"], "nothing": ""} | ROUNDING_TEXTS, ew_product_shift),
     Probe("Q-N9", "where RELUX compares", "relux(x * 8 >> 2, 40), then OUT_CVT >> 1, -5", {
         "after the shift": "the shifted number, 32 bits", "before the shift": "the product",
         "on the output": "the stored byte"}, relux),

@@ -91,6 +91,13 @@ def test_both_roundings_of_channels_in_different_octaves_take_one_part_more() ->
     assert _used(_compiled(model, "off", match="tflite")) == set()
 
 
+def test_both_roundings_of_a_product_take_a_shift() -> None:
+    shape = (1, 6, 5, 24)
+    model = binary(_rng(), "MUL", Operand(shape, 0.05, 3), Operand(shape, 0.07, -9), output=(0.3, -40))
+    assert _used(_compiled(model, match="tflite")) == {"ew_product_shift"}
+    assert _used(_compiled(model, "replayed", match="tflite")) == _used(_compiled(model)) == set()
+
+
 @pytest.mark.parametrize("path", sorted((DATA / "vendor_rk3588").glob("*.json.gz")), ids=lambda path: path.name)
 def test_replayed_programs_use_nothing_unseen(path: Path) -> None:
     """Whatever the vendor's programs do is at least replayed; a part that says otherwise is described wrongly."""

@@ -207,6 +207,8 @@ PARTS: tuple[Part, ...] = (
     Part("operand_line_notch", "a second operand of some columns of a wider map", _DOCUMENTED, "data layouts §5",
          lambda task: task.is_elementwise and task("DPU_RDMA.RDMA_DATA_CUBE_HEIGHT", "EW_LINE_NOTCH_ADDR") > 0),
     Part("ew_clamp", "the element-wise stage clamps behind its adder", _DOCUMENTED, "Q-N9", _ew_clamps),
+    Part("ew_product_shift", "the element-wise stage shifts its products", _DOCUMENTED, "numerics §8.2, Q-N8",
+         lambda task: task.is_elementwise and task("DPU.EW_CVT_SCALE_VALUE", "EW_TRUNCATE") > 0),
     Part("ew_behind_convolution", "the element-wise stage multiplies a convolution by a number per channel", _INFERRED,
          "numerics §8.3, Q-E5", lambda task: task.is_convolution and task.is_elementwise
          and task("DPU.EW_CFG", "EW_DATA_MODE") == 0),

@@ -77,6 +77,7 @@ class Elementwise:
 
     offset, scale, shift   operand converter: (e + offset) * scale >> shift
     relu, relux            clamp of the result below at 0, above at relux (RELUX: trm)
+    product_shift          right shift of a product
     algo, multiplies       ALU algorithm, or a multiplication instead
     operands               where the bytes per channel of a convolution lie; other operands are their tasks' own
     """
@@ -87,6 +88,7 @@ class Elementwise:
     algo: int = ALGO_ADD
     multiplies: bool = False
     per_element: bool = True
+    product_shift: int = 0
     relu: bool = False
     relux: int | None = None
     operands: Address | None = None
@@ -134,14 +136,16 @@ def emit_stages(regcmd: Regcmd, stages: Stages) -> None:
     """BS, BN, EW and OUT_CVT registers, and DPU.DATA_FORMAT for int8 throughout."""
     # The negative side of the shifts has its own field.
     negative = [s.shift if s.shift_negative is None else s.shift_negative for s in (stages.bs, stages.bn)]
-    regcmd.emit("DPU.DATA_FORMAT", BS_MUL_SHIFT_VALUE_NEG=negative[0], BN_MUL_SHIFT_VALUE_NEG=negative[1])
+    ew = stages.ew
+    regcmd.emit("DPU.DATA_FORMAT", BS_MUL_SHIFT_VALUE_NEG=negative[0], BN_MUL_SHIFT_VALUE_NEG=negative[1],
+                EW_TRUNCATE_NEG=ew.product_shift if ew else 0)
     for prefix, stage in (("BS", stages.bs), ("BN", stages.bn)):
         for name, fields in stage.fields(prefix).items():
             regcmd.emit(f"DPU.{name}", **fields)
-    ew = stages.ew
     regcmd.emit("DPU.EW_CFG", **(ew.fields() if ew else EW_LUT if stages.lut else EW_BYPASSED))
     regcmd.emit("DPU.EW_CVT_OFFSET_VALUE", EW_OP_CVT_OFFSET=ew.offset if ew else 0)
-    regcmd.emit("DPU.EW_CVT_SCALE_VALUE", EW_OP_CVT_SCALE=ew.scale if ew else 1, EW_OP_CVT_SHIFT=ew.shift if ew else 0)
+    regcmd.emit("DPU.EW_CVT_SCALE_VALUE", EW_OP_CVT_SCALE=ew.scale if ew else 1, EW_OP_CVT_SHIFT=ew.shift if ew else 0,
+                EW_TRUNCATE=ew.product_shift if ew else 0)
     regcmd.emit("DPU.EW_RELUX_CMP_VALUE", EW_RELUX_CMP_DAT=(ew.relux or 0) if ew else 0)
     regcmd.emit("DPU.OUT_CVT_OFFSET", OUT_CVT_OFFSET=stages.out.offset)
     regcmd.emit("DPU.OUT_CVT_SCALE", OUT_CVT_SCALE=stages.out.scale)

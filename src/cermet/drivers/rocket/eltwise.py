@@ -26,7 +26,7 @@ from cermet.drivers.rocket.dpu import (
 from cermet.drivers.rocket.eltwise_affine import Affine, affine, question_of
 from cermet.drivers.rocket.eltwise_arithmetic import AddArithmetic, AddRange, add_choices
 from cermet.drivers.rocket.eltwise_operands import Roles, channel_values, roles_of, view_of, written_out
-from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages
+from cermet.drivers.rocket.eltwise_product import ProductLimits, product_stages, twice_rounded_stages
 from cermet.drivers.rocket.eltwise_sum import PairQuestion, closest, wanted_results
 from cermet.drivers.rocket.flying import FlyingTask, View, flying_program, task_parts
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, round_up
@@ -72,7 +72,10 @@ def _clamp_tasks(context: Context, operation: Operation, source: FeatureMap, out
 
 def _stage_tasks(context: Context, operation: Operation, roles: Roles, output: FeatureMap) -> list[TaskProgram]:
     """Tasks that write the result into a feature map like the output's."""
-    found = STAGES[operation.kind](context.subgraph, operation, roles, context.options.match)
+    match = context.options.match
+    if operation.kind is Kind.MUL and context.options.assume != "on":
+        match = "exact"         # both roundings need a shift in EW (assumed.py)
+    found = STAGES[operation.kind](context.subgraph, operation, roles, match)
     if found is None:
         raise CompileError(f"lowering of {operation}: no multipliers, a rule should have refused")
     roles, stages = found
@@ -157,8 +160,9 @@ def product_limits(subgraph: Subgraph, operation: Operation, roles: Roles) -> Pr
 def _product(subgraph: Subgraph, operation: Operation, roles: Roles, match: str) -> tuple[Roles, Stages] | None:
     scales = [subgraph.tensor(t).quantisation.scale                              # type: ignore[union-attr]
               for t in (*operation.inputs[:2], operation.output)]
-    real = product_multiplier((scales[0], scales[1], scales[2]))
-    return roles, product_stages(real, product_limits(subgraph, operation, roles))
+    real, limits = product_multiplier((scales[0], scales[1], scales[2])), product_limits(subgraph, operation, roles)
+    stages = twice_rounded_stages(real, limits) if match == "tflite" else None
+    return roles, stages or product_stages(real, limits)
 
 
 def is_square(subgraph: Subgraph, operation: Operation) -> bool:

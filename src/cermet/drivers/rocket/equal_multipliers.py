@@ -34,13 +34,14 @@ def equal_range(multipliers: np.ndarray, units: np.ndarray, bounds: np.ndarray, 
             np.where(is_known, highs.min(axis=1, initial=np.inf), -np.inf))
 
 
-def equal_steps(multipliers: np.ndarray, units: np.ndarray, bounds: np.ndarray, lowest: int, highest: int,
-                held: np.ndarray) -> np.ndarray:
-    """How many output steps around the zero point multipliers `held` give all of TFLite's bytes."""
+def unlikeness(multipliers: np.ndarray, units: np.ndarray, bounds: np.ndarray, lowest: int, highest: int,
+               held: np.ndarray) -> np.ndarray:
+    """How often multipliers `held` will miss TFLite's byte: one for each output that begins elsewhere, less the farther
+    it is from the zero point."""
     reached = np.arange(lowest + 1, highest + 1)
     lows, highs = _limits(multipliers, units, bounds, reached)
     is_wrong = (held[:, None] <= lows) | (held[:, None] >= highs)
-    return np.where(is_wrong, np.abs(reached), highest - lowest).min(axis=1, initial=highest - lowest)
+    return np.where(is_wrong, 1 / np.maximum(np.abs(reached), 1), 0).sum(axis=1)
 
 
 def _is_known(multipliers: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter
-from cermet.drivers.rocket.equal_multipliers import equal_range, equal_steps, inside
+from cermet.drivers.rocket.equal_multipliers import equal_range, inside, unlikeness
 from cermet.drivers.rocket.limits import MAX_SHIFT
 from cermet.drivers.rocket.requantise import (
     INT32_MAX,
@@ -144,8 +144,8 @@ class _Channels:
         low, high = np.where(is_range, self.low, self.wanted), np.where(is_range, self.high, self.wanted)
         return (low + high) / 2, (high - low) / 2
 
-    def equal_steps(self, held: np.ndarray) -> np.ndarray:
-        return equal_steps(self.multipliers, self.units, self.bounds, self.lowest_step, self.highest_step, held)
+    def unlikeness(self, held: np.ndarray) -> np.ndarray:
+        return unlikeness(self.multipliers, self.units, self.bounds, self.lowest_step, self.highest_step, held)
 
 
 def _channels(m: np.ndarray, units: np.ndarray, bounds: np.ndarray, zero_point: int, clamp: Clamp) -> _Channels:
@@ -177,19 +177,18 @@ def _factors(channels: _Channels) -> tuple[np.ndarray, np.ndarray, int] | None:
 
 
 def _factors_of(channels: _Channels, s: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """(cost, C1, C2). Where no product is in the range, that next to it which is equal for more outputs around the
-    zero point: they are the commonest."""
-    first, second, missed = _products(*channels.interval, s, channels.largest)
+    """(cost, C1, C2). Where no product is in the range, that on either side of it which misses the fewest bytes."""
+    first, second, missed = nearest_products(*channels.interval, s, channels.largest)
     if not missed.any():
         return 0.0, first, second
     left = channels.part(missed)
-    sides = [_products(*left.interval, s, left.largest, rounding)[:2] for rounding in (np.floor, np.ceil)]
-    below, above = (left.equal_steps(c1 * c2 * 2.0 ** -s) for c1, c2 in sides)
-    first[missed], second[missed] = np.where(below >= above, *sides)
-    return float((1 / np.maximum(below, above)).sum()), first, second
+    sides = [nearest_products(*left.interval, s, left.largest, rounding)[:2] for rounding in (np.floor, np.ceil)]
+    below, above = (left.unlikeness(c1 * c2 * 2.0 ** -s) for c1, c2 in sides)
+    first[missed], second[missed] = np.where(below <= above, *sides)
+    return float(np.minimum(below, above).sum()), first, second
 
 
-def _products(middle: np.ndarray, width: np.ndarray, shift: int, largest: np.ndarray,
+def nearest_products(middle: np.ndarray, width: np.ndarray, shift: int, largest: np.ndarray,
               rounding: np.ufunc = np.rint) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(C1, C2, missed): the first product / 2**shift less than `width` from each middle, or else the nearest.
 
