@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,17 @@ def test_compiler_failure_reaches_the_application(module, library, model, tmp_pa
         interpreter(module, model.data, library, cache="off", compiler=compiler)
     made = interpreter(module, model.data, library, cache="off", compiler=compiler, fallback="cpu")
     assert num_kernels(made) == 0
+
+
+def test_a_late_compiler_is_killed_with_all_that_it_started(module, library, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("CERMET_COMPILER_TIMEOUT", "1")
+    compiler, late = tmp_path / "compiler", tmp_path / "late"
+    compiler.write_text(f"#!/bin/sh\n(sleep 2; echo > '{late}') &\nwait\n")
+    compiler.chmod(0o700)
+    with pytest.raises(RuntimeError, match=r"compiler: not done after 1 s \(CERMET_COMPILER_TIMEOUT\), killed"):
+        interpreter(module, model.data, library, cache="off", compiler=compiler)
+    time.sleep(1.5)
+    assert not late.exists()
 
 
 def test_unknown_operation_name_reaches_the_application(module, library, model):
