@@ -191,7 +191,7 @@ def test_subgraphs_are_chosen_by_index() -> None:
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     for path, what in ((tmp_path, "a folder"), (tmp_path / "absent.tflite", "no such file"),
-                       (Path("/dev/zero"), "no such file")):
+                       (Path("/dev/zero"), "no regular file")):
         with pytest.raises(FrontendError, match=f"{what}, must be a .tflite model"):
             load(path)
     (tmp_path / "text.tflite").write_text("hello, this is text")

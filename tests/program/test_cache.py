@@ -79,6 +79,7 @@ def test_names_may_be_lower_case_and_separated_by_commas() -> None:
     ("cores=9", "option cores: '9' must be 1..8"),
     ("cores=0", "option cores: '0' must be 1..8"),
     ("cores=", "option cores: '' must be 1..8"),
+    ("match=EXACTLY", "option match: 'EXACTLY' must be one of tflite, exact"),
     ("match=fast", "option match: 'fast' must be one of tflite, exact"),
     ("allow=ADD++MEAN", "option allow: '' must be operation names like CONV_2D or numbers like 12-15, joined by"),
     *((f"deny={word}", f"option deny: {word!r} must be operation names") for word in (
@@ -187,3 +188,7 @@ def test_default_folder_follows_xdg() -> None:
 
 
 KNOWN_KEY = "37225f2f06db33c3dd177acc14d015cf40336937120ec7141eb28705c94ef6b6"   # by coreutils: b2sum -l 256
+
+
+def test_words_are_taken_in_capitals_as_the_delegate_does() -> None:
+    assert parse_options(["match=EXACT", "registers=Changed"]) == CompileOptions(match="exact", registers="changed")

@@ -19,6 +19,7 @@ from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket import driver as rocket
 from cermet.drivers.rocket import pipeline, tiling
 from cermet.drivers.rocket.geometry import Geometry
+from cermet.errors import CermetError
 from cermet.frontend.tflite_file import read_tflite
 from cermet.hw.soc import RK3588
 from cermet.profile.profile import make_profile
@@ -130,7 +131,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=pathlib.Path, default=MODELS)
     for path in parser.parse_args().models:
-        print_model(path)
+        try:
+            print_model(path)
+        except (CermetError, OSError) as error:
+            parser.error(str(error))
     print("\nLines that change nothing are left out.")
     return 0
 

@@ -156,6 +156,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30, help="of each core alone (default: 30)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a turn on mainline (default: 0.5)")
     arguments = parser.parse_args()
+    for model in arguments.models:
+        if not model.is_file():
+            parser.error(f"{model}: no such file, must be a .tflite model")
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} before the start; best of {arguments.turns}")
     print_cores_alone(arguments.models, arguments.runs)
     print()

@@ -44,7 +44,8 @@ def read_file(path: str | Path) -> bytes:
         if Path(path).is_dir():
             raise FrontendError(f"{path}: a folder, must be a .tflite model")
         if not Path(path).is_file():
-            raise FrontendError(f"{path}: no such file, must be a .tflite model")
+            raise FrontendError(f"{path}: {'no such file' if not Path(path).exists() else 'no regular file'}, "
+                                "must be a .tflite model")
         size = Path(path).stat().st_size
         if size > MAX_FILE_BYTES:
             raise FrontendError(f"{path}: {size} bytes, must be at most {MAX_FILE_BYTES}")

@@ -77,9 +77,10 @@ def parse_options(pairs: Iterable[str]) -> CompileOptions:
 
 
 def _parse_choice(name: str, value: str) -> str:
-    if value not in CHOICES[name]:
+    """In capitals too, as the delegate takes them."""
+    if value.lower() not in CHOICES[name]:
         raise OptionError(f"option {name}: {value!r} must be one of {', '.join(CHOICES[name])}")
-    return value
+    return value.lower()
 
 
 def _parse_words(name: str, value: str) -> frozenset[str]:

@@ -80,6 +80,8 @@ CALCULATIONS: dict[str, tuple[Build, int | None]] = {
     "sum with a vector per image": (add((7, 7, 20), (1, 1, 20), per_image=True), 2),
     "sum with a map": (add((7, 7, 20), (7, 7, 20)), 2),
     "sum with a constant map": (add((7, 7, 20), (7, 7, 20), constant=True), 1),
+    "sum with a map that has as many rows as images": (
+        lambda rng, n, dtype: model_builder.add(rng, (n, n, 9, 29), (n, 9, 29), dtype=dtype), 2),
     "fully connected": (lambda rng, n, dtype: model_builder.fully_connected(rng, (n, 40), 30, dtype=dtype), 1),
 }
 
@@ -104,6 +106,8 @@ MOVES: dict[str, tuple[Callable[[int, str], Model], int | None]] = {
     "space to depth": (lambda n, dtype: moves.blocks("SPACE_TO_DEPTH", (n, 6, 4, 5), 2, dtype=dtype), None),
     "depth to space": (lambda n, dtype: moves.blocks("DEPTH_TO_SPACE", (n, 3, 4, 20), 2, dtype=dtype), None),
     "nearest": (lambda n, dtype: moves.resize("NEAREST_NEIGHBOR", (n, 5, 4, 20), (10, 8), dtype=dtype), None),
+    "nearest in two steps": (lambda n, dtype: moves.resize("NEAREST_NEIGHBOR", (n, 4, 28, 26), (51, 41), dtype=dtype),
+                             None),
 }
 measured: dict[str, list[Measured]] = {}
 

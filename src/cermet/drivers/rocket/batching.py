@@ -147,7 +147,8 @@ def _by_image(subgraph: Subgraph, operations: Sequence[Operation]) -> Form | Non
         return None
     tensors = {}
     for tensor in _activations(subgraph, operations):
-        if len(tensor.shape) > 1 and tensor.shape[0] == count:
+        has_batch = len(tensor.shape) > 1 and not any(_lacks_dimensions(subgraph, op, tensor) for op in operations)
+        if has_batch and tensor.shape[0] == count:
             tensors[tensor.index] = replace(tensor, shape=(1, *tensor.shape[1:]))
         elif any(tensor.index in (op.inputs[0], *op.outputs) for op in operations if op.kind not in BINARY):
             return None
@@ -183,6 +184,12 @@ def _turned_window(window: Window | None) -> Window | None:
     top, bottom, left, right = window.border
     kernel, stride, dilation = (Pair(p.x, p.y) for p in (window.kernel, window.stride, window.dilation))
     return Window(kernel, stride, window.padding, dilation, (left, right, top, bottom))
+
+
+def _lacks_dimensions(subgraph: Subgraph, operation: Operation, tensor: Tensor) -> bool:
+    """Whether it is an operand that is broadcast: its first dimension is not the output's, whatever its size."""
+    return operation.kind in BINARY and tensor.index in operation.inputs and (
+        len(tensor.shape) < len(subgraph.tensor(operation.output).shape))
 
 
 def _has_images(subgraph: Subgraph, operation: Operation) -> bool:

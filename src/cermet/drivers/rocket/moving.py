@@ -77,15 +77,16 @@ def plan_moves(subgraph: Subgraph, operation: Operation, shapes: Shapes = AS_THE
     """
     if operation.kind is Kind.RESIZE_NEAREST and not has_homes and all(
             are_same_bytes(shape, map_shape(subgraph.tensor(t))) for t, shape in shapes.items()):
-        return [_plan_nearest(subgraph, operation)]
+        return [_plan_nearest(subgraph, operation, shapes)]
     return _plan_all(subgraph, operation, shapes, has_homes=has_homes)
 
 
-def _plan_nearest(subgraph: Subgraph, operation: Operation) -> Made:
+def _plan_nearest(subgraph: Subgraph, operation: Operation, shapes: Shapes) -> Made:
     """At once or in two steps, whichever takes fewer tasks. Raises MoveError."""
     ways, problem = [], MoveError("nothing is moved")
-    for way in (lambda: _plan_all(subgraph, operation, AS_THE_MODEL, has_homes=False)[0],
-                lambda: Made(operation.output, "strided", (), None, in_two_steps(subgraph, operation))):
+    for way in (lambda: _plan_all(subgraph, operation, shapes, has_homes=False)[0],
+                lambda: Made(operation.output, "strided", (), None, in_two_steps(
+                    subgraph, operation, shapes))):
         try:
             ways.append(way())
         except MoveError as error:
