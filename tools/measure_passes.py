@@ -25,8 +25,11 @@ Counts = tuple[int, int, int]       # tasks, operations on the NPU, partitions
 
 
 def main(arguments: Sequence[str]) -> None:
-    if not arguments or arguments[0].startswith("-"):
+    if not arguments:
         raise SystemExit(__doc__)
+    if arguments[0].startswith("-"):
+        print(__doc__)
+        return
     models = {Path(name).stem: load(Path(name)) for name in arguments}
     both = (*rocket.deciding_passes(RK3588, CompileOptions()), *rocket.lowering_passes(RK3588))
     names = [pass_name(one) for one in both]

@@ -13,11 +13,12 @@ from cermet.drivers.base import CompileOptions, Program, TensorPort
 from cermet.drivers.rocket import driver as rocket
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.execute import Machine, run_program
-from cermet.drivers.rocket.passes.fold_strides import fold_strides, in_blocks
+from cermet.drivers.rocket.passes.fold_strides import MAX_BLOCK, fold_strides, in_blocks
 from cermet.drivers.soft.driver import SoftDriver
 from cermet.hw.soc import RK3588
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.verify import verify
+from cermet.program.plan import plan_header
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
 from tests.support import builders_move, exact, interpreter, model_builder
 from tests.support.model_builder import Model, TensorSpec
@@ -269,3 +270,8 @@ def test_the_runtime_gives_what_the_core_gives(shape: tuple, kernel: tuple, stri
     finally:
         device.close()
     assert np.array_equal(got, interpreter.run(model.data, [picture])[0])
+
+
+def test_the_plan_has_room_for_the_largest_block() -> None:
+    """The compiler's limit follows from the NPU's strides, the plan's stands in its header."""
+    assert plan_header().constants["CERMET_MAX_FOLD"] == MAX_BLOCK

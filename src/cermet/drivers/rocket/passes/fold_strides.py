@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from cermet.drivers.rocket.geometry import Geometry, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
+from cermet.drivers.rocket.limits import MAX_STRIDE
 from cermet.drivers.rocket.pixel_blocks import NO_STEP, blocks_shape, weights_of_blocks, window_of_blocks
 from cermet.drivers.rocket.tile_time import Pace, pace_of, plan_us
 from cermet.drivers.rocket.tiling import plan
@@ -20,7 +21,7 @@ from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 
-MAX_BLOCK = 49              # struct cermet_plan_io
+MAX_BLOCK = MAX_STRIDE * MAX_STRIDE     # no convolution has a larger stride (large_strides.py): CERMET_MAX_FOLD
 Accepts = Callable[[Subgraph, Operation], bool]
 
 
