@@ -21,7 +21,7 @@ from cermet.ir.numerics_unary import UNARY_KINDS
 from cermet.ir.operation import Kind, Operation, Pair, Window
 from cermet.ir.subgraph import Subgraph
 
-MAX_BLOCK = MAX_STRIDE * MAX_STRIDE     # no convolution has a larger stride (large_strides.py): CERMET_MAX_FOLD
+MAX_BLOCK = MAX_STRIDE * MAX_STRIDE     # no larger stride runs (large_strides.py); CERMET_MAX_FOLD
 Accepts = Callable[[Subgraph, Operation], bool]
 
 
