@@ -33,7 +33,7 @@ def pace_of(soc: Soc, cores: int) -> Pace:
     """One core: mainline, its clock and an interrupt per task. More: chains (kernel-uapi/proposals/queues).
 
     Nobody knows at which clock a kernel with queues will run the NPU: halfway between mainline's and the full one, as
-    factors. The bundled models are at most 3 % slower at 200 MHz than if they were shared for 200 (docs/performance.md).
+    factors. Bundled models are at most 3 % slower at 200 MHz than if they were shared for 200 (docs/performance.md).
     """
     if cores == 1:
         return Pace(soc.mainline_clock_mhz, task_us=soc.interrupt_us)
