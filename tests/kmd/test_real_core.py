@@ -96,7 +96,8 @@ def test_foreground_driver_ends_cleanly_on_ctrl_c(tmp_path: pathlib.Path) -> Non
 
 @pytest.mark.parametrize(("options", "text"), [
     (["--soc", "rk9"], "rk3588"), (["--linger", "-1"], "0 or more"), (["--linger", "x"], "linger"),
-    (["--sokcet", "x"], "--socket"), (["--socket", "/nonexistent/folder/s"], "/nonexistent/folder/s")])
+    (["--sokcet", "x"], "--socket"), (["--socket", "/nonexistent/folder/s"], "/nonexistent/folder/s"),
+    (["--silicon", "Q-X12=maybe"], "silicon: Q-X12='maybe' must be one of ignored, runs, early, masked")])
 def test_wrong_options_of_sim_are_one_line(options: list[str], text: str) -> None:
     done = subprocess.run([sys.executable, "-m", "cermet", "sim", *options], capture_output=True, text=True, timeout=20)
     assert done.returncode != 0 and text in done.stderr and len(done.stderr.splitlines()) == 1

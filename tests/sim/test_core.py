@@ -1,6 +1,7 @@
 """Program control, register groups, address space, pooling units, and that both forms of the arithmetic agree."""
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -11,12 +12,15 @@ import time
 import numpy as np
 import pytest
 
+from cermet.errors import CermetError
 from cermet.hw.disasm import disassemble
+from cermet.hw.soc import RK3588
 from cermet.sim import core as core_module
 from cermet.sim import kernels
 from cermet.sim import ppu as ppu_module
 from cermet.sim.core import AddressSpace, Core, IommuFault
 from cermet.sim.rounding import shift_away, shift_even, shift_up
+from cermet.sim.silicon import parse_silicon
 from tests.sim.programs import CONV_MASK, FLYING_MASK, POOL_MASK, Conv, flying, pooling
 from tests.sim.support import Memory, from_atoms, kick, new_core, program, start, to_atoms, word
 from tests.sim.test_stages import nearest, shifted
@@ -426,3 +430,47 @@ def test_disassembly_spells_blocks_registers_and_fields() -> None:
         "0000  CNA.CONV_CON3  CONV_Y_STRIDE=2 CONV_X_STRIDE=2", "0001  DPU.DATA_CUBE_WIDTH  WIDTH=1", "0002  NOP",
         "0003  SEPARATOR", "0004  OP_ENABLE  CNA|CORE|DPU|DPU_RDMA", "0005  ?  0xbeef000000000001",
         "0006  DPU.DATA_FORMAT  0"]
+
+
+# -- programs that chain themselves (Q-X12) ---------------------------------------------------------------------------
+
+
+def self_chained(memory: Memory, count: int) -> tuple[list[int], list[int]]:
+    """Copies of which the first raises the task number: (its words, addresses of what they write)."""
+    made = [copy_program(memory, 3 + number) for number in range(count)]
+    for (words, _), (behind, _) in reversed(list(itertools.pairwise(made))):
+        words[-4:-2] = [word(0x10, memory.add(np.array(behind, "<u8"))), word(0x14, (len(behind) + 1) // 2 - 1)]
+    made[0][0].insert(-4, word(0x30, 0x7000 | count))
+    return made[0][0], [target for _, target in made]
+
+
+@pytest.mark.parametrize(("answer", "num_run"), [("ignored", 1), ("runs", 4), ("early", 2), ("masked", 2)])
+def test_how_far_programs_that_chain_themselves_get(answer: str, num_run: int) -> None:
+    memory = Memory()
+    words, targets = self_chained(memory, 4)
+    core = Core(RK3588, 0, parse_silicon(f"Q-X12={answer}"))
+    outcome = start(core, memory, words)
+    assert outcome.hang is None and outcome.interrupts & 0x300
+    assert [bool(memory.bytes(target, 64).any()) for target in targets] == [number < num_run for number in range(4)]
+    assert [d.rule for d in outcome.diagnostics] == ["pc.write"] * (answer == "ignored")
+
+
+def test_a_program_of_its_own_chain_that_hangs_interrupts_nobody() -> None:
+    memory = Memory()
+    words, targets = self_chained(memory, 3)
+    words[-5] = word(0x30, 0x7004)              # one more than there are
+    outcome = start(Core(RK3588, 0, parse_silicon("Q-X12=runs")), memory, words)
+    assert outcome.hang is not None and "PC.BASE_ADDRESS" in outcome.hang
+    assert outcome.interrupts & 0x300 == 0 and all(memory.bytes(target, 64).any() for target in targets)
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ("Q-X99=runs", r"CERMET_SIM_SILICON: 'Q-X99' must be one of Q-X12"),
+    ("Q-X12", r"CERMET_SIM_SILICON: Q-X12='' must be one of ignored, runs, early, masked"),
+    ("Q-X12=" + "x" * 5000, r"CERMET_SIM_SILICON: Q-X12='x{40}' must be one of"),
+    ("Q-X12=runs,Q-X12=early", r"CERMET_SIM_SILICON: Q-X12 is given as runs and as early"),
+    ("\0\n", r"must be one of")])
+def test_silicon_that_there_is_not_is_one_line(text: str, problem: str) -> None:
+    with pytest.raises(CermetError, match=problem) as error:
+        parse_silicon(text)
+    assert "\n" not in str(error.value)

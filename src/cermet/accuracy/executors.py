@@ -36,10 +36,12 @@ class CoreExecutor:
 
     def load(self, subgraph: Subgraph, program: Program) -> Run:
         from cermet.drivers.rocket.execute import ExecutionError, run_program
+        from cermet.sim.silicon import silicon_of_environment
+        silicon = silicon_of_environment()
 
         def run(inputs: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
             try:
-                return run_program(self.soc, subgraph, program, inputs)
+                return run_program(self.soc, subgraph, program, inputs, silicon)
             except ExecutionError as error:
                 raise CermetError(f"simulated core: {error}") from error
         return run

@@ -6,6 +6,7 @@ import ctypes
 import os
 import pathlib
 import textwrap
+from functools import partial
 
 from cermet import paths
 from cermet.errors import CermetError
@@ -20,6 +21,7 @@ from cermet.kmd.behaviour import (
     parse_quirks,
 )
 from cermet.kmd.faults import KINDS, parse_faults
+from cermet.sim.silicon import QUESTIONS, parse_silicon
 
 
 def entry(name: str, text: str) -> str:
@@ -32,7 +34,10 @@ LISTS = "\n".join(
      "proposals:", *(entry(name, text) for name, text in PROPOSALS.items()), "",
      "faults, each with the event that is counted:",
      *(entry(name, f"{kind.event}: {kind.text}" + ("" if kind.value is None else f" (default: {kind.value})"))
-       for name, kind in KINDS.items())])
+       for name, kind in KINDS.items()), "",
+     "questions about the silicon, with the answers that there may be; the first is what is taken for granted:",
+     *(entry(f"{question}={answer}", text) for question, answers in QUESTIONS.items()
+       for answer, text in answers.items())])
 EPILOG = LISTS + """
 
 Programs reach the device through `cermet exec`, the shim or the delegate's option device=sim; they start one by
@@ -44,7 +49,7 @@ examples:
   cermet exec -- ./my_rocket_test           # in another
   cermet sim --faults create-fails@3,lost-interrupt@2+
   CERMET_SIM_FAULTS=hung-core=0 cermet run MODEL.tflite --random 1
-Also CERMET_SIM_QUIRKS, CERMET_SIM_PROPOSALS, CERMET_SIM_CACHES=1.
+Also CERMET_SIM_QUIRKS, CERMET_SIM_PROPOSALS, CERMET_SIM_SILICON, CERMET_SIM_CACHES=1.
 """
 PATH_BYTES = 108
 MESSAGE_BYTES = 512
@@ -63,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--faults", metavar="LIST", default=os.environ.get("CERMET_SIM_FAULTS", ""),
                         help="what is to go wrong: KIND[@N[+]][=VALUE] with commas between, at the N-th event, with + "
                         "at all from then on; the kinds are listed below")
+    parser.add_argument("--silicon", metavar="LIST", default=os.environ.get("CERMET_SIM_SILICON", ""),
+                        help="an NPU that does what nobody has shown: QUESTION=ANSWER of the list below, with commas "
+                        "between; `cermet probe` asks a node which it is")
     parser.add_argument("--verbose", action="store_true", help="log every call, job and task")
     parser.add_argument("--on-demand", action="store_true", help="end when the last client is gone")
     parser.add_argument("--linger", type=seconds, default=2.0, metavar="SECONDS",
@@ -107,5 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
                       arguments.ready_fd)
     behaviour = Behaviour(parse_quirks(arguments.quirks), arguments.caches, parse_faults(arguments.faults),
                           parse_proposals(arguments.proposals))
-    serve(Server(soc_by_name(arguments.soc), Core, options, behaviour=behaviour))
+    core = partial(Core, silicon=parse_silicon(arguments.silicon, "silicon"))
+    serve(Server(soc_by_name(arguments.soc), core, options, behaviour=behaviour))
     return 0

@@ -124,9 +124,8 @@ def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int, task: 
         busy.end()
     if outcome.diagnostics or outcome.interrupts & DMA_ERRORS or log.isEnabledFor(logging.DEBUG):
         report((core.index, job.number, index, task[0]), outcome)
-    _, _, programs, interrupts = task
-    ended = programs == 1 or not outcome.hang and not outcome.fault     # a chain interrupts behind its last program
-    if outcome.interrupts & interrupts and ended:
+    interrupts = task[3]
+    if outcome.interrupts & interrupts:
         acknowledge(core, offsets)
         return outcome.cycles, None
     job.progress.error = errno.EFAULT if outcome.fault else errno.ETIMEDOUT

@@ -87,7 +87,7 @@ class Conv:
     height: int
     width: int
     weights: np.ndarray
-    out_height: int = 0         # 0: no padding, stride 1
+    out_height: int = 0         # 0: no padding
     out_width: int = 0
     pad_top: int = 0
     pad_left: int = 0
@@ -98,13 +98,16 @@ class Conv:
     spread: Pair = NOT_SPREAD
     target_width: int = 0       # of the map that the output is a part of, 0: its own
     addend: FeatureMap | None = None
+    stride: Pair = ONCE
 
     @property
     def geometry(self) -> Geometry:
         out_channels, rows, columns, channels = self.weights.shape
-        return Geometry(self.height, self.width, channels, self.out_height or self.height - rows + 1,
-                        self.out_width or self.width - columns + 1, out_channels, Pair(rows, columns), ONCE, ONCE,
-                        self.pad_top, self.pad_left, spread=self.spread)
+        out_height, out_width = ((size - window) // step + 1 for size, window, step in (
+            (self.height, rows, self.stride.y), (self.width, columns, self.stride.x)))
+        return Geometry(self.height, self.width, channels, self.out_height or out_height, self.out_width or out_width,
+                        out_channels, Pair(rows, columns), self.stride, ONCE, self.pad_top, self.pad_left,
+                        spread=self.spread)
 
     @property
     def packed(self) -> np.ndarray:

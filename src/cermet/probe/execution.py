@@ -1,17 +1,22 @@
 """Questions about how tasks are run (open questions Q-X2, Q-X8, Q-X10 to Q-X12)."""
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
 from cermet.drivers.rocket.regcmd import PC_TARGET, Address
+from cermet.ir.operation import Pair
 from cermet.probe.build import Conv, Draft, flying, places, to_atoms
 from cermet.probe.conv import identity, numbers
 from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
+from cermet.sim.silicon import EARLY, IGNORED, MASKED, QUESTIONS, RUNS, TASK_NUMBER
 
 SIDE = 8
-PC_BASE_ADDRESS, PC_REGISTER_AMOUNTS, PC_TASK_CON = 0x10, 0x14, 0x30
-TASK_CON_TWO = 1 << 14 | 1 << 13 | 1 << 12 | 2
+PC_BASE_ADDRESS, PC_REGISTER_AMOUNTS, PC_INTERRUPT_MASK, PC_INTERRUPT_CLEAR, PC_TASK_CON = 0x10, 0x14, 0x20, 0x24, 0x30
+TASK_CON = 1 << 14 | 1 << 13 | 1 << 12      # and the number of programs below
+DPU_BITS = 0x300
 
 
 def copy_of(image: np.ndarray, source: str, target: str) -> Draft:
@@ -69,43 +74,88 @@ def copy_after_reuse() -> list[Case]:
                                 ("same job", ((first, second, copy),)))]
 
 
-# -- Q-X10: fewer grains than the minimum ------------------------------------------------------------------------------
+# -- Q-X10: fewer grains than the minimum, and just as many ------------------------------------------------------------
 
 
 def few_grains() -> list[Case]:
     """3x3, stride 1: the document's minimum is 5 rows."""
-    image = numbers(52, (16, SIDE, 16), -100, 100)
-    weights = np.zeros((16, 3, 3, 16), np.int8)
-    weights[:, 1, 1] = np.eye(16)
-    conv = Conv(16, SIDE, weights)
-    made = []
-    for grains in (4, 1):
-        draft = conv.draft().set("CNA.CONV_CON2", FEATURE_GRAINS=grains)
-        made.append(Case(f"{grains} rows", conv.memory(to_atoms(image)), ((draft.program(),),), "output",
-                         places(14, SIDE - 2, 16), {"right": image[1:-1, 1:-1].astype(np.int64)}))
-    return made
+    return [with_grains(3, 1, 16, grains) for grains in (4, 1)]
 
 
-# -- Q-X12: a program that asks for another one ------------------------------------------------------------------------
+def least_grains() -> list[Case]:
+    """Windows and strides of usual layers, more rows than are waited for. The last: loading outlasts computing."""
+    return [with_grains(kernel, stride, rows, stride + kernel + 1) for kernel, stride, rows in (
+        (1, 1, 24), (1, 2, 24), (3, 1, 24), (3, 2, 25), (5, 1, 24), (7, 2, 31), (2, 7, 30), (3, 1, 120), (1, 1, 200))]
+
+
+def with_grains(kernel: int, stride: int, rows: int, grains: int) -> Case:
+    """Each output is the sum of the first and the last pixel of its window: an early one is seen, and a late one."""
+    image = numbers(52, (rows, SIDE, 16), -60, 60)
+    weights = np.zeros((16, kernel, kernel, 16), np.int8)
+    for tap in (0, -1):
+        weights[:, tap, tap] += np.eye(16, dtype=np.int8)
+    conv = Conv(rows, SIDE, weights, stride=Pair(stride, stride))
+    ends = [(size - kernel) // stride * stride + 1 for size in (rows, SIDE)]
+    first, last = (image[tap:tap + ends[0]:stride, tap:tap + ends[1]:stride].astype(np.int64)
+                   for tap in (0, kernel - 1))
+    draft = conv.draft().set("CNA.CONV_CON2", FEATURE_GRAINS=grains)
+    return Case(f"{kernel}x{kernel} stride {stride} over {rows} rows, {grains} first", conv.memory(to_atoms(image)),
+                ((draft.program(),),), "output", places(*first.shape), {"right": first + last})
+
+
+# -- Q-X12: a program that asks for more of them -----------------------------------------------------------------------
+
+# A chain of copies: two, some that take long (256 KB, or 0.2 ms at 200 MHz), and a last one. From where to where.
+SMALL, LARGE = (SIDE, SIDE, 16), (16, 1024, 16)
+CHAIN = (("small", "first"), ("small", "second"), *[("large", "between")] * 6, ("small", "last"))
+ALL_INTERRUPTS = 0x1FFFF
+
+
+def pc_word(offset: int, value: int) -> int:
+    return PC_TARGET << 48 | value << 16 | offset
+
+
+def led_to(program: Program, target: str, number_of_words: int) -> Program:
+    """The program with a trailer that leads to the one in a region."""
+    words = list(program.words)
+    words[-4:-2] = pc_word(PC_BASE_ADDRESS, 0), pc_word(PC_REGISTER_AMOUNTS, (number_of_words + 1) // 2 - 1)
+    return Program(tuple(words), dict(program.addresses) | {len(words) - 4: Address(target)})
+
+
+def chain_programs(images: Mapping[str, np.ndarray], *, masked: bool) -> list[Program]:
+    """The first raises the task number. masked: and sees to it that none but the last interrupts."""
+    found: list[Program] = []
+    for number, (source, target) in reversed(list(enumerate(CHAIN))):
+        draft = copy_of(images[source], source, target)
+        words = draft.regcmd.words
+        if number == 0:
+            words.append(pc_word(PC_TASK_CON, TASK_CON | len(CHAIN)))
+        if masked and number == 0:
+            words.append(pc_word(PC_INTERRUPT_MASK, 0))
+        if masked and number == len(CHAIN) - 1:
+            words += [pc_word(PC_INTERRUPT_CLEAR, ALL_INTERRUPTS), pc_word(PC_INTERRUPT_MASK, DPU_BITS)]
+        program = draft.program()
+        found.insert(0, led_to(program, f"program {number + 1}", len(found[0].words)) if found else program)
+    return found
 
 
 def chain() -> list[Case]:
-    """The first program raises the task number and leads to the second, as a chain's programs do."""
-    image = numbers(53, (SIDE, SIDE, 16), -100, 100)
-    second = copy_of(image, "input", "output").program()
-    draft = copy_of(image, "input", "first")
-    draft.regcmd.words.append(PC_TARGET << 48 | TASK_CON_TWO << 16 | PC_TASK_CON)
-    first = draft.program()
-    words = list(first.words)
-    words[-4] = PC_TARGET << 48 | PC_BASE_ADDRESS
-    words[-3] = PC_TARGET << 48 | (len(second.words) + 1) // 2 - 1 << 16 | PC_REGISTER_AMOUNTS
-    first = Program(tuple(words), dict(first.addresses) | {len(words) - 4: Address("second program")})
-    memory = {"input": to_atoms(image), "first": np.full(image.size, SENTINEL, np.uint8),
-              "output": np.full(image.size, SENTINEL, np.uint8),
-              "second program": np.zeros(8 * len(second.words), np.uint8)}
-    return [Case("", memory, ((first,),), "output", places(SIDE, SIDE, 16), {
-        "ignored": np.full(image.shape, SENTINEL, np.int64), "runs": image.astype(np.int64)},
-        stored={"second program": second})]
+    """Looked at: what the second copy wrote, and what the last one did when the job was over."""
+    images = {"small": numbers(53, SMALL, -100, 100), "large": numbers(58, LARGE, -100, 100)}
+    targets = {target: np.full(images[source].size, SENTINEL, np.uint8) for source, target in CHAIN}
+    memory = {name: to_atoms(image) for name, image in images.items()} | targets
+    copied, nothing = images["small"].astype(np.int64), np.full(SMALL, SENTINEL, np.int64)
+    made = []
+    for masked in (False, True):
+        programs = chain_programs(images, masked=masked)
+        stored = {f"program {number}": program for number, program in enumerate(programs) if number}
+        room = {name: np.zeros(8 * len(program.words), np.uint8) for name, program in stored.items()}
+        for target, at_masked in (("second", copied), ("last", copied if masked else nothing)):
+            made.append(Case(
+                f"the {target} of {len(CHAIN)}{', others masked' * masked}", memory | room, ((programs[0],),), target,
+                places(*SMALL), {IGNORED: nothing, RUNS: copied, EARLY: copied if target == "second" else nothing,
+                                 MASKED: at_masked}, stored=stored))
+    return made
 
 
 # -- registers that a task does not write ------------------------------------------------------------------------------
@@ -172,12 +222,15 @@ PROBES = (
           reuse_across_jobs),
     Probe("Q-X11", "a DPU task behind a pair with WEIGHT_REUSE", "the pair, then a copy", {
         "right": "", "the convolution's result": "", "not written": ""}, copy_after_reuse),
-    Probe("Q-X12", "can a program raise the task number of its own run", "two chained copies in one mainline task", {
-        "ignored": "the second one does not run", "runs": "one interrupt for both"}, chain),
+    Probe("Q-X12", "can a program raise the task number of its own run",
+          "nine chained copies as one mainline task; then the same with the interrupts of all but the last masked",
+          QUESTIONS[TASK_NUMBER], chain),
     Probe("registers", "which values has a register that a task does not write",
           "additions, and convolutions with a copy among them, of which the last lacks a word", {
               OWN: "those of two starts of its block before", ALL: "the same, but starts of other blocks count too",
               ONE: "the last that were written"}, kept_registers),
     Probe("Q-X10", "fewer FEATURE_GRAINS than stride + kernel + 1", "3x3 over 16 rows with 4 grains and with 1", {
         HANGS: "never completes", "right": "all the same"}, few_grains, times_out=True),
+    Probe("Q-X10.least", "stride + kernel + 1 FEATURE_GRAINS", "convolutions, 1x1 to 7x7, that wait for no more rows", {
+        "right": "they are enough, as the register's description says", HANGS: "never completes"}, least_grains),
 )

@@ -14,6 +14,7 @@ from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
 from cermet.probe.node import PAGE_BYTES, Bo, Node, note
 from cermet.sim.core import Core
 from cermet.sim.memory import AddressSpace
+from cermet.sim.silicon import Silicon
 from cermet.trace.reader import constant
 
 MARGIN_BYTES = 1 << 16          # around each region: what a wrong idea of a stride reaches is still memory of ours
@@ -118,7 +119,7 @@ def place_programs(case: Case, placed: Placed, code: np.ndarray, base: int,
 # -- in the simulator --------------------------------------------------------------------------------------------------
 
 
-def rehearse(case: Case) -> np.ndarray:
+def rehearse(case: Case, silicon: Silicon | None = None) -> np.ndarray:
     """What the simulator makes of a case. Raises CermetError when it touches memory that is not the probe's: such a
     program is not for a board."""
     placed = Placed.of(case)
@@ -130,7 +131,7 @@ def rehearse(case: Case) -> np.ndarray:
     space.map(base, memory)
     code_base = base + memory.size + MARGIN_BYTES
     space.map(code_base, code)
-    core = Core(RK3588, 0)
+    core = Core(RK3588, 0, silicon)
     for job in place_programs(case, placed, code, base, code_base):
         run_job(case, core, space, job)
     return placed.observed(memory, case)

@@ -16,6 +16,7 @@ from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
 from cermet.sim.ppu import run_pool
 from cermet.sim.registers import BIT_OF_BLOCK, BlockState, RegisterFile, Snapshot
+from cermet.sim.silicon import EARLY, IGNORED, MASKED, TASK_NUMBER, Silicon
 from cermet.sim.steps import Programs, TableEntries, Writes
 
 __all__ = ["AddressSpace", "Core", "Diagnostic", "IommuFault", "TaskOutcome"]
@@ -43,9 +44,11 @@ class Core:
     programs and decoder are no state: what they remember follows from bytes and register values alone.
     """
 
-    def __init__(self, soc: Soc, index: int) -> None:
+    def __init__(self, soc: Soc, index: int, silicon: Silicon | None = None) -> None:
+        """silicon: None for an NPU as it is taken to be."""
         self.soc = soc
         self.index = index
+        self.chaining = (silicon or Silicon()).answer(TASK_NUMBER)
         self.files = RegisterFile(soc.registers)
         self.programs = Programs(self.files.by_target)
         self.decoder = Decoder(soc)
@@ -65,6 +68,8 @@ class Core:
         self.raw_status = 0
         self.wedged: str | None = None      # a task that hung holds the core until reset
         self._fetched_address = 0
+        self._is_raised = False             # the task number, by a program of this run
+        self._held_interrupts = 0           # of programs behind which the run went on
         self._words_before_start = 0        # of the program that is running
         self.reused_weights = False         # the last convolution of this job ran with WEIGHT_REUSE
         self.job_after_reuse = False        # of the job before; nothing else has run since
@@ -113,9 +118,12 @@ class Core:
         except IommuFault as fault:
             outcome.fault = fault
             outcome.interrupts |= DMA_WRITE_ERROR if fault.is_write else DMA_READ_ERROR
-        if self.wedged is None and (outcome.hang or outcome.fault):
-            self.wedged = outcome.hang or str(outcome.fault)
+        if outcome.hang or outcome.fault:
+            outcome.interrupts &= ~self._held_interrupts        # a chain interrupts when it is over
+            self.wedged = self.wedged or outcome.hang or str(outcome.fault)
         self.raw_status |= outcome.interrupts
+        if self.chaining == MASKED:
+            outcome.interrupts &= self.pc.get(PcOffset.INTERRUPT_MASK, 0) | DMA_READ_ERROR | DMA_WRITE_ERROR
         return outcome
 
     # -- program control -------------------------------------------------------------------------------------
@@ -125,17 +133,31 @@ class Core:
             raise Hang("core.wedged", f"core {self.index}: still held by a task that did not finish ({self.wedged})")
         if not self.pc.get(PcOffset.OPERATION_ENABLE, 0) & 1:
             raise Hang("pc.not_started", "PC.OPERATION_ENABLE: 0, nothing was started")
-        count = self.pc.get(PcOffset.TASK_CON, 0) & TASK_NUMBER_MASK
-        for number in range(max(count, 1)):
+        self._is_raised, self._held_interrupts, number = False, 0, 0
+        while number < max(self.pc.get(PcOffset.TASK_CON, 0) & TASK_NUMBER_MASK, 1):
             if cancelled():
                 raise Cancelled
             address = self.pc.get(PcOffset.BASE_ADDRESS, 0)
             if address & PC_SLAVE_MODE:
                 raise Hang("pc.slave_mode", "PC.BASE_ADDRESS: bit 0 is set, slave mode fetches no program")
+            is_last = self._has_interrupted(outcome)
             if number:
                 self._check_redirect(address)
             self._run_program(space, address, cancelled, outcome)
-            self.pc[PcOffset.TASK_STATUS] = number + 1
+            number += 1
+            self.pc[PcOffset.TASK_STATUS] = number
+            if is_last:
+                return
+
+    def _has_interrupted(self, outcome: TaskOutcome) -> bool:
+        """Between two programs: whether the kernel has seen an interrupt, and stops what comes behind the next one.
+
+        Programs of a chain do not interrupt, but for the last one; see Silicon for what one does that they made.
+        """
+        if self._is_raised and self.chaining in (EARLY, MASKED):
+            return bool(outcome.interrupts & self.pc.get(PcOffset.INTERRUPT_MASK, 0))
+        self._held_interrupts = outcome.interrupts
+        return False
 
     def _check_redirect(self, address: int) -> None:
         if address == self._fetched_address:
@@ -197,6 +219,12 @@ class Core:
         """Programs may redirect the fetch; other PC registers are ASSUMED out of their reach (Q-X12)."""
         if offset in (pc.PC_BASE_ADDRESS, pc.PC_REGISTER_AMOUNTS):
             self.pc[offset] = value
+        elif offset == PcOffset.TASK_CON and self.chaining != IGNORED:
+            self.pc[offset], self._is_raised = value, True
+        elif offset == PcOffset.INTERRUPT_MASK and self.chaining == MASKED:
+            self.pc[offset] = value
+        elif offset == PcOffset.INTERRUPT_CLEAR and self.chaining == MASKED:
+            outcome.interrupts &= ~value
         else:
             outcome.warn("pc.write", f"program word: PC register {offset:#06x} cannot be written by a program")
 

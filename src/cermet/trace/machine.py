@@ -9,6 +9,7 @@ from cermet.errors import CermetError
 from cermet.hw.soc import Soc
 from cermet.sim.core import Core
 from cermet.sim.memory import SPACE_BYTES, AddressSpace
+from cermet.sim.silicon import silicon_of_environment
 from cermet.trace.events import (
     PAGE_BYTES,
     Call,
@@ -78,7 +79,7 @@ class Machine:
     """All files. Takes what is neither a submit nor a check."""
 
     def __init__(self, soc: Soc, remarks: list[str]) -> None:
-        self.soc = soc
+        self.soc, self.silicon = soc, silicon_of_environment()
         self.remarks = remarks
         self.files: dict[int, File] = {}
         self.processes: list[Process] = []
@@ -103,7 +104,7 @@ class Machine:
                 if event.parent and event.parent in file.holders:
                     file.holders.add(event.process)
         elif isinstance(event, OpenFile):
-            known = self.files.setdefault(event.file, File(event.file, AddressSpace(), Core(self.soc, 0)))
+            known = self.files.setdefault(event.file, File(event.file, AddressSpace(), Core(self.soc, 0, self.silicon)))
             known.holders.add(event.process)
         elif isinstance(event, CloseFile):
             self._let_go(event.file, event.process)

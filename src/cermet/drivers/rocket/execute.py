@@ -5,7 +5,7 @@ The steps are the runtime's and the kernel's (plan header, execution model §4),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from cermet.hw.soc import Soc
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.tensor import Tensor
 from cermet.sim.core import AddressSpace, Core, TaskOutcome
+from cermet.sim.silicon import Silicon
 
 PAGE_BYTES = 4096
 FIRST_IOVA = 0x10_0000
@@ -31,13 +32,14 @@ class ExecutionError(RuntimeError):
 
 @dataclass
 class Machine:
-    """BOs of one program in an address space, and a core."""
+    """BOs of one program in an address space, and a core. silicon: what its NPU does where nobody knows."""
 
     soc: Soc
     program: Program
+    silicon: Silicon = field(default_factory=Silicon)
 
     def __post_init__(self) -> None:
-        self.core = Core(self.soc, 0)
+        self.core = Core(self.soc, 0, self.silicon)
         self.space = AddressSpace()
         self.outcomes: list[TaskOutcome] = []
         self.memory = [_memory(bo) for bo in self.program.bos]
@@ -135,9 +137,9 @@ def _memory(bo: Bo) -> np.ndarray:
 
 
 def run_program(soc: Soc, subgraph: Subgraph, program: Program,
-                inputs: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+                inputs: Mapping[int, np.ndarray], silicon: Silicon | None = None) -> dict[int, np.ndarray]:
     """Outputs of a program by tensor number. Raises ExecutionError."""
-    machine = Machine(soc, program)
+    machine = Machine(soc, program, silicon or Silicon())
     for port in program.inputs:
         machine.store(port, inputs[port.tensor])
     machine.run()
