@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Two passes over the graph: number_tensors gives tensors their canonical numbers, then the sections are filled in the
- * order that cermet_blob.h prescribes.
+ * order that cermet_blob.h prescribes. The data section, nearly all of a model, is only listed: who wants the key or
+ * writes the blob to a file reads it where it is.
  */
 #include "capture.h"
 
@@ -25,7 +26,9 @@ struct writer {
 	struct cermet_capture *capture;
 	int *numbers;        /* tensor index of the runtime -> canonical number or NOT_NUMBERED */
 	bool *is_produced;   /* by canonical number */
-	struct cermet_section operations, tensors, ints, strings, data;
+	struct cermet_section operations, tensors, ints, strings;
+	struct cermet_section pieces; /* struct cermet_piece[]: the description, then the data section */
+	size_t data_bytes;
 	uint32_t graph_inputs_start, num_graph_inputs, graph_outputs_start, num_graph_outputs;
 };
 
@@ -176,13 +179,30 @@ write_quantisation(struct writer *writer, const struct TfLiteTensor *tensor, str
 }
 
 static void
+append_piece(struct writer *writer, const void *data, size_t size)
+{
+	const struct cermet_piece piece = {data, size};
+
+	cermet_section_append(&writer->pieces, &piece, sizeof(piece));
+}
+
+static void
+append_data(struct writer *writer, const void *data, size_t size)
+{
+	append_piece(writer, data, size);
+	writer->data_bytes += size;
+}
+
+static void
 write_constant(struct writer *writer, const struct TfLiteTensor *tensor, struct cermet_blob_tensor *to)
 {
-	cermet_section_extend(&writer->data, -writer->data.size % ALIGNMENT_BYTES);
+	static const uint8_t gap[ALIGNMENT_BYTES];
+
+	append_data(writer, gap, -writer->data_bytes % ALIGNMENT_BYTES);
 	to->flags |= CERMET_TENSOR_CONSTANT;
-	to->data_offset = writer->data.size; /* join makes it an offset in the file */
+	to->data_offset = writer->data_bytes; /* join makes it an offset in the file */
 	to->data_bytes = tensor->bytes;
-	cermet_section_append(&writer->data, tensor->data, tensor->bytes);
+	append_data(writer, tensor->data, tensor->bytes);
 }
 
 static void
@@ -233,38 +253,40 @@ align(size_t offset)
 static bool
 join(struct writer *writer, struct cermet_error *error)
 {
-	struct cermet_section *sections[] = {&writer->operations, &writer->tensors, &writer->ints, &writer->strings,
-	                                     &writer->data};
+	const struct cermet_section *sections[] = {&writer->operations, &writer->tensors, &writer->ints, &writer->strings};
 	size_t offsets[CERMET_COUNT(sections)], size = sizeof(struct cermet_blob_header);
+	struct cermet_capture *capture = writer->capture;
+	struct cermet_piece *pieces = (struct cermet_piece *)(void *)writer->pieces.data;
 	struct cermet_blob_header header;
 	struct cermet_blob_tensor *tensors;
-	uint8_t *file;
+	uint8_t *description;
 
 	for (size_t i = 0; i < CERMET_COUNT(sections); i++) {
-		if (sections[i]->is_short)
+		if (sections[i]->is_short || writer->pieces.is_short)
 			return cermet_fail(error, "graph: out of memory");
 		offsets[i] = align(size);
 		size = offsets[i] + sections[i]->size;
 	}
-	if (offsets[4] > UINT32_MAX)
-		return cermet_fail(error, "graph: %zu bytes of description, at most 4 GiB are possible", offsets[4]);
-	file = calloc(1, size);
-	if (!file)
+	size = align(size);
+	if (size > UINT32_MAX)
+		return cermet_fail(error, "graph: %zu bytes of description, at most 4 GiB are possible", size);
+	description = calloc(1, size);
+	if (!description)
 		return cermet_fail(error, "graph: out of memory");
 	tensors = (struct cermet_blob_tensor *)(void *)writer->tensors.data;
-	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
+	for (uint32_t i = 0; i < capture->num_tensors; i++)
 		if (tensors[i].flags & CERMET_TENSOR_CONSTANT)
-			tensors[i].data_offset += offsets[4];
+			tensors[i].data_offset += size;
 	for (size_t i = 0; i < CERMET_COUNT(sections); i++)
 		if (sections[i]->size > 0)
-			memcpy(file + offsets[i], sections[i]->data, sections[i]->size);
+			memcpy(description + offsets[i], sections[i]->data, sections[i]->size);
 	header = (struct cermet_blob_header){
 		.magic = CERMET_BLOB_MAGIC,
 		.version = CERMET_BLOB_VERSION,
-		.file_bytes = size,
+		.file_bytes = size + writer->data_bytes,
 		.num_operations = writer->graph->num_nodes,
 		.operations_offset = (uint32_t)offsets[0],
-		.num_tensors = writer->capture->num_tensors,
+		.num_tensors = capture->num_tensors,
 		.tensors_offset = (uint32_t)offsets[1],
 		.num_ints = num_ints(writer),
 		.ints_offset = (uint32_t)offsets[2],
@@ -274,11 +296,14 @@ join(struct writer *writer, struct cermet_error *error)
 		.graph_inputs_start = writer->graph_inputs_start,
 		.num_graph_outputs = writer->num_graph_outputs,
 		.graph_outputs_start = writer->graph_outputs_start,
-		.data_offset = offsets[4],
-		.data_bytes = writer->data.size,
+		.data_offset = size,
+		.data_bytes = writer->data_bytes,
 	};
-	memcpy(file, &header, sizeof(header));
-	writer->capture->blob = (struct cermet_bytes){file, size};
+	memcpy(description, &header, sizeof(header));
+	pieces[0] = (struct cermet_piece){description, size};
+	capture->description = (struct cermet_bytes){description, size};
+	capture->blob = (struct cermet_pieces){pieces, writer->pieces.size / sizeof(*pieces)};
+	writer->pieces.data = NULL; /* the capture's now */
 	return true;
 }
 
@@ -304,6 +329,7 @@ static bool
 write_blob(struct writer *writer, struct cermet_error *error)
 {
 	cermet_section_append(&writer->strings, "", 1);
+	append_piece(writer, NULL, 0); /* the description, see join */
 	for (uint32_t i = 0; i < writer->graph->num_nodes; i++)
 		write_operation(writer, &writer->graph->nodes[i]);
 	for (uint32_t i = 0; i < writer->capture->num_tensors; i++)
@@ -327,14 +353,15 @@ cermet_capture(struct TfLiteContext *context, const struct cermet_graph *graph, 
 	free(writer.tensors.data);
 	free(writer.ints.data);
 	free(writer.strings.data);
-	free(writer.data.data);
+	free(writer.pieces.data);
 	return is_done;
 }
 
 void
 cermet_capture_free(struct cermet_capture *capture)
 {
-	free(capture->blob.data);
+	free((void *)(uintptr_t)capture->blob.pieces);
+	free(capture->description.data);
 	free(capture->tensors);
 	*capture = (struct cermet_capture){0};
 }
@@ -342,17 +369,17 @@ cermet_capture_free(struct cermet_capture *capture)
 const struct cermet_blob_tensor *
 cermet_capture_tensor(const struct cermet_capture *capture, uint32_t number)
 {
-	const struct cermet_blob_header *header = (const void *)capture->blob.data;
+	const struct cermet_blob_header *header = (const void *)capture->description.data;
 
-	return (const struct cermet_blob_tensor *)(const void *)(capture->blob.data + header->tensors_offset) + number;
+	return (const struct cermet_blob_tensor *)(const void *)(capture->description.data + header->tensors_offset) + number;
 }
 
 const int32_t *
 cermet_capture_dims(const struct cermet_capture *capture, uint32_t number, uint32_t *rank)
 {
-	const struct cermet_blob_header *header = (const void *)capture->blob.data;
+	const struct cermet_blob_header *header = (const void *)capture->description.data;
 	const struct cermet_blob_tensor *tensor = cermet_capture_tensor(capture, number);
 
 	*rank = tensor->rank;
-	return (const int32_t *)(const void *)(capture->blob.data + header->ints_offset) + tensor->dims_start;
+	return (const int32_t *)(const void *)(capture->description.data + header->ints_offset) + tensor->dims_start;
 }

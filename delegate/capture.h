@@ -7,9 +7,10 @@
 #include "cermet_blob.h"
 #include "graph.h"
 
-/* Nothing in it points into the runtime. */
+/* The constants stay where the runtime has them: use the blob while the model is there and its graph is not changed. */
 struct cermet_capture {
-	struct cermet_bytes blob;
+	struct cermet_pieces blob;      /* the description first, then constants and the gaps between them */
+	struct cermet_bytes description; /* all in front of the constants */
 	uint32_t num_tensors;
 	int *tensors; /* canonical number -> tensor index of the runtime */
 };

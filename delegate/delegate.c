@@ -22,7 +22,7 @@ struct cermet_delegate {
 };
 
 static bool
-dump_blob(struct cermet_delegate *delegate, const struct cermet_bytes *blob, struct cermet_error *error)
+dump_blob(struct cermet_delegate *delegate, const struct cermet_pieces *blob, struct cermet_error *error)
 {
 	const char *wish = getenv("CERMET_DUMP_BLOB");
 	char path[PATH_MAX];
@@ -30,9 +30,9 @@ dump_blob(struct cermet_delegate *delegate, const struct cermet_bytes *blob, str
 	if (!wish || !wish[0])
 		return true;
 	if (delegate->num_dumps++ == 0) /* the main graph; then PATH.1, PATH.2 for further ones */
-		return cermet_write_file(wish, blob->data, blob->size, error);
+		return cermet_write_file(wish, blob, error);
 	snprintf(path, sizeof(path), "%s.%u", wish, delegate->num_dumps - 1);
-	return cermet_write_file(path, blob->data, blob->size, error);
+	return cermet_write_file(path, blob, error);
 }
 
 static bool

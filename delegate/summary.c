@@ -52,7 +52,7 @@ log_nothing_taken(const struct cermet_session *session)
 	const struct cermet_plan_view *plan = &session->plan.view;
 	const char *reason = "";
 	const uint32_t count = commonest_reason(plan, &reason);
-	const struct cermet_blob_header *blob = (const void *)session->capture.blob.data;
+	const struct cermet_blob_header *blob = (const void *)session->capture.description.data;
 	/* A graph without inputs sets variables, before the main one runs: nobody expects it on the NPU. */
 	const enum cermet_log_level level = blob->num_graph_inputs > 0 ? CERMET_LOG_WARNING : CERMET_LOG_INFO;
 

@@ -19,32 +19,33 @@
 
 /* Texts one behind the other, then the NUL that ends a part of the key's text. */
 static void
-add_part(struct cermet_blake2b *hash, const char *const *texts, size_t num_texts)
+add_part(struct cermet_blake2sp *hash, const char *const *texts, size_t num_texts)
 {
 	for (size_t i = 0; i < num_texts; i++)
-		cermet_blake2b_add(hash, texts[i], strlen(texts[i]));
-	cermet_blake2b_add(hash, "", 1);
+		cermet_blake2sp_add(hash, texts[i], strlen(texts[i]));
+	cermet_blake2sp_add(hash, "", 1);
 }
 
 void
 cermet_cache_key(const char *soc, const char *build_id, const struct cermet_compile_options *options,
-                 const struct cermet_bytes *blob, uint8_t key[CERMET_HASH_BYTES])
+                 const struct cermet_pieces *blob, uint8_t key[CERMET_HASH_BYTES])
 {
 	const char *const option_texts[] = {
 		"match=", options->match, ";allow=", options->allow, ";deny=", options->deny,
 		";min_partition_nodes=", options->min_partition_nodes, ";assume=", options->assume,
 		";prefer=", options->prefer, ";registers=", options->registers, ";cores=", options->cores, ";groups=", options->groups,
 	};
-	const char *const prefix = "cermet-key-1";
-	struct cermet_blake2b hash;
+	const char *const prefix = "cermet-key-2";
+	struct cermet_blake2sp hash;
 
-	cermet_blake2b_start(&hash, CERMET_HASH_BYTES);
+	cermet_blake2sp_start(&hash);
 	add_part(&hash, &prefix, 1);
 	add_part(&hash, &soc, 1);
 	add_part(&hash, &build_id, 1);
 	add_part(&hash, option_texts, CERMET_COUNT(option_texts));
-	cermet_blake2b_add(&hash, blob->data, blob->size);
-	cermet_blake2b_finish(&hash, key, CERMET_HASH_BYTES);
+	for (size_t i = 0; i < blob->count; i++)
+		cermet_blake2sp_add(&hash, blob->pieces[i].data, blob->pieces[i].size);
+	cermet_blake2sp_finish(&hash, key);
 }
 
 void
@@ -141,6 +142,7 @@ store_entry(const char *directory, const char *hex, const char *path, const stru
 {
 	static pthread_mutex_t one_writer = PTHREAD_MUTEX_INITIALIZER; /* the name is the process's */
 	char temporary[PATH_MAX];
+	const struct cermet_piece whole = {bytes->data, bytes->size};
 	bool is_stored;
 	int fd;
 
@@ -148,7 +150,7 @@ store_entry(const char *directory, const char *hex, const char *path, const stru
 		return cermet_fail(error, "cache directory %s: path is too long", directory);
 	pthread_mutex_lock(&one_writer);
 	unlink(temporary);
-	is_stored = cermet_write_file(temporary, bytes->data, bytes->size, error);
+	is_stored = cermet_write_file(temporary, &(struct cermet_pieces){&whole, 1}, error);
 	fd = is_stored ? open(temporary, O_RDONLY | O_CLOEXEC) : -1;
 	if (fd >= 0) {
 		fsync(fd);
@@ -164,7 +166,7 @@ store_entry(const char *directory, const char *hex, const char *path, const stru
 
 static bool
 compile(const struct cermet_cache *cache, const struct cermet_compile_options *options,
-        const struct cermet_bytes *blob, const uint8_t *key, const char *hex, struct cermet_plan_file *plan,
+        const struct cermet_pieces *blob, const uint8_t *key, const char *hex, struct cermet_plan_file *plan,
         struct cermet_error *error)
 {
 	struct cermet_error reason;
@@ -179,7 +181,7 @@ compile(const struct cermet_cache *cache, const struct cermet_compile_options *o
 
 bool
 cermet_find_plan(const struct cermet_cache *cache, const struct cermet_compile_options *options,
-                 const struct cermet_bytes *blob, struct cermet_plan_file *plan, struct cermet_error *error)
+                 const struct cermet_pieces *blob, struct cermet_plan_file *plan, struct cermet_error *error)
 {
 	const enum cermet_log_level level = cache->compiler.log_level;
 	uint8_t key[CERMET_HASH_BYTES];

@@ -3,6 +3,7 @@
 #ifndef CERMET_CACHE_H
 #define CERMET_CACHE_H
 
+#include "blake2sp.h"
 #include "compiler.h"
 #include "plan.h"
 
@@ -28,10 +29,10 @@ struct cermet_plan_file {
 	bool is_from_cache;
 };
 
-/* BLAKE2b-256 of what cermet_plan.h says. */
+/* BLAKE2sp-256 of what cermet_plan.h says. */
 void
 cermet_cache_key(const char *soc, const char *build_id, const struct cermet_compile_options *options,
-                 const struct cermet_bytes *blob, uint8_t key[CERMET_HASH_BYTES]);
+                 const struct cermet_pieces *blob, uint8_t key[CERMET_HASH_BYTES]);
 
 void
 cermet_key_hex(const uint8_t key[CERMET_HASH_BYTES], char hex[CERMET_KEY_HEX_BYTES]);
@@ -39,7 +40,7 @@ cermet_key_hex(const uint8_t key[CERMET_HASH_BYTES], char hex[CERMET_KEY_HEX_BYT
 /* The plan of a blob, from the cache or from the compiler. Free with cermet_plan_file_free. */
 bool
 cermet_find_plan(const struct cermet_cache *cache, const struct cermet_compile_options *options,
-                 const struct cermet_bytes *blob, struct cermet_plan_file *plan, struct cermet_error *error);
+                 const struct cermet_pieces *blob, struct cermet_plan_file *plan, struct cermet_error *error);
 
 /* Harmless on a zeroed one. */
 void

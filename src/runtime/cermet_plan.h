@@ -6,8 +6,13 @@
  * All *_offset are bytes from the start of the file, 8-byte aligned; strings are NUL-terminated inside the strings section,
  * whose first byte is NUL (offset 0 is the empty string).
  *
- * The cache key is BLAKE2b-256 (no key, no salt) over these bytes, in this order:
- *   "cermet-key-1" NUL  soc NUL  build_id NUL  options NUL  blob
+ * The checksum finds damage, not intent: who can write an entry can write its checksum. It is two numbers of 64 bits, modulo
+ * 2**64, over the file's 64-bit words w[0], w[1], .. (filled up with zeros, those of the checksum itself taken as zero):
+ * the sum of w[i], which finds every change inside one word, and the sum of the products of the two halves of
+ * w[i] + (i + 1) * CERMET_PLAN_STEP, in which each place counts differently.
+ *
+ * The cache key is BLAKE2sp-256 (no key, no salt) over these bytes, in this order:
+ *   "cermet-key-2" NUL  soc NUL  build_id NUL  options NUL  blob
  * where blob is the whole file of cermet_blob.h and options is exactly
  *   match=M;allow=WORDS;deny=WORDS;min_partition_nodes=N;assume=A;prefer=P;registers=R;cores=C;groups=GROUPS
  * M: tflite (the default) or exact. WORDS: operation names in upper case, operation numbers N and ranges N-N (without leading zeros, at most 7
@@ -26,7 +31,8 @@
 #include <stdint.h>
 
 #define CERMET_PLAN_MAGIC 0x504d5243 /* "CRMP" */
-#define CERMET_PLAN_VERSION 4
+#define CERMET_PLAN_VERSION 5
+#define CERMET_PLAN_STEP 0x9e3779b97f4a7c15 /* odd, its bits irregular */
 #define CERMET_ON_CPU 0xffffffff
 
 #define CERMET_MAX_BOS 32
@@ -47,7 +53,8 @@ struct cermet_plan_header {
 	uint32_t magic;
 	uint32_t version;
 	uint64_t file_bytes;
-	uint8_t checksum[32]; /* BLAKE2b-256 of the file with this field zero */
+	uint64_t checksum_sum; /* see above */
+	uint64_t checksum_products;
 	uint8_t key[32];      /* the cache key that the compiler was asked for, see cermet.program.cache */
 	char build_id[32];    /* version of the compiler that wrote it, NUL-padded, at most 31 characters */
 	char soc[16];         /* NUL-padded */

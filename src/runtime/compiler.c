@@ -63,22 +63,33 @@ cermet_read_file(const char *path, struct cermet_bytes *bytes, struct cermet_err
 	return false;
 }
 
-bool
-cermet_write_file(const char *path, const void *data, size_t size, struct cermet_error *error)
+static bool
+write_piece(int fd, const struct cermet_piece *piece)
 {
-	const uint8_t *at = data;
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	bool is_written = fd >= 0;
+	const uint8_t *at = piece->data;
+	size_t size = piece->size;
 
-	while (is_written && size > 0) {
+	while (size > 0) {
 		ssize_t count = write(fd, at, size);
 
 		if (count < 0 && errno == EINTR)
 			continue;
-		is_written = count > 0;
-		at += is_written ? count : 0;
-		size -= is_written ? (size_t)count : 0;
+		if (count <= 0)
+			return false;
+		at += count;
+		size -= (size_t)count;
 	}
+	return true;
+}
+
+bool
+cermet_write_file(const char *path, const struct cermet_pieces *contents, struct cermet_error *error)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	bool is_written = fd >= 0;
+
+	for (size_t i = 0; is_written && i < contents->count; i++)
+		is_written = write_piece(fd, &contents->pieces[i]);
 	if (!is_written)
 		cermet_fail(error, "%s: %s", path, strerror(errno));
 	if (fd >= 0 && close(fd) != 0 && is_written)
@@ -363,7 +374,7 @@ remove_folder(const char *path)
 
 bool
 cermet_compile(const struct cermet_compiler *compiler, const struct cermet_compile_options *options, const char *key_hex,
-               const struct cermet_bytes *blob, struct cermet_bytes *plan, struct cermet_error *error)
+               const struct cermet_pieces *blob, struct cermet_bytes *plan, struct cermet_error *error)
 {
 	char command[PATH_MAX], folder[PATH_MAX - 16], blob_path[PATH_MAX], plan_path[PATH_MAX];
 	bool is_done;
@@ -373,7 +384,7 @@ cermet_compile(const struct cermet_compiler *compiler, const struct cermet_compi
 		return false;
 	snprintf(blob_path, sizeof(blob_path), "%s/blob", folder);
 	snprintf(plan_path, sizeof(plan_path), "%s/plan", folder);
-	is_done = cermet_write_file(blob_path, blob->data, blob->size, error) &&
+	is_done = cermet_write_file(blob_path, blob, error) &&
 	          run_with_files(compiler, options, key_hex, command, blob_path, plan_path, error) &&
 	          cermet_read_file(plan_path, plan, error);
 	if (!is_done && error->text[0] == '\0')

@@ -31,17 +31,28 @@ struct cermet_bytes {
 	size_t size;
 };
 
+/* A file that lies in memory in pieces, one behind the other. */
+struct cermet_piece {
+	const void *data;
+	size_t size;
+};
+
+struct cermet_pieces {
+	const struct cermet_piece *pieces;
+	size_t count;
+};
+
 /* Read a regular file, whole. Missing: false with error->text empty. */
 bool
 cermet_read_file(const char *path, struct cermet_bytes *bytes, struct cermet_error *error);
 
 /* Write a new file that only this user can read. */
 bool
-cermet_write_file(const char *path, const void *data, size_t size, struct cermet_error *error);
+cermet_write_file(const char *path, const struct cermet_pieces *contents, struct cermet_error *error);
 
 /* Run the compiler on a blob and hand back the plan's bytes, unchecked. Leaves no files behind. */
 bool
 cermet_compile(const struct cermet_compiler *compiler, const struct cermet_compile_options *options, const char *key_hex,
-               const struct cermet_bytes *blob, struct cermet_bytes *plan, struct cermet_error *error);
+               const struct cermet_pieces *blob, struct cermet_bytes *plan, struct cermet_error *error);
 
 #endif

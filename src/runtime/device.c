@@ -133,7 +133,8 @@ cermet_device_open(struct cermet_device *device, const char *name, const char *s
 	if (!open_any(device, name, soc, error))
 		return false;
 	device->features = cermet_get_param(device, DRM_ROCKET_PARAM_FEATURES);
-	device->num_cores = (uint32_t)cermet_get_param(device, DRM_ROCKET_PARAM_NUM_CORES);
+	if (device->features != 0)
+		device->num_cores = (uint32_t)cermet_get_param(device, DRM_ROCKET_PARAM_NUM_CORES);
 	return true;
 }
 

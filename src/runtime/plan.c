@@ -8,7 +8,7 @@
 #define MAX_TASK_WORDS 131072 /* PC.REGISTER_AMOUNTS holds 16 bits of word pairs; more would wrap silently */
 #define MAX_BO_BYTES 0x7ffff000u
 
-_Static_assert(sizeof(struct cermet_plan_header) == 152, "format");
+_Static_assert(sizeof(struct cermet_plan_header) == 136, "format");
 _Static_assert(sizeof(struct cermet_plan_node) == 8, "format");
 _Static_assert(sizeof(struct cermet_plan_partition) == 72, "format");
 _Static_assert(sizeof(struct cermet_plan_bo) == 16, "format");
@@ -18,18 +18,48 @@ _Static_assert(sizeof(struct cermet_plan_step) == 16, "format");
 _Static_assert(sizeof(struct cermet_plan_job) == 24, "format");
 _Static_assert(sizeof(struct cermet_plan_io) == 48, "format");
 
-void
-cermet_plan_checksum(const void *bytes, size_t num_bytes, uint8_t checksum[CERMET_HASH_BYTES])
-{
-	static const uint8_t zeros[CERMET_HASH_BYTES];
-	const size_t place = offsetof(struct cermet_plan_header, checksum);
-	struct cermet_blake2b hash;
+struct words {
+	struct cermet_plan_checksum checksum;
+	uint64_t place; /* of the word before, times CERMET_PLAN_STEP */
+};
 
-	cermet_blake2b_start(&hash, CERMET_HASH_BYTES);
-	cermet_blake2b_add(&hash, bytes, place);
-	cermet_blake2b_add(&hash, zeros, sizeof(zeros));
-	cermet_blake2b_add(&hash, (const uint8_t *)bytes + place + sizeof(zeros), num_bytes - place - sizeof(zeros));
-	cermet_blake2b_finish(&hash, checksum, CERMET_HASH_BYTES);
+static void
+add_word(struct words *words, uint64_t word)
+{
+	words->checksum.sum += word;
+	words->place += CERMET_PLAN_STEP;
+	word += words->place;
+	words->checksum.products += (word & UINT32_MAX) * (word >> 32);
+}
+
+/* The last word is filled up with zeros. */
+static void
+add_words(struct words *words, const uint8_t *bytes, size_t num_bytes)
+{
+	uint64_t word;
+
+	for (; num_bytes >= sizeof(word); bytes += sizeof(word), num_bytes -= sizeof(word)) {
+		memcpy(&word, bytes, sizeof(word));
+		add_word(words, word);
+	}
+	if (num_bytes == 0)
+		return;
+	word = 0;
+	memcpy(&word, bytes, num_bytes);
+	add_word(words, word);
+}
+
+struct cermet_plan_checksum
+cermet_plan_checksum(const void *bytes, size_t num_bytes)
+{
+	struct cermet_plan_header header;
+	struct words words = {{0, 0}, 0};
+
+	memcpy(&header, bytes, sizeof(header));
+	header.checksum_sum = header.checksum_products = 0;
+	add_words(&words, (const uint8_t *)&header, sizeof(header));
+	add_words(&words, (const uint8_t *)bytes + sizeof(header), num_bytes - sizeof(header));
+	return words.checksum;
 }
 
 size_t
@@ -114,7 +144,7 @@ static bool
 check_header(const struct cermet_plan_view *view, struct cermet_error *error)
 {
 	const struct cermet_plan_header *header = view->header;
-	uint8_t checksum[CERMET_HASH_BYTES];
+	struct cermet_plan_checksum checksum;
 
 	if (view->num_bytes < sizeof(*header))
 		return cermet_fail(error, "plan: %zu bytes, a header has %zu", view->num_bytes, sizeof(*header));
@@ -125,8 +155,8 @@ check_header(const struct cermet_plan_view *view, struct cermet_error *error)
 	if (header->file_bytes != view->num_bytes)
 		return cermet_fail(error, "plan: %zu bytes, header says %llu", view->num_bytes,
 		                   (unsigned long long)header->file_bytes);
-	cermet_plan_checksum(view->bytes, view->num_bytes, checksum);
-	if (memcmp(checksum, header->checksum, sizeof(checksum)) != 0)
+	checksum = cermet_plan_checksum(view->bytes, view->num_bytes);
+	if (checksum.sum != header->checksum_sum || checksum.products != header->checksum_products)
 		return cermet_fail(error, "plan: checksum differs: the file is damaged");
 	return text_is_terminated(header->build_id, sizeof(header->build_id), "build_id", error) &&
 	       text_is_terminated(header->soc, sizeof(header->soc), "soc", error);

@@ -4,7 +4,6 @@
 #define CERMET_PLAN_READER_H
 
 #include "base.h"
-#include "blake2b.h"
 #include "cermet_plan.h"
 
 struct cermet_plan_view {
@@ -31,9 +30,13 @@ cermet_plan_open(const void *bytes, size_t num_bytes, const struct cermet_plan_e
 /* A partition's table; valid after cermet_plan_open, as long as the plan's bytes. */
 #define CERMET_PLAN_TABLE(view, offset, type) ((const type *)(const void *)((view)->bytes + (offset)))
 
-/* The checksum that belongs into a plan's header. */
-void
-cermet_plan_checksum(const void *bytes, size_t num_bytes, uint8_t checksum[CERMET_HASH_BYTES]);
+/* The checksum that belongs into a plan's header; num_bytes is a header's at least. */
+struct cermet_plan_checksum {
+	uint64_t sum, products;
+};
+
+struct cermet_plan_checksum
+cermet_plan_checksum(const void *bytes, size_t num_bytes);
 
 /* Bytes of a tensor that crosses the border, as TFLite holds it. */
 size_t

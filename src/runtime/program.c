@@ -22,7 +22,10 @@ create_bos(struct cermet_program *program, const struct cermet_plan_view *plan,
 		if (program->bos[i].dma_address + bo[i].size_bytes > UINT64_C(1) << 32)
 			return cermet_fail(error, "device %s: buffer at 0x%llx, NPU addresses have 32 bits", program->device->name,
 			                   (unsigned long long)program->bos[i].dma_address);
+		if (bo[i].data_bytes == 0)
+			continue;
 		memcpy(program->bos[i].map, plan->bytes + bo[i].data_offset, bo[i].data_bytes);
+		program->loaded_mask |= 1u << i;
 	}
 	return true;
 }
@@ -46,6 +49,7 @@ relocate(struct cermet_program *program, const struct cermet_plan_view *plan,
 			                   (unsigned long long)value);
 		word = (word & ~((uint64_t)VALUE_MASK << VALUE_SHIFT)) | value << VALUE_SHIFT;
 		memcpy(place, &word, sizeof(word));
+		program->loaded_mask |= 1u << relocation->bo;
 	}
 	return true;
 }
@@ -163,11 +167,12 @@ allocate_arrays(struct cermet_program *program, const struct cermet_plan_view *p
 	return true;
 }
 
+/* The others are zeros, for the NPU too: the kernel makes them so. */
 static bool
-finish_all(const struct cermet_program *program, struct cermet_error *error)
+finish_loaded(const struct cermet_program *program, struct cermet_error *error)
 {
 	for (uint32_t i = 0; i < program->num_bos; i++)
-		if (!cermet_bo_finish_cpu(program->device, &program->bos[i], error))
+		if (program->loaded_mask >> i & 1 && !cermet_bo_finish_cpu(program->device, &program->bos[i], error))
 			return false;
 	return true;
 }
@@ -201,7 +206,7 @@ cermet_program_load(struct cermet_program *program, const struct cermet_device *
 		goto fail;
 	if (cermet_queues_are_possible(device, plan, partition) && !cermet_queues_load(program, plan, partition, error))
 		goto fail;
-	if (!finish_all(program, error))
+	if (!finish_loaded(program, error))
 		goto fail;
 	return true;
 fail:

@@ -37,6 +37,7 @@ struct cermet_program {
 	struct drm_rocket_task *tasks;
 	uint32_t *handles;
 	struct cermet_queues queues; /* instead of jobs, tasks and canaries, where the kernel has them */
+	uint32_t loaded_mask; /* BOs that the CPU has written while loading */
 	uint32_t finish_mask; /* BOs that the CPU writes before each run */
 	uint32_t wait_mask;   /* BOs that the CPU reads after each run */
 	uint8_t canary[CERMET_CANARY_BYTES];

@@ -108,6 +108,7 @@ write_link(struct cermet_program *program, const struct cermet_plan_task *task)
 	uint8_t *bytes = program->bos[task->bo].map;
 
 	memcpy(bytes + task->offset_bytes + (task->num_words - TRAILER_WORDS) * sizeof(uint64_t), words, sizeof(words));
+	program->loaded_mask |= 1u << task->bo;
 }
 
 /* The tasks of a step, as few as chains allow; returns how many. */

@@ -333,12 +333,12 @@ fill_cache(const struct cermet_bytes *blob, const char *groups, uint32_t num_on_
 	struct cermet_bytes plan;
 	struct cermet_error error;
 
-	cermet_cache_key("rk3588", CERMET_BUILD_ID, &options, blob, key);
+	cermet_cache_key("rk3588", CERMET_BUILD_ID, &options, WHOLE(blob->data, blob->size), key);
 	plan = build_plan(&(struct test_plan){key, CERMET_BUILD_ID, "rk3588", NUM_NODES, num_on_cpu, 0, output, HEIGHT,
 	                                      WIDTH, CHANNELS, 9, 1});
 	cermet_key_hex(key, hex);
 	snprintf(path, sizeof(path), "%s/%s.plan", cache_dir, hex);
-	CHECK(cermet_write_file(path, plan.data, plan.size, &error));
+	CHECK(cermet_write_file(path, WHOLE(plan.data, plan.size), &error));
 	free(plan.data);
 }
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pathlib
+import platform
 import shutil
 import subprocess
 
@@ -11,7 +12,7 @@ from cermet import build, paths
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST_SOURCES = ["tests/delegate/host.c", "tests/runtime/plan_builder.c", "src/client/command.c", *(
-    f"src/runtime/{name}.c" for name in ("base", "blake2b", "cache", "compiler", "locate", "plan"))]
+    f"src/runtime/{name}.c" for name in ("base", "blake2sp", "blake2sp_leaves", "cache", "compiler", "locate", "plan"))]
 FOLDERS = ("src/runtime", "src/client", "delegate", "tests/runtime")
 
 
@@ -23,8 +24,13 @@ def host(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("host")
     (folder / "cermet_build.h").write_text(f'#define CERMET_BUILD_ID "{build.BUILD_ID}"\n')
     program = folder / "host"
-    subprocess.run([compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{folder}",
-                    *(f"-I{ROOT / name}" for name in FOLDERS), *(str(ROOT / name) for name in HOST_SOURCES),
+    folders = [f"-I{path}" for path in (folder, *(ROOT / name for name in FOLDERS))]
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", *folders]
+    wide = folder / "wide.o"
+    if platform.machine() == "x86_64":
+        leaves = ROOT / "src/runtime/blake2sp_leaves.c"
+        subprocess.run([compiler, *flags, "-mavx2", "-DWIDE_MOVES", "-c", leaves, "-o", wide], check=True)
+    subprocess.run([compiler, *flags, *(str(ROOT / name) for name in HOST_SOURCES), *folder.glob("wide.o"),
                     "-o", str(program), "-lpthread", "-ldl"], check=True)
     return program
 

@@ -134,7 +134,7 @@ def foreign(data: bytes, offset: int, value: bytes) -> bytes:
 
 def offset_of(member: str) -> int:
     """Where a member of the plan's header lies; its layout is the C header's (cermet_plan.h)."""
-    return {"version": 4, "key": 48, "build_id": 80, "soc": 112}[member]
+    return {"version": 4, "key": 32, "build_id": 64, "soc": 96}[member]
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

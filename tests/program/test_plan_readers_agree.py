@@ -12,7 +12,7 @@ import pytest
 from cermet.program.plan import PlanError, decode_plan, encode_plan
 from tests.program.test_plan import resigned, sample_plan
 
-SOURCES = ("plan.c", "base.c", "blake2b.c")
+SOURCES = ("plan.c", "base.c")
 NUM_FILES = 6000
 VIEW_BYTES = 256        # more than struct cermet_plan_view has
 ERROR_BYTES = 512       # struct cermet_error

@@ -127,6 +127,11 @@ fix_checksum(struct cermet_bytes *plan)
 {
 	struct cermet_plan_header *header = (void *)plan->data;
 
-	if (plan->size >= sizeof(*header))
-		cermet_plan_checksum(plan->data, plan->size, header->checksum);
+	struct cermet_plan_checksum checksum;
+
+	if (plan->size < sizeof(*header))
+		return;
+	checksum = cermet_plan_checksum(plan->data, plan->size);
+	header->checksum_sum = checksum.sum;
+	header->checksum_products = checksum.products;
 }

@@ -21,6 +21,9 @@ struct test_plan {
 struct cermet_bytes
 build_plan(const struct test_plan *plan);
 
+/* A file that lies in memory in one piece. */
+#define WHOLE(data, size) (&(struct cermet_pieces){&(struct cermet_piece){data, size}, 1})
+
 /* Make the checksum right again after the bytes were changed. */
 void
 fix_checksum(struct cermet_bytes *plan);

@@ -5,7 +5,6 @@ Key, file names and folder: cermet_plan.h. A damaged, truncated or foreign entry
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import stat
@@ -18,8 +17,9 @@ from cermet import build
 from cermet.drivers.base import CompileOptions
 from cermet.errors import CermetError
 from cermet.program.plan import MAX_FILE_BYTES, Plan, PlanError, decode_plan
+from cermet.program.tree_hash import blake2sp
 
-KEY_PREFIX = b"cermet-key-1"
+KEY_PREFIX = b"cermet-key-2"
 CHOICES = {"match": ("tflite", "exact"), "assume": ("on", "replayed", "off"), "prefer": ("speed", "npu"),
            "registers": ("all", "changed")}
 MAX_MIN_PARTITION_NODES = 2**31 - 1     # an int in the delegate
@@ -136,11 +136,8 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
 
 def cache_key(blob: bytes, soc: str, options: CompileOptions, build_id: str = build.BUILD_ID) -> bytes:
     """32 bytes that name the plan of this blob, SoC, options and compiler."""
-    state = hashlib.blake2b(digest_size=32)
-    for text in (KEY_PREFIX, soc.encode(), build_id.encode(), options_text(options).encode()):
-        state.update(text + b"\0")
-    state.update(blob)
-    return state.digest()
+    texts = (KEY_PREFIX, soc.encode(), build_id.encode(), options_text(options).encode())
+    return blake2sp(b"".join([*(text + b"\0" for text in texts), blob]))
 
 
 # Folder

@@ -5,7 +5,6 @@ returns a plan that is consistent in itself, or raises PlanError with one line.
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from cermet import paths
 from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Step, Task, TensorPort
 from cermet.errors import CermetError
+from cermet.program.checksum import checksum
 from cermet.program.cstruct import Header, Record, parse_header
 
 DATA_ALIGNMENT_BYTES = 64       # a cache line, so that the runtime's copies start aligned
@@ -199,17 +199,13 @@ def _reason_text(refusal: Refusal | None) -> str:
 
 
 def _with_checksum(data: bytes) -> bytes:
-    start = _record("header").offsets["checksum"]
-    return data[:start] + _checksum(data) + data[start + 32:]
+    start = _record("header").offsets["checksum_sum"]
+    values = b"".join(value.to_bytes(8, "little") for value in _checksum(data))
+    return data[:start] + values + data[start + len(values):]
 
 
-def _checksum(data: bytes) -> bytes:
-    start = _record("header").offsets["checksum"]
-    view = memoryview(data)
-    state = hashlib.blake2b(view[:start], digest_size=32)
-    state.update(bytes(32))
-    state.update(view[start + 32:])
-    return state.digest()
+def _checksum(data: bytes) -> tuple[int, int]:
+    return checksum(data, _record("header").offsets["checksum_sum"], plan_header().constants["CERMET_PLAN_STEP"])
 
 
 # Reading
@@ -231,7 +227,8 @@ def _check(data: bytes, verify_checksum: bool) -> Plan:
              f"plan: format version {header.version}, must be {constants['CERMET_PLAN_VERSION']}")
     _require(header.file_bytes == len(data), f"plan: {len(data)} bytes, header says {header.file_bytes}")
     if verify_checksum:
-        _require(header.checksum == _checksum(data), "plan: checksum differs: the file is damaged")
+        written = (header.checksum_sum, header.checksum_products)
+        _require(written == _checksum(data), "plan: checksum differs: the file is damaged")
     reader = _Reader(data, header)
     nodes = reader.nodes()
     partitions = tuple(reader.partition(row) for row in reader.table("partition", "header", header, "partitions"))
