@@ -3,8 +3,9 @@
  * The loops of convert.c, compiled once for the baseline processor and, on x86-64, once with -mavx2.
  *
  * A row of pixels is a matrix of atoms, 16 bytes each: in the tensor its lines are pixels, in the BO surfaces. Both
- * directions transpose it, block by block. In a block they take strips of up to eight surfaces, two pixels at a time, so
- * that cache lines are read and written whole, neighbours together, and few places are open at once.
+ * directions transpose it, block by block. In a block they take strips of up to eight surfaces, and move four atoms of four
+ * pixels at a time: cache lines are read and written whole, and few places are open at once. More than eight would drive
+ * each other out of a first cache where surfaces lie a multiple of 4096 bytes apart (16x16 pixels).
  *
  * With channels % 16 != 0 the last atom of a pixel reaches into the pixels behind it. On the way in what is foreign is
  * masked. On the way out it is overwritten: the last surfaces of a pixel are stored first and the pixels in ascending
@@ -23,27 +24,45 @@
 #define CONVERT_OUT cermet_rows_out
 #endif
 
-#define BLOCK_IN_BYTES 16384  /* of a tensor: what is fetched at once stays, with its atoms, in a first cache of 32 KiB */
-#define BLOCK_OUT_BYTES 32768 /* nothing is fetched, longer runs of a surface are better */
-#define STRIP_SURFACES 8      /* whose atoms of a pixel are two cache lines */
+#define BLOCK_BYTES 32768 /* of a tensor: strips may share cache lines, which are still in a cache then */
+#define STRIP_SURFACES 8  /* whose atoms of a pixel are two cache lines */
 
-/* Pixels of `count` surfaces, 1 or even. The last of them is the tensor's last where is_last; what its atoms hold behind
+/* Two pixels of `count` surfaces: 1, 2 or 4. */
+INLINE void
+move_pair(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t count, bool is_last)
+{
+	if (count == 1)
+		move_two(move, from, to, is_last);
+	if (count == 4)
+		move_four(move, from + 2 * move->from.surface_bytes, to + 2 * move->to.surface_bytes, is_last);
+	if (count > 1)
+		move_four(move, from, to, is_last && count == 2);
+}
+
+/* Four pixels. */
+INLINE void
+move_tile(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t count, bool is_last)
+{
+	move_pair(move, from, to, count, is_last);
+	move_pair(move, from + 2 * move->from.pixel_bytes, to + 2 * move->to.pixel_bytes, count, is_last);
+}
+
+/* Pixels of `count` surfaces: 1, 2, 4 or 8. The last of them is the tensor's last where is_last; what its atoms hold behind
  * the channels matters on the way in. */
 INLINE void
 move_surfaces(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels, uint32_t count, bool is_last)
 {
 	const struct pitch *f = &move->from, *t = &move->to;
 
-	for (; num_pixels >= 2; num_pixels -= 2, from += 2 * f->pixel_bytes, to += 2 * t->pixel_bytes) {
-		if (count == 1)
-			move_two(move, from, to, is_last);
-		for (uint32_t end = count & ~1u; end > 0; end -= 2)
-			move_four(move, from + (end - 2) * f->surface_bytes, to + (end - 2) * t->surface_bytes,
-			          is_last && end == count);
+	for (; num_pixels >= 4; num_pixels -= 4, from += 4 * f->pixel_bytes, to += 4 * t->pixel_bytes) {
+		if (count == 8)
+			move_tile(move, from + 4 * f->surface_bytes, to + 4 * t->surface_bytes, 4, is_last);
+		move_tile(move, from, to, count < 4 ? count : 4, is_last && count < 8);
 	}
-	for (uint32_t i = num_pixels * count; i > 0; i--)
-		store(to + (i - 1) * t->surface_bytes,
-		      changed(move, load(from + (i - 1) * f->surface_bytes), is_last && i == count));
+	for (; num_pixels > 0; num_pixels--, from += f->pixel_bytes, to += t->pixel_bytes)
+		for (uint32_t i = count; i > 0; i--)
+			store(to + (i - 1) * t->surface_bytes,
+			      changed(move, load(from + (i - 1) * f->surface_bytes), is_last && i == count));
 }
 
 /* Pixels of the `count` surfaces from `first` on. */
@@ -107,14 +126,10 @@ INLINE void
 move_row(const struct move *move, const uint8_t *from, uint8_t *to, uint32_t num_pixels, size_t num_behind)
 {
 	const uint32_t num_last = num_last_pixels(move->channels, num_pixels, num_behind);
-	const uint32_t fitting = (move->is_in ? BLOCK_IN_BYTES : BLOCK_OUT_BYTES) / move->channels & ~1u;
-	const uint32_t step = fitting > 0 ? fitting : 2;
+	const uint32_t fitting = BLOCK_BYTES / move->channels & ~3u, step = fitting > 0 ? fitting : 4;
 
 	for (uint32_t left = num_pixels - num_last, count; left > 0; left -= count) {
 		count = left < step ? left : step;
-		/* Strips read pieces far apart, in which no processor sees that everything will be needed. */
-		if (move->is_in && move->num_surfaces > STRIP_SURFACES)
-			fetch(from, count * move->from.pixel_bytes);
 		move_block(move, from, to, count);
 		from += count * move->from.pixel_bytes;
 		to += count * move->to.pixel_bytes;
