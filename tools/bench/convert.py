@@ -1,10 +1,10 @@
 """Speed of the conversions between NHWC and the NPU's atoms, next to memcpy: python tools/bench/convert.py
 
-For each shape (a: atoms, v: a single pixel's, p: packed pixels, b: atoms of blocks of 2x2 pixels, inputs only) GB/s of
-the tensor's bytes and ratios to memcpy of as many bytes, of the conversions and of "lines": whole cache lines copied in
-the conversion's order, which shows what that order costs on this machine. First with one tensor in the caches, then with
-tensors in memory. Medians of processor time, so that other work on the machine disturbs little. Builds what it times
-with cc, with the flags of the package.
+For each shape (a: atoms, v: a single pixel's, p: packed pixels, b: atoms of blocks of 2x2 pixels, inputs only) GB/s
+of the tensor's bytes and ratios to memcpy of as many bytes, of the conversions and of "lines": whole cache lines
+copied in the conversion's order, which shows what that order costs on this machine. First with one tensor in the
+caches, then with tensors in memory. Medians of processor time, so that other work on the machine disturbs little.
+Builds what it times with cc, with the flags of the package.
 """
 from __future__ import annotations
 
