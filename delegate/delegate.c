@@ -110,8 +110,8 @@ make_ready(struct TfLiteContext *context, struct cermet_delegate *delegate, stru
 	const struct cermet_options *options = &delegate->options;
 	int64_t start_ns = cermet_now_ns(), plan_ns;
 
-	/* How many cores there are to compile for, is the device's to say. */
-	if (options->cores > 1 && !cermet_session_open_device(session, error))
+	/* How many cores there are to compile for, and whether the kernel chains, is the device's to say. */
+	if ((options->cores > 1 || options->chains_itself) && !cermet_session_open_device(session, error))
 		return false;
 	if (!cermet_graph_read(context, &session->graph, error) ||
 	    !cermet_capture(context, &session->graph, &session->capture, error) ||

@@ -23,6 +23,8 @@ enum number {
 	ASSUME,
 	PREFER,
 	REGISTERS,
+	CHAINS,
+	FIRST_ROWS,
 	CORES,
 	PROFILE,
 	MATCH,
@@ -47,6 +49,8 @@ static const struct {
 	[ASSUME] = {"assume", "on"},
 	[PREFER] = {"prefer", "speed"},
 	[REGISTERS] = {"registers", "all"},
+	[CHAINS] = {"chains", "kernel"},
+	[FIRST_ROWS] = {"first_rows", "proven"},
 	[CORES] = {"cores", "1"},
 	[PROFILE] = {"profile", "off"},
 	[MATCH] = {"match", "tflite"},
@@ -74,6 +78,8 @@ static const struct choice matches[] = {{"tflite", 0}, {"exact", 1}, {NULL, 0}};
 static const struct choice assumptions[] = {{"on", 0}, {"replayed", 1}, {"off", 2}, {NULL, 0}};
 static const struct choice preferences[] = {{"speed", 0}, {"npu", 1}, {NULL, 0}};
 static const struct choice extents[] = {{"all", 0}, {"changed", 1}, {NULL, 0}};
+static const struct choice chainers[] = {{"kernel", false}, {"program", true}, {NULL, 0}};
+static const struct choice beginnings[] = {{"proven", 0}, {"least", 1}, {NULL, 0}};
 static const struct choice fallbacks[] = {{"none", false}, {"cpu", true}, {NULL, 0}};
 static const struct choice switches[] = {
 	{"on", true}, {"off", false}, {"true", true}, {"false", false}, {"1", true}, {"0", false}, {"yes", true},
@@ -283,13 +289,15 @@ static bool
 parse_compile_options(struct cermet_options *options, struct cermet_error *error)
 {
 	static char texts[1]; /* the empty groups */
-	int ignored;
+	int ignored, chains;
 	long nodes;
 
 	if (!choose(options, MATCH, matches, &ignored, error) || !normalise_words(options, ALLOW, error) ||
 	    !normalise_words(options, DENY, error) || !choose(options, ASSUME, assumptions, &ignored, error) ||
 	    !choose(options, PREFER, preferences, &ignored, error) ||
 	    !choose(options, REGISTERS, extents, &ignored, error) ||
+	    !choose(options, CHAINS, chainers, &chains, error) ||
+	    !choose(options, FIRST_ROWS, beginnings, &ignored, error) ||
 	    !count(options, MIN_PARTITION_NODES, MAX_NUMBER, &nodes, error))
 		return false;
 	free(options->texts[MIN_PARTITION_NODES]);
@@ -305,9 +313,12 @@ parse_compile_options(struct cermet_options *options, struct cermet_error *error
 		.assume = options->texts[ASSUME],
 		.prefer = options->texts[PREFER],
 		.registers = options->texts[REGISTERS],
+		.chains = options->texts[CHAINS],
+		.first_rows = options->texts[FIRST_ROWS],
 		.cores = "1", /* the session knows better */
 		.groups = texts,
 	};
+	options->chains_itself = chains;
 	return true;
 }
 

@@ -21,6 +21,7 @@ struct cermet_options {
 	enum cermet_cache_mode cache;
 	enum cermet_log_level log_level;
 	struct cermet_compile_options compile; /* groups: "" */
+	bool chains_itself; /* option chains=program */
 	uint32_t cores;
 	bool profile;             /* mean times on stderr when a partition is given up */
 	const char *profile_path; /* NULL: no trace */

@@ -84,6 +84,8 @@ find_plan(const struct cermet_session *session, const struct cermet_graph *graph
 	};
 
 	compile.cores = session->cores;
+	if (session->device.fd >= 0 && cermet_has_queues(&session->device))
+		compile.chains = "kernel"; /* which does it itself, and knows when a chain ends */
 	if (!cermet_find_plan(&cache, &compile, &capture->blob, plan, error))
 		return false;
 	if (plan->view.header->num_nodes != graph->num_nodes)

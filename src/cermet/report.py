@@ -107,6 +107,7 @@ class Estimate:
     tasks: int
     npu_ms: float
     npu_mainline_ms: float
+    interrupts: int
     interrupts_ms: float
     clock_mhz: int
     mainline_clock_mhz: int
@@ -122,7 +123,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """At the clock a board has today and at the one it could have."""
-        interrupts = "1 task interrupt" if self.tasks == 1 else f"{self.tasks} task interrupts"
+        interrupts = "1 task interrupt" if self.interrupts == 1 else f"{self.interrupts} task interrupts"
         return (f"{self.mainline_ms:.1f} ms estimated at mainline's {self.mainline_clock_mhz} MHz, "
                 f"{self.total_ms:.1f} ms at {self.clock_mhz} MHz; {self.interrupts_ms:.1f} ms of it for {interrupts}")
 
@@ -163,7 +164,7 @@ def make_report(compiled: Compiled, soc: str) -> Report:
 def _npu_us(soc: Soc, program: Program) -> float:
     """As the mainline kernel drives it, at its clock."""
     cycles = program_cycles(soc, program, Conditions(soc.mainline_clock_mhz))
-    return soc.submit_us + len(program.tasks) * soc.interrupt_us + cycles / soc.mainline_clock_mhz
+    return soc.submit_us + len(program.chains) * soc.interrupt_us + cycles / soc.mainline_clock_mhz
 
 
 def _partition(subgraph: Subgraph, group: Sequence[int], program: Program, soc: Soc) -> PartitionReport:
@@ -207,10 +208,11 @@ def estimate(programs: Sequence[Program], soc: str) -> Estimate:
     """Time on a board, by the cycle model."""
     described = soc_by_name(soc)
     tasks = sum(len(program.tasks) for program in programs)
+    interrupts = sum(len(program.chains) for program in programs)
     full, mainline = (sum(program_cycles(described, program, Conditions(clock)) for program in programs) / clock / 1000
                       for clock in (described.clock_mhz, described.mainline_clock_mhz))
-    return Estimate(tasks, full, mainline, tasks * described.interrupt_us / 1000, described.clock_mhz,
-                    described.mainline_clock_mhz)
+    return Estimate(tasks, full, mainline, interrupts, interrupts * described.interrupt_us / 1000,
+                    described.clock_mhz, described.mainline_clock_mhz)
 
 
 def tasks_by_operation(programs: Sequence[Program]) -> dict[int, list[dict[str, Any]]]:

@@ -33,7 +33,8 @@ cermet_cache_key(const char *soc, const char *build_id, const struct cermet_comp
 	const char *const option_texts[] = {
 		"match=", options->match, ";allow=", options->allow, ";deny=", options->deny,
 		";min_partition_nodes=", options->min_partition_nodes, ";assume=", options->assume,
-		";prefer=", options->prefer, ";registers=", options->registers, ";cores=", options->cores, ";groups=", options->groups,
+		";prefer=", options->prefer, ";registers=", options->registers, ";chains=", options->chains, ";first_rows=",
+		options->first_rows, ";cores=", options->cores, ";groups=", options->groups,
 	};
 	const char *const prefix = "cermet-key-2";
 	struct cermet_blake2sp hash;

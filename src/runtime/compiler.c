@@ -24,8 +24,8 @@
 extern char **environ;
 
 #define MAX_FILE_BYTES 0xffffffffu /* offsets in a plan have 32 bits */
-#define MAX_ARGUMENTS 34
-#define NUM_COMPILE_OPTIONS 9
+#define MAX_ARGUMENTS 38
+#define NUM_COMPILE_OPTIONS 11
 #define POLL_MS 20
 
 bool
@@ -311,6 +311,8 @@ option_texts(const struct cermet_compile_options *options, char *texts[NUM_COMPI
 		{"assume", options->assume},
 		{"prefer", options->prefer},
 		{"registers", options->registers},
+		{"chains", options->chains},
+		{"first_rows", options->first_rows},
 		{"cores", options->cores},
 		{"groups", options->groups},
 	};

@@ -14,6 +14,8 @@ struct cermet_compile_options {
 	const char *assume;
 	const char *prefer;
 	const char *registers;
+	const char *chains;
+	const char *first_rows;
 	const char *cores;
 	const char *groups;
 };

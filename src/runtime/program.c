@@ -8,6 +8,7 @@
 
 #define VALUE_SHIFT 16 /* a program word is target << 48 | value << 16 | register */
 #define VALUE_MASK 0xffffffffu
+#define TRAILER_WORDS 4
 
 static bool
 create_bos(struct cermet_program *program, const struct cermet_plan_view *plan,
@@ -68,6 +69,39 @@ append_handles(const struct cermet_program *program, uint32_t mask, uint32_t **n
 	return count;
 }
 
+void
+cermet_program_lead(struct cermet_program *program, const struct cermet_plan_task *task)
+{
+	const struct cermet_plan_task *next = task + 1;
+	const uint64_t address = program->bos[next->bo].dma_address + next->offset_bytes;
+	const uint64_t words[2] = {task->next_address + (address << VALUE_SHIFT), task->next_amount};
+	uint8_t *bytes = program->bos[task->bo].map;
+
+	memcpy(bytes + task->offset_bytes + (task->num_words - TRAILER_WORDS) * sizeof(uint64_t), words, sizeof(words));
+	program->loaded_mask |= 1u << task->bo;
+}
+
+/* Tasks for the kernel: without steps none to which another one leads; returns how many. */
+static uint32_t
+fill_tasks(struct cermet_program *program, const struct cermet_plan_partition *partition,
+           const struct cermet_plan_task *task, uint32_t num_tasks, struct drm_rocket_task *to)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < num_tasks; i++) {
+		if (i > 0 && partition->num_steps == 0 && task[i - 1].next_address != 0) {
+			cermet_program_lead(program, &task[i - 1]);
+			program->chains_itself = true;
+			continue;
+		}
+		to[count++] = (struct drm_rocket_task){
+			.regcmd = (uint32_t)program->bos[task[i].bo].dma_address + task[i].offset_bytes,
+			.regcmd_count = task[i].num_words,
+		};
+	}
+	return count;
+}
+
 static void
 fill_jobs(struct cermet_program *program, const struct cermet_plan_view *plan,
           const struct cermet_plan_partition *partition)
@@ -76,17 +110,13 @@ fill_jobs(struct cermet_program *program, const struct cermet_plan_view *plan,
 	const struct cermet_plan_job *job = CERMET_PLAN_TABLE(plan, partition->jobs_offset, struct cermet_plan_job);
 	uint32_t *next = program->handles;
 
-	for (uint32_t i = 0; i < partition->num_tasks; i++)
-		program->tasks[i] = (struct drm_rocket_task){
-			.regcmd = (uint32_t)program->bos[task[i].bo].dma_address + task[i].offset_bytes,
-			.regcmd_count = task[i].num_words,
-		};
 	for (uint32_t i = 0; i < partition->num_jobs; i++) {
 		struct drm_rocket_job *to = &program->jobs[i];
+		struct drm_rocket_task *first = &program->tasks[job[i].first_task];
 
 		*to = (struct drm_rocket_job){
-			.tasks = (uintptr_t)&program->tasks[job[i].first_task],
-			.task_count = job[i].num_tasks,
+			.tasks = (uintptr_t)first,
+			.task_count = fill_tasks(program, partition, &task[job[i].first_task], job[i].num_tasks, first),
 			.task_struct_size = sizeof(struct drm_rocket_task),
 			.in_bo_handles = (uintptr_t)next,
 		};

@@ -43,6 +43,7 @@ struct cermet_program {
 	uint8_t canary[CERMET_CANARY_BYTES];
 	struct cermet_canary *canaries; /* one per job, then one per output */
 	int64_t timeout_ns;
+	bool chains_itself; /* its programs lead to each other, the kernel does not */
 	bool is_running; /* jobs were queued that nobody has seen end */
 	struct cermet_times times;
 };
@@ -52,6 +53,10 @@ bool
 cermet_program_load(struct cermet_program *program, const struct cermet_device *device,
                     const struct cermet_plan_view *plan, uint32_t number, int64_t timeout_ns,
                     struct cermet_error *error);
+
+/* Make the NPU go on from a task's program to that of the task behind it. */
+void
+cermet_program_lead(struct cermet_program *program, const struct cermet_plan_task *task);
 
 /* Waits for a job that still runs. Harmless on a zeroed program. */
 void

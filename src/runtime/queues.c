@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VALUE_SHIFT 16 /* a program word is target << 48 | value << 16 | register */
-#define TRAILER_WORDS 4
-
 bool
 cermet_queues_are_possible(const struct cermet_device *device, const struct cermet_plan_view *plan,
                            const struct cermet_plan_partition *partition)
@@ -98,19 +95,6 @@ make_queues(struct cermet_program *program, const struct cermet_plan_step *steps
 	return true;
 }
 
-/* Lead the NPU from a program to the next one. */
-static void
-write_link(struct cermet_program *program, const struct cermet_plan_task *task)
-{
-	const struct cermet_plan_task *next = task + 1;
-	const uint64_t address = program->bos[next->bo].dma_address + next->offset_bytes;
-	const uint64_t words[2] = {task->next_address + (address << VALUE_SHIFT), task->next_amount};
-	uint8_t *bytes = program->bos[task->bo].map;
-
-	memcpy(bytes + task->offset_bytes + (task->num_words - TRAILER_WORDS) * sizeof(uint64_t), words, sizeof(words));
-	program->loaded_mask |= 1u << task->bo;
-}
-
 /* The tasks of a step, as few as chains allow; returns how many. */
 static uint32_t
 fill_tasks(struct cermet_program *program, const struct cermet_plan_task *task, uint32_t num_tasks,
@@ -122,7 +106,7 @@ fill_tasks(struct cermet_program *program, const struct cermet_plan_task *task, 
 
 	for (uint32_t i = 0; i < num_tasks; i++) {
 		if (i > 0 && task[i - 1].next_address != 0 && to[count - 1].num_programs < most) {
-			write_link(program, &task[i - 1]);
+			cermet_program_lead(program, &task[i - 1]);
 			to[count - 1].num_programs++;
 			continue;
 		}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cermet.hw.soc import RK3588
 from tests.cli.conftest import Cermet
 from tests.support.model_builder import conv2d
 
@@ -207,3 +208,15 @@ def test_traffic_is_held_against_what_has_to_be_moved(cermet: Cermet, tmp_path: 
     compulsory = 20 * 20 * 16 + 32 * 3 * 3 * 16 + 32 * 4 + 20 * 20 * 32
     assert profile["totals"]["compulsory_bytes"] == profile["parts"][0]["compulsory_bytes"] == compulsory
     assert profile["totals"]["traffic"] == pytest.approx(1.0)
+
+
+def test_programs_that_chain_themselves_cost_one_interrupt(cermet: Cermet, models_dir: Path) -> None:
+    """As where the kernel chains, but for the interrupt; where it does, the option has no effect."""
+    model = models_dir / "mobilenet_v1_0.25_128_quant.tflite"
+    option = ("--option", "chains=program")
+    mainline, chained = (profile_of(cermet, model, "--kernel", kernel, *option) for kernel in ("mainline", "chained"))
+    assert mainline["totals"]["tasks"] > 10
+    assert mainline["totals"]["npu_us"] - chained["totals"]["npu_us"] == pytest.approx(RK3588.interrupt_us, abs=0.01)
+    plain = profile_of(cermet, model)
+    assert mainline["totals"]["npu_us"] < plain["totals"]["npu_us"] - 10 * RK3588.interrupt_us
+    assert profile_of(cermet, model, "--kernel", "queues", *option) == profile_of(cermet, model, "--kernel", "queues")

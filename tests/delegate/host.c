@@ -327,7 +327,8 @@ read_blob(struct cermet_bytes *blob)
 static void
 fill_cache(const struct cermet_bytes *blob, const char *groups, uint32_t num_on_cpu, uint32_t output)
 {
-	const struct cermet_compile_options options = {"tflite", "", "", "1", "on", "speed", "all", "1", groups};
+	const struct cermet_compile_options options = {"tflite", "", "", "1", "on", "speed", "all", "kernel",
+	                                               "proven", "1", groups};
 	uint8_t key[CERMET_HASH_BYTES];
 	char hex[CERMET_KEY_HEX_BYTES], path[256];
 	struct cermet_bytes plan;
@@ -349,8 +350,8 @@ test_create_names_what_is_wrong(void)
 {
 	static const char *const cases[][3] = {
 		{"devise", "sim", "cermet: option 'devise' is unknown, did you mean device? Known: device, soc, cache_dir, cache, "
-		                  "compiler, log_level, allow, deny, min_partition_nodes, assume, prefer, registers, cores, profile, match, "
-		                  "timeout_ms, fallback"},
+		                  "compiler, log_level, allow, deny, min_partition_nodes, assume, prefer, registers, chains, first_rows, cores, "
+		                  "profile, match, timeout_ms, fallback"},
 		{"", "x", "option '' is unknown"},
 		{"colour", "red", "option 'colour' is unknown"},
 		{"device", "foo", "option device: 'foo' must be auto, sim or a path under /dev/"},
@@ -364,6 +365,8 @@ test_create_names_what_is_wrong(void)
 		{"profile", "/nonexistent/trace.json", "option profile: /nonexistent/trace.json: No such file or directory"},
 		{"fallback", "gpu", "option fallback: 'gpu' must be one of none, cpu"},
 		{"registers", "few", "option registers: 'few' must be one of all, changed"},
+		{"chains", "both", "option chains: 'both' must be one of kernel, program"},
+		{"first_rows", "some", "option first_rows: 'some' must be one of proven, least"},
 		{"cores", "9", "option cores: '9' must be a whole number, 1..8"},
 		{"min_partition_nodes", "-1", "option min_partition_nodes: '-1' must be a whole number, 1.."},
 		{"timeout_ms", "1e3", "option timeout_ms: '1e3' must be a whole number, 1..86400000"},

@@ -39,8 +39,10 @@ def driver(folder: pathlib.Path, *options: str) -> Iterator[Callable[[], str]]:
         while " cores at " not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield log.read_text
-        process.terminate()
+        try:
+            yield log.read_text
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")

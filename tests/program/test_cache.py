@@ -22,7 +22,7 @@ from tests.program.test_plan import sample_plan
 from tests.program.test_tree_hash import expected
 
 EVERY_OPTION = CompileOptions("exact", frozenset({"CONV_2D", "ADD"}), frozenset({"MEAN", "12-15"}), 3, "off", "npu",
-                              "changed", 3, ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
+                              "changed", "program", "least", 3, ((0, 1, 2, 3, 4, 5, 7, 8, 9), (6,)))
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def stored(cache: Cache) -> tuple[bytes, Plan, Path]:
 
 def test_options_have_one_spelling() -> None:
     assert options_text(CompileOptions()) == "match=tflite;allow=;deny=;min_partition_nodes=1;assume=on;" \
-        "prefer=speed;registers=all;cores=1;groups="
+        "prefer=speed;registers=all;chains=kernel;first_rows=proven;cores=1;groups="
     assert options_text(EVERY_OPTION) == (
         "match=exact;allow=ADD+CONV_2D;deny=12-15+MEAN;min_partition_nodes=3;assume=off;prefer=npu;"
-        "registers=changed;cores=3;groups=0-5+7-9/6")
+        "registers=changed;chains=program;first_rows=least;cores=3;groups=0-5+7-9/6")
 
 
 def test_key_is_the_hash_that_the_header_describes() -> None:
     text = b"cermet-key-2\0rk3588\0build\0match=tflite;allow=;deny=;min_partition_nodes=1;" \
-        b"assume=on;prefer=speed;registers=all;cores=1;groups=\0blob"
+        b"assume=on;prefer=speed;registers=all;chains=kernel;first_rows=proven;cores=1;groups=\0blob"
     assert cache_key(b"blob", "rk3588", CompileOptions(), "build") == expected(text)
 
 
@@ -58,9 +58,11 @@ def test_every_part_of_the_key_counts() -> None:
     keys = {cache_key(b"blob", "rk3588", CompileOptions(), "a"), cache_key(b"blob", "rk3588", CompileOptions(), "b"),
             cache_key(b"blob", "rk3576", CompileOptions(), "a"), cache_key(b"blo", "rk3588", CompileOptions(), "a"),
             cache_key(b"blob", "rk3588", CompileOptions(match="exact"), "a"),
+            cache_key(b"blob", "rk3588", CompileOptions(chains="program"), "a"),
+            cache_key(b"blob", "rk3588", CompileOptions(first_rows="least"), "a"),
             cache_key(b"blob", "rk3588", CompileOptions(groups=((0, 1),)), "a"),
             cache_key(b"blob", "rk3588", CompileOptions(groups=((0,), (1,))), "a")}
-    assert len(keys) == 7
+    assert len(keys) == 9
 
 
 def test_options_are_read_back_from_their_spelling() -> None:
@@ -74,7 +76,7 @@ def test_names_may_be_lower_case_and_separated_by_commas() -> None:
 
 @pytest.mark.parametrize(("pair", "words"), [
     ("alow=ADD", "option 'alow=ADD': must be one of match, allow, deny, min_partition_nodes, assume, "
-     "prefer, registers, cores, groups"),
+     "prefer, registers, chains, first_rows, cores, groups"),
     ("match", "must be one of match"),
     ("cores=9", "option cores: '9' must be 1..8"),
     ("cores=0", "option cores: '0' must be 1..8"),
@@ -87,6 +89,8 @@ def test_names_may_be_lower_case_and_separated_by_commas() -> None:
     ("assume=maybe", "option assume: 'maybe' must be one of on, replayed, off"),
     ("prefer=gpu", "option prefer: 'gpu' must be one of speed, npu"),
     ("registers=some", "option registers: 'some' must be one of all, changed"),
+    ("chains=both", "option chains: 'both' must be one of kernel, program"),
+    ("first_rows=7", "option first_rows: '7' must be one of proven, least"),
     ("min_partition_nodes=0", "option min_partition_nodes: '0' must be 1..2147483647"),
     ("min_partition_nodes=x", "'x' must be 1"),
     ("min_partition_nodes=99999999999999999999", "must be 1..2147483647"),
@@ -187,7 +191,7 @@ def test_default_folder_follows_xdg() -> None:
     assert default_directory({"CERMET_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x"}) == Path("/c")
 
 
-KNOWN_KEY = "45c2946d1b4f9db5cde95f52f0276f2bba96889dc4556aed4344235dc9159c6c"   # by test_tree_hash.expected()
+KNOWN_KEY = "4c65cb109e768747c332d4ff464a4cd6fec35872960fc724d46ad87a470daa4e"   # by test_tree_hash.expected()
 
 
 def test_words_are_taken_in_capitals_as_the_delegate_does() -> None:

@@ -76,9 +76,10 @@ test_hash_of_any_length_and_split(void)
 static void
 test_key_equals_the_compilers(void)
 {
-	const struct cermet_compile_options defaults = {"tflite", "", "", "1", "on", "speed", "all", "1", ""};
-	const struct cermet_compile_options others = {"exact", "ADD+CONV_2D", "12-15+MEAN", "3", "off", "npu", "changed", "3",
-	                                              "0-5+7-9/6"};
+	const struct cermet_compile_options defaults = {"tflite", "", "", "1", "on", "speed", "all", "kernel", "proven",
+	                                                "1", ""};
+	const struct cermet_compile_options others = {"exact", "ADD+CONV_2D", "12-15+MEAN", "3", "off", "npu", "changed",
+	                                              "program", "least", "3", "0-5+7-9/6"};
 	const struct cermet_piece pieces[] = {{"blob", 4}, {"", 0}, {" bytes", 6}};
 	const struct cermet_pieces blob = {pieces, CERMET_COUNT(pieces)};
 	uint8_t key[CERMET_HASH_BYTES];
@@ -86,10 +87,10 @@ test_key_equals_the_compilers(void)
 
 	cermet_cache_key("rk3588", "0.1.0+abc", &defaults, &blob, key);
 	cermet_key_hex(key, hex);
-	CHECK(strcmp(hex, "b86dbbd87232eb6d00e1b08f317ef03ffaaee51e031019ced94e787ff12122a8") == 0);
+	CHECK(strcmp(hex, "f88b6872d2f12e5e5caf97652c6155690027451d91c2352bcc3fa2ef24c5dfd6") == 0);
 	cermet_cache_key("rk3588", "0.1.0+abc", &others, &blob, key);
 	cermet_key_hex(key, hex);
-	CHECK(strcmp(hex, "c350d6693da9230d03b57a58bbdc028eab274a16b1ee08d34ae129002b61adb6") == 0);
+	CHECK(strcmp(hex, "7c0e0b8c22d65d621aff559bb50387b10442d4a9eac4e9d5256d1b72b79a0dea") == 0);
 }
 
 static void
@@ -813,7 +814,8 @@ num_files(const char *path)
 	return count - 2;
 }
 
-static const struct cermet_compile_options default_options = {"tflite", "", "", "1", "on", "speed", "all", "1", ""};
+static const struct cermet_compile_options default_options = {"tflite", "", "", "1", "on", "speed", "all",
+                                                              "kernel", "proven", "1", ""};
 static const struct cermet_piece blob_piece = {"any blob will do", 17};
 static const struct cermet_pieces blob = {&blob_piece, 1};
 
@@ -996,7 +998,7 @@ test_compiler_gets_what_it_needs_and_nothing_else(void)
 	setenv("CERMET_TEST_KEPT", "yes", 1);
 	CHECK(find(&cache, &hit, &error));
 	CHECK(file_holds("arguments", "--soc rk3588 --option match=tflite --option allow= --option deny= "
-	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed --option registers=all --option cores=1 --option groups=\n"));
+	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed --option registers=all --option chains=kernel --option first_rows=proven --option cores=1 --option groups=\n"));
 	CHECK(!file_holds("environment", "LD_PRELOAD"));
 	CHECK(file_holds("environment", "CERMET_TEST_KEPT=yes"));
 	CHECK(file_holds("fds", "2\n") && !file_holds("fds", "5\n")); /* 3 or 4: ls reads the folder */

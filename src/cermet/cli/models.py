@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from cermet.drivers.base import CompileOptions
 
 JOINED = ("allow", "deny")
-COMPILE_OPTIONS = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "registers")
+COMPILE_OPTIONS = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "registers", "chains",
+                   "first_rows")
 
 
 def add_compile_arguments(parser: argparse.ArgumentParser) -> None:

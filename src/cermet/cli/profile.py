@@ -127,6 +127,8 @@ def _compile(arguments: argparse.Namespace) -> tuple[Compiled, Setting, int]:
     if any(option.partition("=")[0] == "cores" for option in arguments.option):
         raise CermetError("--option cores: is --kernel queues --cores N here")
     options = replace(compile_options(arguments.option), cores=setting.arrays)
+    if setting.has_queues:
+        options = replace(options, chains="kernel")     # as the delegate compiles for it
     model = read_model(arguments.model)
     subgraph = read_tflite(model, arguments.subgraph, place=str(arguments.model))
     check_numbers(options, len(subgraph.operations))

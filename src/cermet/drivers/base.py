@@ -43,6 +43,9 @@ class CompileOptions:
               vendor's uses, "off" none
     prefer    "speed": what is clearly slower on the NPU stays on the CPU; "npu": all that can runs on the NPU
     registers "all": each task writes all registers; "changed": those that the tasks before it in its job left otherwise
+    chains    "kernel": mainline starts each task; "program": a job's programs lead to each other by themselves (Q-X12)
+    first_rows   of which a convolution waits: "proven", as many as programs that are known to work wait for; "least",
+                 as few as the register's description allows
     cores     how many one inference may use at a time, where the kernel lets it
     groups    when not empty: the partitions, as the runtime insists on them, lists of operation indices
     """
@@ -54,8 +57,19 @@ class CompileOptions:
     assume: str = "on"
     prefer: str = "speed"
     registers: str = "all"
+    chains: str = "kernel"
+    first_rows: str = "proven"
     cores: int = 1
     groups: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def chains_itself(self) -> bool:
+        """Only where all parts are taken for granted, and cores need not wait for each other."""
+        return self.chains == "program" and self.assume == "on" and self.cores == 1
+
+    @property
+    def starts_early(self) -> bool:
+        return self.first_rows == "least" and self.assume == "on"
 
 
 @dataclass(frozen=True)
@@ -154,6 +168,17 @@ class Program:
     outputs: tuple[TensorPort, ...]
     debug: Mapping[str, object] = field(default_factory=dict)   # JSON-able: layers, MACs, names per task
     steps: tuple[Step, ...] = ()    # none: only as jobs
+
+    @property
+    def chains(self) -> tuple[range, ...]:
+        """The tasks that mainline starts, one after another: without steps with those that they lead to."""
+        found: list[range] = []
+        for job in self.jobs:
+            for task in range(job.first_task, job.first_task + job.num_tasks):
+                is_led_to = task > job.first_task and not self.steps and self.tasks[task - 1].next_words[0]
+                start = found.pop().start if is_led_to else task
+                found.append(range(start, task + 1))
+        return tuple(found)
 
 
 class Driver(Protocol):

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from cermet.drivers.base import Program, Step
-from cermet.hw.cycles import Conditions, LaunchTime, total_cycles
+from cermet.hw.cycles import Conditions, LaunchTime, chained_cycles
 from cermet.hw.soc import Soc
 from cermet.profile.setting import Setting
 from cermet.sim.outcome import Hang
-from cermet.sim.timer import Timer, time_programs
+from cermet.sim.timer import Timer
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,11 @@ def program_words(program: Program) -> list[np.ndarray]:
 
 
 def program_cycles(soc: Soc, program: Program, conditions: Conditions) -> int:
-    """Of all tasks, one by one. A program that the simulator does not know counts nothing."""
+    """Of all tasks, as mainline starts them. A program that the simulator does not know counts nothing."""
+    timer, words = Timer(soc, conditions), program_words(program)
     try:
-        return total_cycles(time_programs(soc, program_words(program), conditions))
+        return sum(chained_cycles([launch for index in chain for launch in timer.program(words[index])])
+                   for chain in program.chains)
     except (Hang, ValueError):
         return 0
 
@@ -61,7 +63,7 @@ def timed_tasks(program: Program, setting: Setting) -> list[TimedTask]:
     clock = _Clock(program, setting)
     if setting.has_queues and program.steps:
         return clock.queued(program.steps)
-    return clock.serial(len(program.tasks))
+    return clock.serial(program.chains)
 
 
 class _Clock:
@@ -72,12 +74,17 @@ class _Clock:
         self.words, self.setting = program_words(program), setting
         self.timers: dict[int, Timer] = {}
 
-    def serial(self, count: int) -> list[TimedTask]:
-        """One core; an interrupt behind each task, or none."""
-        setting = self.setting
-        is_chained = setting.kernel != "mainline"
-        gap = 0.0 if is_chained else setting.soc.interrupt_us
-        return self._run(range(count), 0, setting.soc.submit_us, setting.inferences, is_chained, [gap] * count)
+    def serial(self, chains: Sequence[range]) -> list[TimedTask]:
+        """One core. On mainline an interrupt behind each chain; else all are one, without."""
+        setting, gap = self.setting, self.setting.soc.interrupt_us
+        if setting.kernel != "mainline":
+            chains, gap = [range(len(self.words))], 0.0
+        found: list[TimedTask] = []
+        now = setting.soc.submit_us
+        for chain in chains:
+            found += self._run(chain, 0, now, setting.inferences, [0.0] * (len(chain) - 1) + [gap])
+            now = found[-1].end_us + found[-1].kernel_us
+        return found
 
     def queued(self, steps: Sequence[Step]) -> list[TimedTask]:
         """Steps of a stage side by side, each a chain that ends with an interrupt; stages one after the other."""
@@ -89,14 +96,14 @@ class _Clock:
             for step in stage:
                 gaps = [0.0] * (step.num_tasks - 1) + [self.setting.soc.interrupt_us]
                 numbers = range(step.first_task, step.first_task + step.num_tasks)
-                made += self._run(numbers, step.lane, now, len(stage), True, gaps)
+                made += self._run(numbers, step.lane, now, len(stage), gaps)
             now = max(task.end_us + task.kernel_us for task in made)
             found += made
         return sorted(found, key=lambda task: task.number)
 
-    def _run(self, numbers: Sequence[int], core: int, now: float, sharing: int, is_chained: bool,
+    def _run(self, numbers: Sequence[int], core: int, now: float, sharing: int,
              gaps: Sequence[float]) -> list[TimedTask]:
-        """Consecutive tasks of one core from a time on. sharing: cores that share the memory."""
+        """A chain of one core from a time on. sharing: cores that share the memory."""
         timer = self.timers.setdefault(core, Timer(self.setting.soc))
         timer.conditions = self.setting.conditions(sharing)
         found: list[TimedTask] = []
@@ -105,7 +112,7 @@ class _Clock:
             launches = tuple(timer.program(self.words[number]))
             fetch = self.setting.us(sum(launch.fetch for launch in launches))
             run = self.setting.us(sum(launch.run for launch in launches))
-            wait = max(fetch - before, 0.0) if is_chained else fetch
+            wait = max(fetch - before, 0.0)
             note = self.notes[number]
             found.append(TimedTask(number, note["layer"], tuple(note["operations"]), note["macs"], core, launches, now,
                                    wait, now + wait + run, gap))

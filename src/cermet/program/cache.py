@@ -21,14 +21,15 @@ from cermet.program.tree_hash import blake2sp
 
 KEY_PREFIX = b"cermet-key-2"
 CHOICES = {"match": ("tflite", "exact"), "assume": ("on", "replayed", "off"), "prefer": ("speed", "npu"),
-           "registers": ("all", "changed")}
+           "registers": ("all", "changed"), "chains": ("kernel", "program"), "first_rows": ("proven", "least")}
 MAX_MIN_PARTITION_NODES = 2**31 - 1     # an int in the delegate
 MAX_CORES = 8                           # CERMET_MAX_LANES
 MAX_NODES = 2**20                       # groups only: guards against 0-4000000000
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.plan")
 _LEFTOVER_NAME = re.compile(r"\.[0-9a-f]{64}\.\d+\.tmp")
-_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "registers", "cores", "groups")
+_OPTION_NAMES = ("match", "allow", "deny", "min_partition_nodes", "assume", "prefer", "registers", "chains",
+                 "first_rows", "cores", "groups")
 
 
 class CacheError(CermetError):
@@ -46,8 +47,8 @@ def options_text(options: CompileOptions) -> str:
     """The one spelling of options that goes into the key."""
     return (f"match={options.match};allow={'+'.join(sorted(options.allow))};deny={'+'.join(sorted(options.deny))};"
             f"min_partition_nodes={options.min_partition_nodes};assume={options.assume};"
-            f"prefer={options.prefer};registers={options.registers};cores={options.cores};"
-            f"groups={groups_text(options.groups)}")
+            f"prefer={options.prefer};registers={options.registers};chains={options.chains};"
+            f"first_rows={options.first_rows};cores={options.cores};groups={groups_text(options.groups)}")
 
 
 def groups_text(groups: Iterable[Iterable[int]]) -> str:

@@ -115,7 +115,7 @@ def _blocks(value: np.ndarray, rows: int, columns: int, fill: int) -> np.ndarray
 
 def _decided(model: Model) -> tuple[Subgraph, Mapping]:
     subgraph = subgraph_of(model)
-    return subgraph, fold_strides(subgraph, RK3588, 1, lambda *_: True)
+    return subgraph, fold_strides(subgraph, RK3588, CompileOptions(), lambda *_: True)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "plane", "padding"), [

@@ -90,17 +90,17 @@ def _map(buffer: str, offset_bytes: int = 0, width: int = 4, height: int = 4) ->
 
 def test_tasks_that_write_one_place_stay_in_one_job() -> None:
     tasks = [_task() for _ in range(4)]
-    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("d")], 10) == [0, 1, 2, 3]
-    assert job_starts(tasks, [_map("a"), _map("b"), _map("b"), _map("c")], 10) == [0, 1]
-    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("a")], 10) == [0]
-    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("b")], 10) == [0]
-    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("d")], 20) == [0, 2]
+    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("d")], 10, 9) == [0, 1, 2, 3]
+    assert job_starts(tasks, [_map("a"), _map("b"), _map("b"), _map("c")], 10, 9) == [0, 1]
+    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("a")], 10, 9) == [0]
+    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("b")], 10, 9) == [0]
+    assert job_starts(tasks, [_map("a"), _map("b"), _map("c"), _map("d")], 20, 9) == [0, 2]
 
 
 def test_bands_and_columns_of_one_map_are_different_places() -> None:
     upper, lower = _map("a", height=2), _map("a", 8 * ATOM_BYTES, height=2)
     left, right = _map("a", width=2), _map("a", 2 * ATOM_BYTES, width=2)
-    assert job_starts([_task(), _task()], [upper, lower], 10) == [0, 1]
-    assert job_starts([_task(), _task()], [left, right], 10) == [0, 1]
-    assert job_starts([_task(), _task()], [upper, _map("a")], 10) == [0]
-    assert job_starts([_task(), _task(needs_previous=True)], [upper, lower], 10) == [0]
+    assert job_starts([_task(), _task()], [upper, lower], 10, 9) == [0, 1]
+    assert job_starts([_task(), _task()], [left, right], 10, 9) == [0, 1]
+    assert job_starts([_task(), _task()], [upper, _map("a")], 10, 9) == [0]
+    assert job_starts([_task(), _task(needs_previous=True)], [upper, lower], 10, 9) == [0]

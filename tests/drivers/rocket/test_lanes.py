@@ -21,6 +21,7 @@ from cermet.drivers.rocket.lanes import divisions, plan_lanes, worth_sharing
 from cermet.drivers.rocket.layout import ceil_div
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.steps import stage_numbers, steps_of
+from cermet.drivers.rocket.tile_time import pace_of
 from cermet.drivers.rocket.tiling import Share, plan
 from cermet.frontend.tflite_file import read_tflite
 from cermet.hw.soc import RK3588
@@ -152,7 +153,7 @@ GEOMETRIES = {
 def test_tiles_of_all_lanes_are_the_whole_output_once(name: str, count: int) -> None:
     """For every division, and for the one that is chosen."""
     geometry = GEOMETRIES[name]
-    chosen = plan_lanes(RK3588, geometry, count) or [plan(RK3588, geometry)]
+    chosen = plan_lanes(RK3588, geometry, pace_of(RK3588, CompileOptions(cores=count))) or [plan(RK3588, geometry)]
     assert len(chosen) <= count
     divided = [[plan(RK3588, geometry, share) for share in shares] for shares in divisions(RK3588, geometry, count)]
     for made in (chosen, *divided):

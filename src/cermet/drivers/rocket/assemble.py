@@ -13,6 +13,7 @@ from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div, round_up
 from cermet.drivers.rocket.passes.fold_strides import Folding
 from cermet.drivers.rocket.placement.arena import ALIGNMENT_BYTES, Lifetime, lifetimes, place
 from cermet.drivers.rocket.regcmd import Address, Buffer, TaskProgram
+from cermet.drivers.rocket.self_chains import MAX_PROGRAMS, chains_of, with_task_numbers
 from cermet.drivers.rocket.steps import FETCH_WORDS, next_words, steps_of
 from cermet.ir.tensor import DType
 
@@ -29,9 +30,15 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
         context.feature_map(tensor)     # an input that nothing reads still has a place
     tasks = with_witness(context, tasks)
     written = [written_by(context.soc.registers, task) for task in tasks]
-    starts = job_starts(tasks, written, MAX_JOB_CYCLES)
-    steps = steps_of(tasks)
+    chains_itself = context.options.chains_itself
+    starts = job_starts(tasks, written, MAX_JOB_CYCLES, MAX_PROGRAMS if chains_itself else len(tasks))
+    steps = () if chains_itself else steps_of(tasks)
     tasks = changed_only(context.soc, context.options, tasks, {*starts, *(step.first_task for step in steps)})
+    if chains_itself:
+        chains = chains_of(starts, len(tasks))
+        tasks = with_task_numbers(context.soc, tasks, chains)
+    else:
+        chains = [range(step.first_task, step.first_task + step.num_tasks) for step in steps]
     constants, programs, constant_bytes = _constant_section(context, tasks)
     ends = [*starts[1:], len(tasks)]
     witnesses = [written[end - 1].last_atom for end in ends]
@@ -46,7 +53,7 @@ def assemble(context: Context, tasks: Sequence[TaskProgram]) -> Program:
     return Program(
         bos=bos, relocations=_relocations(tasks, programs, places, numbers),
         tasks=tuple(Task(numbers["constant"], offset, len(task.words), words)
-                    for offset, task, words in zip(programs, tasks, next_words(tasks, steps), strict=True)),
+                    for offset, task, words in zip(programs, tasks, next_words(tasks, chains), strict=True)),
         jobs=jobs, steps=steps,
         inputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.inputs),
         outputs=tuple(_port(context, t, places, numbers) for t in context.subgraph.outputs),

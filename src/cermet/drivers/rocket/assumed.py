@@ -22,6 +22,8 @@ LARGEST_SIGNED = 0x7FFF         # multipliers of all known programs are below 0x
 SEEN_KERNEL, SEEN_DEPTHWISE_KERNEL, SEEN_STRIDE, SEEN_DILATION = 7, 8, 3, 4
 SILICON_STRIDE = 2
 OF_OPERATION, OF_OTHERS = "registers_of_operation", "registers_of_others"
+TASK_NUMBER, FIRST_ROWS = "task_number", "first_rows"
+SEEN_FIRST_ROWS = 12            # fewer only where a task's input has no more
 
 
 class Evidence(enum.Enum):
@@ -132,6 +134,11 @@ def _ew_clamps(task: TaskRegisters) -> bool:
         not task("DPU.EW_CFG", "EW_RELU_BYPASS") or task("DPU.EW_CFG", "EW_RELUX_EN"))
 
 
+def _waits_for_few_rows(task: TaskRegisters) -> bool:
+    return task.is_convolution and task.writes("CNA.CONV_CON2") and task("CNA.CONV_CON2", "FEATURE_GRAINS") \
+        < min(SEEN_FIRST_ROWS, task("CNA.DATA_SIZE0", "DATAIN_HEIGHT") + 1)
+
+
 def _is_renested(task: TaskRegisters) -> bool:
     return not task.is_convolution and max(task("DPU.BS_OW_CFG", f"SIZE_E_{i}") for i in range(3)) > 1
 
@@ -217,6 +224,10 @@ PARTS: tuple[Part, ...] = (
          and task("DPU.EW_CFG", "EW_DATA_MODE") == 0 and task("DPU.EW_CVT_SCALE_VALUE", "EW_OP_CVT_SHIFT") > 0),
     Part("compare_per_channel", "a maximum or minimum with one operand per channel", _INFERRED, "numerics §8.3",
          _compares_per_channel),
+    Part(FIRST_ROWS, f"fewer than {SEEN_FIRST_ROWS} input rows of which the array waits (option first_rows=least)",
+         _DOCUMENTED, "recipes §1.2, Q-X10", _waits_for_few_rows),
+    Part(TASK_NUMBER, "a program that asks for those behind it (option chains=program)", _INFERRED,
+         "execution model §4.1, Q-X12", lambda task: task.writes("PC.TASK_CON")),
     Part(OF_OPERATION, "registers that earlier tasks of the operation have written (option registers=changed)",
          _REPLAYED, "execution model §5", _is_left_out),
     Part(OF_OTHERS, "registers that tasks of other operations have written (option registers=changed)", _INFERRED,

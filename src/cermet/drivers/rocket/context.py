@@ -12,6 +12,7 @@ from cermet.drivers.base import CompileError, CompileOptions
 from cermet.drivers.rocket.lanes import Sharing
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.regcmd import Address, Buffer, Regcmd
+from cermet.drivers.rocket.tile_time import pace_of
 from cermet.drivers.rocket.views import MapShape, Views
 from cermet.hw.soc import Soc
 from cermet.ir.operation import Kind, Operation
@@ -58,7 +59,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.buffers: dict[str, Buffer] = {}
-        self.sharing = Sharing(self.options.cores)
+        self.sharing = Sharing(pace_of(self.soc, self.options))
         self.views = Views.of(self.subgraph)
         self.fused_unaries: Mapping[int, FusedUnary] = {}      # by convolution; the driver's pass fills it
         self.parts: Mapping[int, Part] = {}     # tensors inside others; the driver's pass fills it

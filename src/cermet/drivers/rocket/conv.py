@@ -14,14 +14,14 @@ from cermet.drivers.rocket.context import Context, layer_name, signed_zero_point
 from cermet.drivers.rocket.convolution_task import Convolution, emit_convolution
 from cermet.drivers.rocket.dpu import Elementwise, Stage, Stages
 from cermet.drivers.rocket.fused_unary import looked_up
-from cermet.drivers.rocket.geometry import Geometry, Tile, with_large_pads_in_memory
+from cermet.drivers.rocket.geometry import Geometry, Tile, starting, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.one_shift import with_one_shift
 from cermet.drivers.rocket.passes.fuse_unary import FusedUnary
 from cermet.drivers.rocket.regcmd import Address, BlockMask, TaskProgram
 from cermet.drivers.rocket.requantise import Requantisation, requantise, whole_steps
 from cermet.drivers.rocket.requantise_channels import requantise_channels
-from cermet.drivers.rocket.tile_time import pace_of, tile_time
+from cermet.drivers.rocket.tile_time import mainline_pace, tile_time
 from cermet.drivers.rocket.weights import (
     Weights,
     pack_bias,
@@ -250,6 +250,7 @@ def _gain(context: Context, operation: Operation, channels: int, numbers: Requan
 def convolution_programs(context: Context, conv: Convolution, operations: Sequence[Operation]) -> list[TaskProgram]:
     """One task per tile, behind those that lay out padding in memory where there is too much of it for registers."""
     before: list[TaskProgram] = []
+    conv = replace(conv, geometry=starting(conv.geometry, context.options))
     if with_large_pads_in_memory(conv.geometry) != conv.geometry:
         from cermet.drivers.rocket.padding import lay_out_padding  # copies are made of convolutions as well
         conv, before = lay_out_padding(context, operations[0], conv)
@@ -268,11 +269,11 @@ def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequen
     g = conv.geometry
     share = tile.output_rows * tile.channels / (g.output_height * g.output_channels)
     reads: list[Address | None] = [conv.source.address, conv.addend.source.address if conv.addend else None]
+    cycles = tile_time(context.soc, g, tile, mainline_pace(context.soc), len(words)).total
     return TaskProgram(
         words, addresses, context.touched(*reads), context.touched(conv.target.address),
         layer_name(operations[0], _part_name(g, tile)), tuple(i for op in operations for i in (op.index, *op.fused)),
-        macs=round(g.macs * share), cycles=tile_time(context.soc, g, tile, pace_of(context.soc, 1), len(words)).total,
-        needs_previous=tile.reuses_weights)
+        macs=round(g.macs * share), cycles=cycles, needs_previous=tile.reuses_weights)
 
 
 def _part_name(geometry: Geometry, tile: Tile) -> str:

@@ -30,6 +30,7 @@ from cermet.drivers.rocket.placement.parts import Part, place_parts
 from cermet.drivers.rocket.placement.slices import place_slices
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.support import refusal_of
+from cermet.drivers.rocket.tile_time import pace_of
 from cermet.drivers.rocket.views import VIEW_KINDS
 from cermet.hw.soc import Soc
 from cermet.ir.moves import LAYOUTS
@@ -86,7 +87,7 @@ class RocketDriver:
         with _place("passes"):
             subgraph = run_passes(subgraph, lowering_passes(self.soc))
         foldings = _decided("fold_strides", lambda: fold_strides(
-            subgraph, self.soc, options.cores, partial(can_run, self.soc)), _text_of_folding)
+            subgraph, self.soc, options, partial(can_run, self.soc)), _text_of_folding)
         with _place("pass fold_strides"):
             subgraph = in_blocks(subgraph, foldings)
             verify(subgraph)
@@ -113,7 +114,7 @@ class RocketDriver:
                  shared: frozenset[int] | None) -> tuple[Context, list[TaskProgram]]:
         """Tasks of a subgraph behind all passes. shared: see Sharing."""
         context = Context(self.soc, subgraph, options)
-        context.sharing, context.foldings = Sharing(options.cores, shared), foldings
+        context.sharing, context.foldings = Sharing(pace_of(self.soc, options), shared), foldings
         fused = _decided("fuse_adds", lambda: fuse_adds(
             subgraph, options.match, with_clamps=options.assume == "on"),
             lambda _, made: f"{made.add} behind {made.convolution}")
@@ -144,10 +145,10 @@ class RocketDriver:
         return context, tasks
 
     def npu_us(self, program: Program) -> float:
-        """At mainline's clock: an interrupt for each task and the cycles that the compiler expects."""
+        """At mainline's clock: an interrupt for each task that it starts, and the cycles that the compiler expects."""
         tasks: Any = program.debug["tasks"]
         cycles = sum(task["cycles"] for task in tasks)
-        return self.soc.submit_us + len(tasks) * self.soc.interrupt_us + cycles / self.soc.mainline_clock_mhz
+        return self.soc.submit_us + len(program.chains) * self.soc.interrupt_us + cycles / self.soc.mainline_clock_mhz
 
     def execute(self, subgraph: Subgraph, inputs: Mapping[int, np.ndarray],
                 options: CompileOptions | None = None) -> dict[int, np.ndarray]:

@@ -55,13 +55,24 @@ class Machine:
         for item in self.program.relocations:
             word = self.memory[item.bo][item.offset_bytes:item.offset_bytes + 8].view("<u8")
             word += np.uint64(self.iovas[item.target_bo] + item.addend_bytes << 16)
+        for chain in self.program.chains:
+            for index in chain[:-1]:
+                self._lead(self.program.tasks[index], self.program.tasks[index + 1])
+
+    def _lead(self, task: Task, behind: Task) -> None:
+        """From a task's program to the next one: its last words but two."""
+        address, amount = task.next_words
+        end = task.offset_bytes + task.num_words * 8
+        trailer = self.memory[task.bo][end - 32:end - 16].view("<u8")
+        trailer[:] = address + (self.iovas[behind.bo] + behind.offset_bytes << 16), amount
 
     def run(self) -> None:
         """All tasks of all jobs in order. Raises ExecutionError for a hang, a fault or a diagnostic."""
-        for job in self.program.jobs:
-            self.core.begin_job()
-            for index in range(job.first_task, job.first_task + job.num_tasks):
-                self._run_task(index, self.program.tasks[index])
+        starts = {job.first_task for job in self.program.jobs}
+        for chain in self.program.chains:
+            if chain.start in starts:
+                self.core.begin_job()
+            self._run_task(chain.start, self.program.tasks[chain.start])
 
     def _run_task(self, index: int, task: Task) -> None:
         write = self.core.write

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.layout import ATOM_BYTES, round_up
 from cermet.drivers.rocket.limits import MAX_PAD
 from cermet.hw.soc import Soc
@@ -23,6 +24,7 @@ class Geometry:
 
     spread   distance at which the CNA lays out the input's pixels, with pad values between them: the transposed mode
              (recipes §12). Pads, kernel and output then count in pixels of the spread image
+    starts_early   the array waits for as few rows as it may (option first_rows=least)
     """
 
     input_height: int
@@ -38,6 +40,7 @@ class Geometry:
     pad_left: int
     is_depthwise: bool = False
     spread: Pair = NOT_SPREAD
+    starts_early: bool = False
 
     @staticmethod
     def of(window: Window, input_shape: tuple[int, int, int], output_channels: int, *,
@@ -90,6 +93,8 @@ class Geometry:
         if self.is_transposed:
             return self.input_height + 1
         window = self.kernel_height_extent
+        if self.starts_early:
+            return window + self.stride.y + 1
         return max(FIRST_ROWS, min(FIRST_WINDOWS * window, MAX_FIRST_ROWS), window + self.stride.y + 1)
 
     @property
@@ -100,6 +105,11 @@ class Geometry:
     def macs(self) -> int:
         per_output = self.taps * (1 if self.is_depthwise else self.input_channels)
         return self.output_height * self.output_width * self.output_channels * per_output
+
+
+def starting(geometry: Geometry, options: CompileOptions) -> Geometry:
+    """The same convolution with as many rows to wait for as the options want."""
+    return replace(geometry, starts_early=options.starts_early)
 
 
 def with_large_pads_in_memory(geometry: Geometry) -> Geometry:

@@ -18,7 +18,7 @@ from cermet.drivers.rocket.large_strides import in_blocks, lower_in_blocks
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap
 from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES
 from cermet.drivers.rocket.regcmd import TaskProgram
-from cermet.drivers.rocket.tile_time import pace_of, plan_us
+from cermet.drivers.rocket.tile_time import mainline_pace, plan_us
 from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.weights import Weights
 from cermet.hw.soc import Soc
@@ -60,7 +60,7 @@ def _cost(soc: Soc, blocks: Blocks) -> float | None:
     """Microseconds on mainline."""
     geometry = with_large_pads_in_memory(blocks.geometry)
     made = plan(soc, geometry)
-    return None if made is None else blocks.count * plan_us(soc, geometry, made, pace_of(soc, 1))
+    return None if made is None else blocks.count * plan_us(soc, geometry, made, mainline_pace(soc))
 
 
 def spread_groups(weights: Weights, groups: int, block: int) -> Weights:

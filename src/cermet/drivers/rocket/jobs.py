@@ -102,15 +102,15 @@ def with_witness(context: Context, tasks: Sequence[TaskProgram]) -> list[TaskPro
     return [*tasks, flying_program(context, context.subgraph.operations[-1], copy, "witness")]
 
 
-def job_starts(tasks: Sequence[TaskProgram], written: Sequence[Written], max_cycles: int) -> list[int]:
-    """The first task of each job: as few jobs as max_cycles allows, each with a witness.
+def job_starts(tasks: Sequence[TaskProgram], written: Sequence[Written], max_cycles: int, max_tasks: int) -> list[int]:
+    """The first task of each job: as few jobs as max_cycles and max_tasks allow, each with a witness.
 
     Tasks that share weights in the CBUF stay together, and so do those that write what others write too. The last job
     has a witness when the last task is one, see with_witness().
     """
     starts, cycles = [0], 0
     for index, task in enumerate(tasks):
-        is_full = index > 0 and cycles + task.cycles > max_cycles
+        is_full = index > 0 and (cycles + task.cycles > max_cycles or index - starts[-1] >= max_tasks)
         if is_full and not task.needs_previous and is_witness(written, index - 1):
             starts.append(index)
             cycles = 0

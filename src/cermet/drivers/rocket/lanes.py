@@ -6,12 +6,13 @@ number 0 also runs what is not shared. Behind a shared operation all lanes wait 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ceil_div
-from cermet.drivers.rocket.tile_time import pace_of, plan_us
+from cermet.drivers.rocket.tile_time import Pace, plan_us
 from cermet.drivers.rocket.tiling import Plan, Share, plan
 from cermet.hw.soc import Soc
 
@@ -19,43 +20,44 @@ from cermet.hw.soc import Soc
 class Sharing:
     """Plans the convolutions of one lowering for several lanes.
 
+    pace       of tasks that are not shared; its cores are the lanes
     wanted     numbers of those that are shared; None: all that can be. They are counted in the order of the lowering
     saved_us   what sharing saves, by number, without the waiting; may be negative
     """
 
-    def __init__(self, num_lanes: int, wanted: frozenset[int] | None = None) -> None:
-        self.num_lanes, self.wanted = num_lanes, wanted
+    def __init__(self, pace: Pace, wanted: frozenset[int] | None = None) -> None:
+        self.pace, self.wanted = pace, wanted
         self.saved_us: dict[int, float] = {}
 
     def plan(self, soc: Soc, geometry: Geometry) -> tuple[list[Plan], int] | None:
         """A plan for each lane that takes part, and the number of the convolution, 0 when it is not shared; None as
         cermet.drivers.rocket.tiling.plan()."""
-        pace = pace_of(soc, self.num_lanes)
-        whole = plan(soc, geometry, pace=pace)
+        whole = plan(soc, geometry, pace=self.pace)
         if whole is None:
             return None
-        shared = plan_lanes(soc, geometry, self.num_lanes)
+        shared = plan_lanes(soc, geometry, self.pace)
         if shared is None:
             return [whole], 0
         number = len(self.saved_us) + 1
-        self.saved_us[number] = plan_us(soc, geometry, whole, pace) - slowest_us(soc, geometry, shared)
+        self.saved_us[number] = plan_us(soc, geometry, whole, self.pace) - slowest_us(
+            soc, geometry, shared, self.pace)
         return (shared, number) if self.wanted is None or number in self.wanted else ([whole], 0)
 
 
-def plan_lanes(soc: Soc, geometry: Geometry, num_lanes: int) -> list[Plan] | None:
+def plan_lanes(soc: Soc, geometry: Geometry, pace: Pace) -> list[Plan] | None:
     """The division whose slowest lane is the fastest; None when the work cannot be divided."""
     found = []
-    for shares in divisions(soc, geometry, num_lanes):
-        pace = pace_of(soc, len(shares))
-        made = [lane for share in shares if (lane := plan(soc, geometry, share, pace)) is not None]
+    for shares in divisions(soc, geometry, pace.cores):
+        beside = replace(pace, cores=len(shares))
+        made = [lane for share in shares if (lane := plan(soc, geometry, share, beside)) is not None]
         if len(made) == len(shares):
             found.append(made)
-    return min(found, key=lambda lanes: slowest_us(soc, geometry, lanes), default=None)
+    return min(found, key=lambda lanes: slowest_us(soc, geometry, lanes, pace), default=None)
 
 
-def slowest_us(soc: Soc, geometry: Geometry, lanes: Sequence[Plan]) -> float:
+def slowest_us(soc: Soc, geometry: Geometry, lanes: Sequence[Plan], pace: Pace) -> float:
     """Of lanes that run at the same time."""
-    return max(plan_us(soc, geometry, lane, pace_of(soc, len(lanes))) for lane in lanes)
+    return max(plan_us(soc, geometry, lane, replace(pace, cores=len(lanes))) for lane in lanes)
 
 
 def worth_sharing(soc: Soc, order: Iterable[int], saved_us: Mapping[int, float]) -> frozenset[int]:

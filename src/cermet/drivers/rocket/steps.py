@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from cermet.drivers.base import Step
 from cermet.drivers.rocket.layout import ceil_div
@@ -32,16 +32,16 @@ def steps_of(tasks: Sequence[TaskProgram]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def next_words(tasks: Sequence[TaskProgram], steps: Sequence[Step]) -> list[tuple[int, int]]:
+def next_words(tasks: Sequence[TaskProgram], chains: Sequence[range]) -> list[tuple[int, int]]:
     """Of each task: the two words that lead to the next one, whose address is still to be added (execution model §2.1).
 
-    The last of a step leads nowhere.
+    The last of a chain leads nowhere.
     """
-    words = [(PC_TARGET << 48 | PC_BASE_ADDRESS, PC_TARGET << 48 | fetch_amount(behind) << 16 | PC_REGISTER_AMOUNTS)
-             for _, behind in pairwise(tasks)]
-    words.append((0, 0))
-    for step in steps:
-        words[step.first_task + step.num_tasks - 1] = (0, 0)
+    words = [(0, 0)] * len(tasks)
+    for chain in chains:
+        for index in chain[:-1]:
+            amount = PC_TARGET << 48 | fetch_amount(tasks[index + 1]) << 16 | PC_REGISTER_AMOUNTS
+            words[index] = (PC_TARGET << 48 | PC_BASE_ADDRESS, amount)
     return words
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
+from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.geometry import Geometry, Tile
 from cermet.drivers.rocket.layout import round_up
 from cermet.hw.cycles import Conditions, LaunchTime, Work, conv_cycles, depthwise_cycles, launch_time, spread_cycles
@@ -29,15 +30,20 @@ class Pace:
     is_chained: bool = False
 
 
-def pace_of(soc: Soc, cores: int) -> Pace:
-    """One core: mainline, its clock and an interrupt per task. More: chains (kernel-uapi/proposals/queues).
+def mainline_pace(soc: Soc) -> Pace:
+    """Its clock, and an interrupt for each task."""
+    return Pace(soc.mainline_clock_mhz, task_us=soc.interrupt_us)
+
+
+def pace_of(soc: Soc, options: CompileOptions) -> Pace:
+    """One core: mainline, with programs that chain themselves if wanted. More: chains (kernel-uapi/proposals/queues).
 
     Nobody knows at which clock a kernel with queues will run the NPU: halfway between mainline's and the full one, as
     factors. Bundled models are at most 3 % slower at 200 MHz than if they were shared for 200 (docs/performance.md).
     """
-    if cores == 1:
-        return Pace(soc.mainline_clock_mhz, task_us=soc.interrupt_us)
-    return Pace(round(sqrt(soc.mainline_clock_mhz * soc.clock_mhz)), cores, is_chained=True)
+    if options.cores > 1:
+        return Pace(round(sqrt(soc.mainline_clock_mhz * soc.clock_mhz)), options.cores, is_chained=True)
+    return Pace(soc.mainline_clock_mhz, is_chained=True) if options.chains_itself else mainline_pace(soc)
 
 
 def tile_work(soc: Soc, geometry: Geometry, tile: Tile) -> Work:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from cermet.drivers.rocket.geometry import Geometry, Tile
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
-from cermet.drivers.rocket.tile_time import Pace, pace_of, plan_us
+from cermet.drivers.rocket.tile_time import Pace, mainline_pace, plan_us
 from cermet.hw.soc import Soc
 
 STREAM_DATA_BANKS = 7           # with weights that do not fit: 7 data and 5 weight banks (hw-verified)
@@ -64,7 +64,7 @@ def plan(soc: Soc, geometry: Geometry, share: Share | None = None, pace: Pace | 
     plans = list(all_plans(soc, geometry, share or Share.whole(geometry)))
     if len(plans) < 2:
         return plans[0] if plans else None
-    pace = pace or pace_of(soc, 1)
+    pace = pace or mainline_pace(soc)
     return min(plans, key=lambda tiles: plan_us(soc, geometry, tiles, pace))
 
 

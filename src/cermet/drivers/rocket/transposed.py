@@ -25,7 +25,7 @@ from cermet.drivers.rocket.conv import (
 )
 from cermet.drivers.rocket.copy import Patch, copy_patch, patch_tasks
 from cermet.drivers.rocket.flying import copy_stages
-from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, Geometry
+from cermet.drivers.rocket.geometry import MAX_FIRST_ROWS, Geometry, starting
 from cermet.drivers.rocket.layout import ATOM_BYTES, FeatureMap, ceil_div, round_up
 from cermet.drivers.rocket.limits import MAX_KERNEL_BYTES, MAX_PAD
 from cermet.drivers.rocket.regcmd import Address, TaskProgram
@@ -170,10 +170,10 @@ def chosen_geometry(soc: Soc, shapes: Transposition, options: CompileOptions) ->
         return phases
     if phases_problem(soc, shapes) is not None:
         return native
-    pace = pace_of(soc, options.cores)
+    pace = pace_of(soc, options)
     atoms = shapes.rows.output_size * shapes.columns.output_size * ceil_div(shapes.outputs, ATOM_BYTES)
     copies = copies_us(soc, _num_copies(shapes), atoms, pace)
-    return native if _us(soc, native, pace) <= _us(soc, phases, pace) + copies else phases
+    return native if _us(soc, native, pace) <= _us(soc, starting(phases, options), pace) + copies else phases
 
 
 def _us(soc: Soc, geometry: Geometry, pace: Pace) -> float:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cermet.drivers.rocket.geometry import Geometry, with_large_pads_in_memory
+from cermet.drivers.base import CompileOptions
+from cermet.drivers.rocket.geometry import Geometry, starting, with_large_pads_in_memory
 from cermet.drivers.rocket.layout import ATOM_BYTES, ceil_div
 from cermet.drivers.rocket.limits import MAX_STRIDE
 from cermet.drivers.rocket.pixel_blocks import NO_STEP, blocks_shape, weights_of_blocks, window_of_blocks
-from cermet.drivers.rocket.tile_time import Pace, pace_of, plan_us
+from cermet.drivers.rocket.tile_time import pace_of, plan_us
 from cermet.drivers.rocket.tiling import plan
 from cermet.drivers.rocket.views import VIEW_KINDS, is_view
 from cermet.hw.soc import Soc
@@ -39,18 +40,18 @@ class Folding:
     block: Pair
 
 
-def fold_strides(subgraph: Subgraph, soc: Soc, cores: int, accepts: Accepts) -> Mapping[int, Folding]:
+def fold_strides(subgraph: Subgraph, soc: Soc, options: CompileOptions, accepts: Accepts) -> Mapping[int, Folding]:
     """Inputs of the subgraph that are better given in blocks.
 
     Needs: nobody but one convolution without groups or dilation reads the input, or what views and functions of single
     elements make of it (functions: of a picture of whole blocks); its window leaves no whole block out; blocks take
-    fewer atoms, and their convolution less time by the cycle model. cores: that an inference may use. accepts: whether
-    an operation on blocks can run, in the subgraph that has it.
+    fewer atoms, and their convolution less time by the cycle model. accepts: whether an operation on
+    blocks can run, in the subgraph that has it.
     """
     found: dict[int, Folding] = {}
     for conv in subgraph.operations:
         way = _way(subgraph, conv)
-        if way is None or not _can_fold(subgraph, conv, way) or not _pays(soc, cores, subgraph, conv):
+        if way is None or not _can_fold(subgraph, conv, way) or not _pays(soc, options, subgraph, conv):
             continue
         assert conv.window is not None
         source = way[-1].inputs[0] if way else conv.inputs[0]
@@ -102,23 +103,24 @@ def _can_fold(subgraph: Subgraph, conv: Operation, way: Sequence[Operation]) -> 
     return min(window_of_blocks(window, height, width, window.stride).border) >= 0
 
 
-def _pays(soc: Soc, cores: int, subgraph: Subgraph, conv: Operation) -> bool:
+def _pays(soc: Soc, options: CompileOptions, subgraph: Subgraph, conv: Operation) -> bool:
     """Whether blocks take fewer atoms and their convolution less time."""
     assert conv.window is not None
     shape, outputs = subgraph.tensor(conv.inputs[0]).shape, subgraph.tensor(conv.output).shape[3]
     folded = blocks_shape(shape, conv.window.stride)
-    window, pace = window_of_blocks(conv.window, shape[1], shape[2], conv.window.stride), pace_of(soc, cores)
+    window = window_of_blocks(conv.window, shape[1], shape[2], conv.window.stride)
     return _num_atoms(folded) < _num_atoms(shape) and (
-        _us(soc, window, folded, outputs, pace) < _us(soc, conv.window, shape, outputs, pace))
+        _us(soc, window, folded, outputs, options) < _us(soc, conv.window, shape, outputs, options))
 
 
 def _num_atoms(shape: tuple[int, ...]) -> int:
     return shape[1] * shape[2] * ceil_div(shape[3], ATOM_BYTES)
 
 
-def _us(soc: Soc, window: Window, shape: tuple[int, ...], outputs: int, pace: Pace) -> float:
+def _us(soc: Soc, window: Window, shape: tuple[int, ...], outputs: int, options: CompileOptions) -> float:
     """Of one image, by the cycle model."""
     geometry = with_large_pads_in_memory(Geometry.of(window, (shape[1], shape[2], shape[3]), outputs))
+    geometry, pace = starting(geometry, options), pace_of(soc, options)
     tiles = plan(soc, geometry, pace=pace)
     return float("inf") if tiles is None else plan_us(soc, geometry, tiles, pace)
 
