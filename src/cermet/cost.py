@@ -1,7 +1,7 @@
 """What an operation costs on the CPU, and the data that crosses a partition's border: estimates in microseconds.
 
-All of it is ASSUMED: one fast core (Cortex-A76) with TFLite's optimised kernels, and no measurement behind it. It only
-has to tell clear losses from the rest, see CLEAR_LOSS.
+All of it is ASSUMED for one fast core (Cortex-A76) with TFLite's optimised kernels; only the conversions have
+measurements behind them. It only has to tell clear losses from the rest, see CLEAR_LOSS.
 """
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ELEMENTS_PER_US = 1_000         # ASSUMED
 TABLE_KINDS = (Kind.LOGISTIC, Kind.TANH, Kind.HARD_SWISH, Kind.GELU, Kind.ELU, Kind.EXP, Kind.LOG)
 SLOW_KINDS = {**dict.fromkeys(TABLE_KINDS, 500), Kind.RESIZE_BILINEAR: 200}      # ASSUMED
 VIEWS = frozenset({Kind.RESHAPE, Kind.SQUEEZE})
-CONVERTED_BYTES_PER_US = 1_000  # between the model's layout and the NPU's: ASSUMED
+# Between the model's layout and the NPU's. ASSUMED: half of the speed of memcpy, of which the conversions without AVX2
+# have 0.4 to 0.9 in memory on a PC (tools/bench/convert.py); a Cortex-A76 of the RK3588 copies 10 GB/s, a Cortex-A55
+# 5.9 (sbc-bench, results/reviews/Radxa-Rock-5B.md).
+CONVERTED_BYTES_PER_US = 5_000
 
 
 def cpu_us(subgraph: Subgraph, operation: Operation) -> float:

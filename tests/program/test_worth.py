@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cermet.compiler import Compiled, compile_subgraph
-from cermet.cost import CLEAR_LOSS, border_bytes, cpu_us
+from cermet.cost import CLEAR_LOSS, CONVERTED_BYTES_PER_US, border_bytes, cpu_us
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.frontend.tflite_file import load, read_tflite
@@ -34,7 +34,9 @@ def test_the_groups_time_decides_and_the_largest_is_never_judged() -> None:
     model = line(("RELU", Kind.RELU, 100_000), OTHER, RELU, OTHER, RELU)
     on_cpu = cpu_us(model, model.operations[2])
     assert on_cpu == pytest.approx(2.0)
-    limit = CLEAR_LOSS * on_cpu - sum(border_bytes(model.extract(model.operations[2:3]))) / 1000
+    crossing = sum(border_bytes(model.extract(model.operations[2:3])))
+    assert crossing == 2000
+    limit = CLEAR_LOSS * on_cpu - crossing / CONVERTED_BYTES_PER_US
     found = slow_groups(model, {(0,): 1e9, (2,): limit + 0.01, (4,): limit - 0.01})
     assert set(found) == {2}
     assert found[2].rule == "partition_pays_off"
