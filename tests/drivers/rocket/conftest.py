@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from cermet.drivers.rocket import driver
+from cermet.drivers.rocket import lanes
 
 LAST = "test_whole_grid.py"
 
@@ -16,4 +16,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def always_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever can be shared is."""
-    monkeypatch.setattr(driver, "worth_sharing", lambda soc, order, saved_us: frozenset(saved_us))
+    monkeypatch.setattr(lanes, "worth_sharing", lambda soc, order, saved_us: frozenset(saved_us))

@@ -184,7 +184,9 @@ def shown(capsys: pytest.CaptureFixture[str], subgraph: Subgraph, options: Compi
     capsys.readouterr()
     RocketDriver(RK3588).compile(subgraph, options)
     sections = re.split(r"^---- ", capsys.readouterr().err, flags=re.MULTILINE)
-    return dict(section.split("\n", 1) for section in sections[1:])          # type: ignore[misc]
+    made = dict(section.split("\n", 1) for section in sections[1:])          # type: ignore[misc]
+    assert len(made) == len(sections) - 1, "a pass is shown twice"
+    return made
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -203,12 +205,13 @@ def test_golden(name: str, golden_text: Callable[[str, str], None], capsys: pyte
     golden_text(f"passes/{name}.txt", f"before\n{format_subgraph(before)}\n{text}")
 
 
-def test_debug_prints_every_pass_and_nothing_without(capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("cores", [1, 3])
+def test_debug_prints_every_pass_and_nothing_without(cores: int, capsys: pytest.CaptureFixture[str],
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    subgraph = read_tflite(_padded().data)
-    assert shown(capsys, subgraph, OPTIONS) == {}
+    subgraph, options = read_tflite(_padded().data), replace(OPTIONS, cores=cores)
+    assert shown(capsys, subgraph, options) == {}
     monkeypatch.setenv("CERMET_DEBUG", "jobs,passes")
-    sections = shown(capsys, subgraph, OPTIONS)
+    sections = shown(capsys, subgraph, options)
     assert list(sections) == list(DRAWN)
     assert "= CONV_2D(%0, %3, %4) kernel 3x3 stride 2x2 valid border 1,0,1,0 fused 0" in sections["fold_pad"]
     assert {text for name, text in sections.items() if name != "fold_pad" and name != "explicit_padding"} == {

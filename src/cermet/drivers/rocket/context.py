@@ -49,7 +49,7 @@ class Context:
     """State of one compilation.
 
     soc, subgraph, options   what is compiled, for what
-    sharing                  which convolutions several cores share
+    sharing                  which convolutions several cores can share
     buffers                  all buffers so far by name; assemble gives them their places
     """
 

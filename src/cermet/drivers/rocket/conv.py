@@ -248,18 +248,22 @@ def _gain(context: Context, operation: Operation, channels: int, numbers: Requan
 
 
 def convolution_programs(context: Context, conv: Convolution, operations: Sequence[Operation]) -> list[TaskProgram]:
-    """One task per tile, behind those that lay out padding in memory where there is too much of it for registers."""
+    """One task per tile, behind those that lay out padding in memory where there is too much of it for registers.
+
+    Where cores can share the work, the tasks for that too: see cermet.drivers.rocket.lanes.shared_where_worth().
+    """
     before: list[TaskProgram] = []
     conv = replace(conv, geometry=starting(conv.geometry, context.options))
     if with_large_pads_in_memory(conv.geometry) != conv.geometry:
         from cermet.drivers.rocket.padding import lay_out_padding  # copies are made of convolutions as well
         conv, before = lay_out_padding(context, operations[0], conv)
-    planned = context.sharing.plan(context.soc, conv.geometry)
-    if planned is None:
+    ways = context.sharing.plan(context.soc, conv.geometry)
+    if ways is None:
         raise CompileError(f"tiling of {operations[0]}: the rows of one window do not fit the CBUF")
-    lanes, shared = planned
-    return before + [replace(_program(context, conv, tile, operations), lane=lane, shared=shared)
-                     for lane, tiles in enumerate(lanes) for tile in tiles]
+    whole = [replace(_program(context, conv, tile, operations), unshared=ways.number) for tile in ways.whole]
+    shared = [replace(_program(context, conv, tile, operations), lane=lane, shared=ways.number)
+              for lane, tiles in enumerate(ways.shared) for tile in tiles]
+    return before + whole + shared
 
 
 def _program(context: Context, conv: Convolution, tile: Tile, operations: Sequence[Operation]) -> TaskProgram:

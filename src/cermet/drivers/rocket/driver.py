@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from cermet.drivers.rocket.batching import lower_batch
 from cermet.drivers.rocket.context import Context
 from cermet.drivers.rocket.eltwise import affine_tasks
 from cermet.drivers.rocket.fused_add import lower_fused_add
-from cermet.drivers.rocket.lanes import Sharing, worth_sharing
+from cermet.drivers.rocket.lanes import shared_where_worth
 from cermet.drivers.rocket.operations import OPERATIONS
 from cermet.drivers.rocket.passes.fold_strides import Folding, fold_strides, in_blocks
 from cermet.drivers.rocket.passes.fuse_add import FusedAdd, fuse_adds
@@ -30,7 +29,6 @@ from cermet.drivers.rocket.placement.parts import Part, place_parts
 from cermet.drivers.rocket.placement.slices import place_slices
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.support import refusal_of
-from cermet.drivers.rocket.tile_time import pace_of
 from cermet.drivers.rocket.views import VIEW_KINDS
 from cermet.hw.soc import Soc
 from cermet.ir.moves import LAYOUTS
@@ -91,12 +89,9 @@ class RocketDriver:
         with _place("pass fold_strides"):
             subgraph = in_blocks(subgraph, foldings)
             verify(subgraph)
-        context, tasks = self._lowered(subgraph, options, foldings, None)
-        if options.cores > 1:
-            with _place("sharing"):
-                order = [number for number, _ in groupby(task.shared for task in tasks)]
-                wanted = worth_sharing(self.soc, order, context.sharing.saved_us)
-            context, tasks = self._lowered(subgraph, options, foldings, wanted)
+        context, tasks = self._lowered(subgraph, options, foldings)
+        with _place("sharing"):
+            tasks = shared_where_worth(self.soc, tasks, context.sharing.saved_us)
         with _place("pass reload_weights"):
             before, tasks = tasks, reload_weights(tasks, self.soc.registers)
         if is_shown():
@@ -110,11 +105,11 @@ class RocketDriver:
         with _place("assemble"):
             return assemble(context, tasks)
 
-    def _lowered(self, subgraph: Subgraph, options: CompileOptions, foldings: Mapping[int, Folding],
-                 shared: frozenset[int] | None) -> tuple[Context, list[TaskProgram]]:
-        """Tasks of a subgraph behind all passes. shared: see Sharing."""
+    def _lowered(self, subgraph: Subgraph, options: CompileOptions,
+                 foldings: Mapping[int, Folding]) -> tuple[Context, list[TaskProgram]]:
+        """Tasks of a subgraph behind all passes."""
         context = Context(self.soc, subgraph, options)
-        context.sharing, context.foldings = Sharing(pace_of(self.soc, options), shared), foldings
+        context.foldings = foldings
         fused = _decided("fuse_adds", lambda: fuse_adds(
             subgraph, options.match, with_clamps=options.assume == "on"),
             lambda _, made: f"{made.add} behind {made.convolution}")

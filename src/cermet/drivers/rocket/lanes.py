@@ -6,42 +6,60 @@ number 0 also runs what is not shared. Behind a shared operation all lanes wait 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from math import inf
 
 from cermet.drivers.rocket.geometry import Geometry
 from cermet.drivers.rocket.layout import ceil_div
+from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.tile_time import Pace, plan_us
 from cermet.drivers.rocket.tiling import Plan, Share, plan
 from cermet.hw.soc import Soc
+
+
+@dataclass(frozen=True)
+class Ways:
+    """One convolution on one core, and where it can be shared, on several: a plan for each lane that takes part.
+
+    number   of those that can be shared, in the order of the lowering; 0: cannot
+    """
+
+    whole: Plan
+    shared: Sequence[Plan] = ()
+    number: int = 0
 
 
 class Sharing:
     """Plans the convolutions of one lowering for several lanes.
 
     pace       of tasks that are not shared; its cores are the lanes
-    wanted     numbers of those that are shared; None: all that can be. They are counted in the order of the lowering
     saved_us   what sharing saves, by number, without the waiting; may be negative
     """
 
-    def __init__(self, pace: Pace, wanted: frozenset[int] | None = None) -> None:
-        self.pace, self.wanted = pace, wanted
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
         self.saved_us: dict[int, float] = {}
 
-    def plan(self, soc: Soc, geometry: Geometry) -> tuple[list[Plan], int] | None:
-        """A plan for each lane that takes part, and the number of the convolution, 0 when it is not shared; None as
-        cermet.drivers.rocket.tiling.plan()."""
+    def plan(self, soc: Soc, geometry: Geometry) -> Ways | None:
+        """None as cermet.drivers.rocket.tiling.plan()."""
         whole = plan(soc, geometry, pace=self.pace)
         if whole is None:
             return None
         shared = plan_lanes(soc, geometry, self.pace)
         if shared is None:
-            return [whole], 0
+            return Ways(whole)
         number = len(self.saved_us) + 1
         self.saved_us[number] = plan_us(soc, geometry, whole, self.pace) - slowest_us(
             soc, geometry, shared, self.pace)
-        return (shared, number) if self.wanted is None or number in self.wanted else ([whole], 0)
+        return Ways(whole, shared, number)
+
+
+def shared_where_worth(soc: Soc, tasks: Sequence[TaskProgram], saved_us: Mapping[int, float]) -> list[TaskProgram]:
+    """Of each convolution that can be shared, the tasks for one core or those for several."""
+    order = [number for number, _ in groupby(task.shared or task.unshared for task in tasks)]
+    wanted = worth_sharing(soc, order, saved_us)
+    return [task for task in tasks if (task.shared in wanted if task.shared else task.unshared not in wanted)]
 
 
 def plan_lanes(soc: Soc, geometry: Geometry, pace: Pace) -> list[Plan] | None:

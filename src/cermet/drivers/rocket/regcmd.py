@@ -69,6 +69,7 @@ class TaskProgram:
     needs_previous  it reuses weights, or look-up tables, that the task before loaded: both go into one job
     lane            the core that it is for, when there are several for one inference
     shared          tasks with the same number, not 0, are shares of one operation that lanes run at the same time
+    unshared        it does alone what those with this number share: either it stays or they do
     """
 
     words: tuple[int, ...]
@@ -83,6 +84,7 @@ class TaskProgram:
     needs_previous: bool = False
     lane: int = 0
     shared: int = 0
+    unshared: int = 0
 
 
 class Regcmd:
