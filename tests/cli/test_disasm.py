@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cermet.program.plan import decode_plan
@@ -62,7 +63,7 @@ def test_raw_words_are_cut_behind_op_en(cermet: Cermet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "words"), [
     (b"", "0 bytes, must be a plan or whole 64-bit words"), (b"1234567", "7 bytes, must be"),
-    (b"CRMP" + bytes(200), "plan: format version 0, must be 4")])
+    (b"CRMP" + bytes(200), "plan: format version 0, must be 5")])
 def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
@@ -70,11 +71,28 @@ def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, wo
     assert result.status == 1 and words in result.err and result.err.count("\n") == 1
 
 
-def test_garbage_words_are_shown_raw(cermet: Cermet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [bytes(range(1, 201)), np.random.default_rng(1).bytes(80_000)], ids=["200", "80000"])
+def test_words_none_of_which_is_known_are_refused(cermet: Cermet, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "file"
-    path.write_bytes(bytes(range(1, 201)))
+    path.write_bytes(data)
     result = cermet("disasm", path)
-    assert result.status == 0 and "?  0x0807060504030201" in result.out
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (f"cermet: {path}: none of {len(data) // 8} words names a register of the rk3588, "
+                          "must be a register program\n")
+
+
+def test_single_unknown_words_are_shown_raw_with_a_warning(cermet: Cermet, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(struct.pack("<4Q", CONV_CON3, 0x0807060504030201, 0, OP_EN))
+    result = cermet("disasm", path)
+    assert result.status == 0 and "0001  ?  0x0807060504030201" in result.out
+    assert result.err == f"cermet: {path}: 1 of 3 words name no register of the rk3588\n"
+
+
+def test_known_words_are_no_reason_to_warn(cermet: Cermet, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(struct.pack("<3Q", CONV_CON3, 0, OP_EN))
+    assert cermet("disasm", path).err == ""
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/tmp"])

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING
 from cermet.errors import CermetError
 
 if TYPE_CHECKING:
+    from cermet.hw.registers import RegisterMap
     from cermet.program.plan import Plan, PlanPartition
 
 MAX_FILE_BYTES = 2**31
 OP_ENABLE_TARGET = 0x0081       # a task's last word
 EPILOG = """
 FILE is a plan (a cache entry, or what `cermet plan` wrote) or a raw program: 64-bit words, little endian, each task
-up to its op_en word. Words that take an address show which buffer and offset it is.
+up to its op_en word. Words that take an address show which buffer and offset it is. A file in which no word names a
+register is an error; words that name none beside others that do are shown as numbers, with a warning.
 
 examples:
   cermet disasm ~/.cache/cermet/0123...plan --task 0
@@ -49,11 +52,24 @@ def run(arguments: argparse.Namespace) -> int:
         raise CermetError(f"{arguments.file}: {error}") from error
     soc, listings = listings_of(data, arguments.file, arguments.soc)
     registers = soc_by_name(soc).registers
+    check_words(listings, arguments.file, soc, registers)
     for number, listing in select(listings, arguments.task):
         print(f"task {number}: {listing.title}, {len(listing.words)} words")
         for index, text in enumerate(disassemble(listing.words, registers)):
             print(f"{text}  -> {listing.notes[index]}" if index in listing.notes else text)
     return 0
+
+
+def check_words(listings: list[Listing], path: Path, soc: str, registers: RegisterMap) -> None:
+    """Raises CermetError when no word fits; says on stderr how many do not. Words that are 0 count for neither."""
+    from cermet.hw.disasm import is_unknown
+    words = [word for listing in listings for word in listing.words if word]
+    num_unknown = sum(is_unknown(word, registers) for word in words)
+    if words and num_unknown == len(words):
+        raise CermetError(f"{path}: none of {len(words)} words names a register of the {soc}, "
+                          "must be a register program")
+    if num_unknown:
+        print(f"cermet: {path}: {num_unknown} of {len(words)} words name no register of the {soc}", file=sys.stderr)
 
 
 def select(listings: list[Listing], wanted: int | None) -> Iterator[tuple[int, Listing]]:

@@ -9,6 +9,7 @@ from cermet.hw.soc import RK3588
 OP_ENABLE_TARGET = 0x0081
 OP_ENABLE_OFFSET = 0x0008
 SEPARATOR = 0x0041_0000_0000_0000
+UNKNOWN = "?"
 BLOCK_BITS = ((0, "CNA"), (2, "CORE"), (3, "DPU"), (4, "DPU_RDMA"), (5, "PPU"), (6, "PPU_RDMA"))
 ADDRESS_FIELDS = ("ADDR", "VALUE", "OPERAND", "CMP_DAT", "START", "END")      # read better in hexadecimal when large
 
@@ -16,6 +17,11 @@ ADDRESS_FIELDS = ("ADDR", "VALUE", "OPERAND", "CMP_DAT", "START", "END")      # 
 def disassemble(words: Iterable[int], registers: RegisterMap = RK3588.registers) -> list[str]:
     """One line per 64-bit word: its index, the register, the fields that are not 0; raw where no register fits."""
     return [f"{index:04d}  {describe(int(word), registers)}" for index, word in enumerate(words)]
+
+
+def is_unknown(word: int, registers: RegisterMap) -> bool:
+    """No register fits, and it is none of the words without one."""
+    return describe(word, registers).startswith(UNKNOWN)
 
 
 def describe(word: int, registers: RegisterMap) -> str:
@@ -30,7 +36,7 @@ def describe(word: int, registers: RegisterMap) -> str:
     block = registers.block_of_target.get(target)
     register = registers.by_offset.get(offset)
     if block is None or register is None or register.block != block.name:
-        return f"?  {word:#018x}"
+        return f"{UNKNOWN}  {word:#018x}"
     return f"{register}  {_fields(register, value)}".rstrip()
 
 
