@@ -272,6 +272,16 @@ def test_the_runtime_gives_what_the_core_gives(shape: tuple, kernel: tuple, stri
     assert np.array_equal(got, interpreter.run(model.data, [picture])[0])
 
 
+@pytest.mark.parametrize(("shape", "stride", "surfaces"), [
+    ((1, 224, 224, 3), (2, 2), 1), ((2, 12, 12, 3), (3, 3), 2), ((1, 32, 32, 3), (4, 4), 3), ((1, 8, 8, 5), (1, 1), 1)])
+def test_the_input_has_room_for_its_atoms_and_no_more(shape: tuple, stride: tuple, surfaces: int) -> None:
+    model = model_builder.conv2d(np.random.default_rng(0), shape, 8, (4, 4), stride=stride)
+    program = RocketDriver(RK3588).compile(subgraph_of(model), CompileOptions())
+    assert _folds(program) == [stride]
+    pixels = shape[0] * shape[1] * shape[2] // (stride[0] * stride[1])
+    assert program.bos[program.inputs[0].bo].size_bytes == -(-surfaces * pixels * 16 // 64) * 64
+
+
 def test_the_plan_has_room_for_the_largest_block() -> None:
     """The compiler's limit follows from the NPU's strides, the plan's stands in its header."""
     assert plan_header().constants["CERMET_MAX_FOLD"] == MAX_BLOCK

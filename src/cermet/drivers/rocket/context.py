@@ -78,7 +78,7 @@ class Context:
     def feature_map(self, tensor: int) -> FeatureMap:
         """Where an activation lies. Tensors joined by RESHAPE or SQUEEZE share their bytes (see Views).
 
-        Surfaces: whole groups of 4, so that every writer (depthwise: 4, convolution: 2) finds complete groups.
+        Surfaces: whole groups, so that every writer and reader finds complete ones.
         """
         root = self.views.root(tensor)
         if root not in self._maps:
@@ -109,7 +109,14 @@ class Context:
         return FeatureMap(address, shape.height, shape.width, shape.channels, 0, 1.0, surfaces)
 
     def _surface_group(self, root: int) -> int:
-        """Surfaces that the writer completes at once: 2 for convolutions, 4 where depthwise tasks may write."""
+        """Surfaces that the writer completes at once: 2 for convolutions, 4 where depthwise tasks may write.
+
+        Of an input, whose writer is the runtime, as many as its readers take at once: 1 for convolutions.
+        """
+        readers = self.subgraph.consumers(root)
+        if root in self.subgraph.inputs and readers and all(op.kind is Kind.CONV and op.inputs.index(root) == 0 and
+                                                            op.inputs.count(root) == 1 for op in readers):
+            return 1
         producer = self.subgraph.producer(root)
         pairs = (None, Kind.CONV, Kind.FULLY_CONNECTED, Kind.ADD, Kind.SUB, Kind.MUL, Kind.MAXIMUM, Kind.MINIMUM)
         return 2 if (producer.kind if producer else None) in pairs else 4
