@@ -75,9 +75,8 @@ QUEUE_MUTATIONS = (
      'raise DeviceError(errno.EBUSY, "busy")'),
     ("signalling wakes nobody", S, "            syncobj.fence = fence\n", "            pass\n"),
     ("one program of each task", J, "TASK_CON | programs)", "TASK_CON | 1)"),
-    ("chains end with their first program", J,
-     "ended = programs == 1 or not outcome.hang and not outcome.fault",
-     "ended = True"),
+    ("chains that hang are done", J, "if outcome.interrupts & interrupts:",
+     "if outcome.interrupts & interrupts or task[2] > 1:"),
     ("faults look like hangs", J, "errno.EFAULT if outcome.fault else errno.ETIMEDOUT", "errno.ETIMEDOUT"),
     ("jobs run whatever they need", J, "if any(fence.error for fence in job.needs):", "if False:"),
 )

@@ -266,3 +266,14 @@ def test_cosine_of_nothing_is_one() -> None:
         tally.add(np.full(2, got, np.int8), np.zeros(2, np.int8))
         error = tally.error()
         assert error is not None and error.cosine == cosine
+
+
+def test_programs_that_chain_themselves_need_silicon_that_lets_them(cermet: Cermet, mobilenet: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = cermet("accuracy", mobilenet, "--option", "chains=program")
+    assert failed.status == 1 and "cannot be written by a program (Q-X12)" in failed.err
+    monkeypatch.setenv("CERMET_SIM_SILICON", "Q-X12=runs")
+    assert "layers alone 100.0000%" in cermet("accuracy", mobilenet, "--option", "chains=program").out
+    monkeypatch.setenv("CERMET_SIM_SILICON", "Q-X12")
+    failed = cermet("accuracy", mobilenet)
+    assert failed.status == 1 and failed.err.count("\n") == 1 and "must be one of ignored, runs" in failed.err

@@ -226,7 +226,8 @@ class Core:
         elif offset == PcOffset.INTERRUPT_CLEAR and self.chaining == MASKED:
             outcome.interrupts &= ~value
         else:
-            outcome.warn("pc.write", f"program word: PC register {offset:#06x} cannot be written by a program")
+            outcome.warn("pc.write", f"program word: PC register {offset:#06x} cannot be written by a program "
+                         "(Q-X12)")
 
     # -- blocks ----------------------------------------------------------------------------------------------
 
