@@ -74,7 +74,7 @@ QUEUE_MUTATIONS = (
      'raise DeviceError(errno.ETIME, "still busy at the deadline")',
      'raise DeviceError(errno.EBUSY, "busy")'),
     ("signalling wakes nobody", S, "            syncobj.fence = fence\n", "            pass\n"),
-    ("one program of each task", J, "TASK_CON | programs)", "TASK_CON | 1)"),
+    ("one program of each task", J, "TASK_CON | programs,", "TASK_CON | 1,"),
     ("chains that hang are done", J, "if outcome.interrupts & interrupts:",
      "if outcome.interrupts & interrupts or task[2] > 1:"),
     ("faults look like hangs", J, "errno.EFAULT if outcome.fault else errno.ETIMEDOUT", "errno.ETIMEDOUT"),

@@ -1,4 +1,4 @@
-"""One open file's connection: a thread that answers its calls in turn, and further ones for calls that wait."""
+"""One open file's connection: a thread that answers its calls in turn, but for those that wait."""
 from __future__ import annotations
 
 import errno
@@ -10,20 +10,21 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from cermet.kmd import protocol
 from cermet.kmd.bo import PAGE_BYTES
 from cermet.kmd.device import Device
 from cermet.kmd.errors import DeviceError, name_of
 from cermet.kmd.file import File
-from cermet.kmd.ioctl import IoctlTable, Pending, close_fd, copy_out, run_step
+from cermet.kmd.ioctl import Blocking, Call, IoctlTable, Waiting
 from cermet.kmd.protocol import ProtocolError, ReplyEnd, Request
 from cermet.kmd.user_memory import UserMemory
 
 log = logging.getLogger("cermet.kmd")
 
 MAP_TYPE = 0x0F
-MAX_WAITING_CALLS = 1024        # of one file; each is a thread here and one in the client
+MAX_WAITING_CALLS = 1024        # of one file; each is a thread in the client, and most are one here
 MAX_BAD_MESSAGES = 100          # after so many the connection is closed
 
 
@@ -158,44 +159,51 @@ class Connection(threading.Thread):
     def _ioctl(self, request: Request, reply: ReplyEnd) -> None:
         file = self._open_file(request)
         self.device.faults.any_call()
-        pending = self.table.begin(file, self._memory_of(request.pid), request.request & 0xFFFF_FFFF, request.argument)
-        if pending.blocking is None:
-            self._finish(pending, request, reply)
+        call = self.table.begin(file, self._memory_of(request.pid), request.request & 0xFFFF_FFFF, request.argument)
+        if call.later is None:
+            self._finish(call, request, reply)
         else:
-            self._go_on_waiting(pending, request, reply)
+            self._go_on_later(call, call.later, request, reply)
 
-    def _finish(self, pending: Pending, request: Request, reply: ReplyEnd) -> None:
+    def _finish(self, call: Call, request: Request, reply: ReplyEnd) -> None:
         """Copy out and answer."""
-        call = pending.call
         try:
-            error, reason = copy_out(pending)
-            if error:
-                log.debug("%s: ioctl %#x: %s: %s", call.file, request.request, name_of(error), reason)
-                reply.done(error)
+            call.copy_out()
+            if call.error:
+                log.debug("%s: ioctl %#x: %s: %s", call.file, request.request, name_of(call.error), call.reason)
+                reply.done(call.error)
                 return
-            fits = call.fd_offset + 4 <= pending.num_out
-            reply.done(0, pending.value, call.fd, call.argument + call.fd_offset if fits else 0, call.fd_flags)
+            fits = call.fd_offset + 4 <= call.num_out
+            reply.done(0, call.value, call.fd, call.argument + call.fd_offset if fits else 0, call.fd_flags)
         finally:
-            close_fd(call)
+            call.close_fd()
 
-    def _go_on_waiting(self, pending: Pending, request: Request, reply: ReplyEnd) -> None:
+    def _go_on_later(self, call: Call, later: Blocking | Waiting, request: Request, reply: ReplyEnd) -> None:
         if self._num_waiting >= MAX_WAITING_CALLS:
-            assert pending.blocking is not None
-            pending.blocking.abandon()
+            later.abandon()
             reply.done(errno.ENOMEM)
             log.warning("%s: more than %d calls wait", self.file, MAX_WAITING_CALLS)
             return
         self._num_waiting += 1
         reply.waiting()
-        try:
-            threading.Thread(target=self._wait, args=(pending, request, reply), daemon=True).start()
-        except RuntimeError:        # the system has no thread left: then this file's other calls wait too
-            self._wait(pending, request, reply)
+        if isinstance(later, Waiting):
+            self.device.waits.add(later.fences, later.deadline_ns, lambda in_time: self._go_on(
+                call, lambda: later.end(in_time), request, reply))
+        else:
+            self._start_thread(call, later.function, request, reply)
 
-    def _wait(self, pending: Pending, request: Request, reply: ReplyEnd) -> None:
-        assert pending.blocking is not None
+    def _start_thread(self, *arguments: Any) -> None:
+        """Arguments of _go_on."""
         try:
-            self._finish(run_step(pending, pending.blocking.function), request, reply)
+            threading.Thread(target=self._go_on, args=arguments, daemon=True).start()
+        except RuntimeError:        # the system has no thread left: then this file's other calls wait too
+            self._go_on(*arguments)
+
+    def _go_on(self, call: Call, function: Callable[[], int | None], request: Request, reply: ReplyEnd) -> None:
+        """The rest of a call that waits or has waited. Raises nothing: its thread may have other things to do."""
+        try:
+            call.step(function)
+            self._finish(call, request, reply)
         except OSError as error:
             if not protocol.is_gone(error):
                 log.exception("%s: waiting call %#x failed", self.file, request.request)

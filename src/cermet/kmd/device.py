@@ -21,6 +21,7 @@ from cermet.kmd.job import NpuCore
 from cermet.kmd.queue import Vm
 from cermet.kmd.ranges import RangeAllocator
 from cermet.kmd.scheduler import Scheduler
+from cermet.kmd.waits import Waits
 
 log = logging.getLogger("cermet.kmd")
 
@@ -72,7 +73,9 @@ class Device:
         self._bos_by_inode: dict[int, Bo] = {}
         self._orphans: set[Bo] = set()          # no handle left, but mapped or exported somewhere
         self.offsets = RangeAllocator(FIRST_MMAP_OFFSET, FIRST_MMAP_OFFSET + MMAP_OFFSET_BYTES, PAGE_BYTES)
+        self.waits = Waits(self.lock)
         self.scheduler.start()
+        self.waits.start()
 
     # --- files ---
 
@@ -160,3 +163,4 @@ class Device:
 
     def stop(self) -> None:
         self.scheduler.stop()
+        self.waits.stop()

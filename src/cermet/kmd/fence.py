@@ -1,31 +1,26 @@
 """Fences: when a job is done, and what became of it."""
 from __future__ import annotations
 
-import threading
-import time
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """Who is told that a fence has signalled."""
+
+    def look(self) -> None: ...
 
 
 class Fence:
-    """Signals once. error is 0 or an errno that, as on the kernel, nobody is told."""
+    """Signals once. error is 0 or an errno that, as on the kernel, nobody is told. It belongs to the device's lock."""
 
     def __init__(self, context: object) -> None:
         self.context = context      # the queue whose order makes waiting among its own jobs unnecessary
         self.error = 0
-        self._event = threading.Event()
-
-    @property
-    def is_signalled(self) -> bool:
-        return self._event.is_set()
+        self.is_signalled = False
+        self.waiters: set[Waiter] = set()
 
     def signal(self, error: int = 0) -> None:
         self.error = error
-        self._event.set()
-
-    def wait_until(self, deadline_ns: int) -> bool:
-        """Whether it signalled by CLOCK_MONOTONIC deadline_ns."""
-        while not self._event.is_set():
-            left_ns = deadline_ns - time.monotonic_ns()
-            if left_ns <= 0:
-                return False
-            self._event.wait(min(left_ns / 1e9, threading.TIMEOUT_MAX))
-        return True
+        self.is_signalled = True
+        for waiter in list(self.waiters):
+            waiter.look()

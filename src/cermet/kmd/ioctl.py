@@ -4,16 +4,18 @@ from __future__ import annotations
 import enum
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cermet.kmd import uapi
 from cermet.kmd.errors import DeviceError
+from cermet.kmd.fence import Fence
 from cermet.kmd.file import File
 from cermet.kmd.user_memory import UserMemory
 
 DRM_LETTER = uapi.CONSTANTS["DRM_IOCTL_BASE"]
+MAX_FORMS = 1024        # remembered; a stranger's numbers are many
 
 
 class Needs(enum.Enum):
@@ -24,17 +26,23 @@ class Needs(enum.Enum):
     MASTER = enum.auto()    # nobody is master of an accel node
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
-    """One ioctl in progress. Handlers read and write `data`, the kernel's copy of the argument."""
+    """One ioctl in progress. Handlers read and write `data`, the kernel's copy of the argument, which is `buffer`."""
 
     file: File
     memory: UserMemory
     argument: int
+    buffer: bytearray
+    num_out: int                # bytes that are copied out, whether the handler succeeds or not
     data: Any = None
     fd: int = -1                # goes to the caller with the reply
     fd_offset: int = 0          # in the argument, where its number belongs
     fd_flags: int = 0
+    later: Blocking | Waiting | None = None
+    value: int = 0
+    error: int = 0
+    reason: str = ""
 
     def give_fd(self, fd: int, member: str, flags: int) -> None:
         """Install an fd in the caller; its number is stored in this member of the argument."""
@@ -42,8 +50,35 @@ class Call:
         self.fd_offset = uapi.ffi.offsetof(uapi.ffi.typeof(self.data).item, member)
         self.fd_flags = flags
 
+    def step(self, function: Callable[[], int | Blocking | Waiting | None]) -> None:
+        """Its handler, or the part of it that waits."""
+        self.later = None
+        try:
+            result = function()
+        except DeviceError as error:
+            self.error, self.reason = error.errno, error.reason
+            return
+        if isinstance(result, (Blocking, Waiting)):
+            self.later = result
+        else:
+            self.value = result or 0
 
-@dataclass(frozen=True)
+    def copy_out(self) -> None:
+        if not self.num_out:
+            return
+        try:
+            self.memory.write(self.argument, self.buffer[:self.num_out])
+        except DeviceError as error:
+            self.error, self.reason = error.errno, error.reason
+
+    def close_fd(self) -> None:
+        """The caller does not get it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Blocking:
     """What a handler returns to go on in a thread of its own, where it may wait; signals interrupt the caller then.
 
@@ -54,7 +89,21 @@ class Blocking:
     abandon: Callable[[], None] = lambda: None
 
 
-Handler = Callable[[Call, Any], "int | Blocking | None"]
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a handler returns to go on when fences have signalled or a deadline has come; signals interrupt the caller.
+
+    Exactly one of both is called: end, under the device's lock, with whether all had signalled in time; or abandon.
+    No thread is started for it, so only ioctls that copy nothing out may wait so: the caller's memory may block.
+    """
+
+    fences: Sequence[Fence]
+    deadline_ns: int
+    end: Callable[[bool], None]
+    abandon: Callable[[], None]
+
+
+Handler = Callable[[Call, Any], "int | Blocking | Waiting | None"]
 
 
 @dataclass(frozen=True)
@@ -67,17 +116,15 @@ class Ioctl:
     needs: Needs = Needs.NOTHING
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A call between copying in and copying out."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What an ioctl number says: handler, bytes copied in and out, bytes of the kernel's copy, its type for cffi."""
 
-    call: Call
-    buffer: bytearray
+    entry: Ioctl
+    num_in: int
     num_out: int
-    blocking: Blocking | None = None
-    value: int = 0
-    error: int = 0
-    reason: str = ""
+    num_bytes: int
+    pointer: Any
 
 
 @dataclass
@@ -85,6 +132,7 @@ class IoctlTable:
     """Handlers by the low 8 bits of the number: only these and the letter select one."""
 
     entries: dict[int, Ioctl] = field(default_factory=dict)
+    _forms: dict[int, Form] = field(default_factory=dict)       # of the numbers that were asked for
 
     def add(self, name: str, handler: Handler, needs: Needs = Needs.NOTHING) -> None:
         """An ioctl that the headers declare."""
@@ -110,50 +158,36 @@ class IoctlTable:
             raise DeviceError(errno.EINVAL, f"ioctl {number.index:#x}: no handler")
         return entry
 
-    def begin(self, file: File, memory: UserMemory, request: int, argument: int) -> Pending:
-        """Check, copy in and call the handler. Raises DeviceError for what is refused before the handler."""
-        number = uapi.Number.parse(request)
+    def form(self, request: int) -> Form:
+        """Only the parts of a number that its entry has too are copied."""
+        found = self._forms.get(request)
+        if found is None:
+            if len(self._forms) >= MAX_FORMS:
+                self._forms.clear()
+            found = self._forms[request] = self._make_form(uapi.Number.parse(request))
+        return found
+
+    def _make_form(self, number: uapi.Number) -> Form:
         entry = self.find(number)
-        check_permission(entry.needs, file)
         common = number.direction & entry.number.direction
         num_in = number.size if common & uapi.IOC_WRITE else 0
         num_out = number.size if common & uapi.IOC_READ else 0
-        buffer = bytearray(max(num_in, num_out, entry.number.size, 1))
-        if num_in:
-            buffer[:num_in] = memory.read(argument, num_in)
-        call = Call(file, memory, argument)
-        if entry.struct:
-            call.data = uapi.ffi.from_buffer(f"{entry.struct} *", buffer)
-        return run_step(Pending(call, buffer, num_out), lambda: entry.handler(call, call.data))
+        pointer = uapi.ffi.typeof(f"{entry.struct} *") if entry.struct else None
+        return Form(entry, num_in, num_out, max(num_in, num_out, entry.number.size, 1), pointer)
 
-
-def run_step(pending: Pending, function: Callable[[], int | Blocking | None]) -> Pending:
-    """The call after one more step: its handler, or the part of it that waits."""
-    try:
-        result = function()
-    except DeviceError as error:
-        return Pending(pending.call, pending.buffer, pending.num_out, None, 0, error.errno, error.reason)
-    if isinstance(result, Blocking):
-        return Pending(pending.call, pending.buffer, pending.num_out, result)
-    return Pending(pending.call, pending.buffer, pending.num_out, None, result or 0)
-
-
-def copy_out(pending: Pending) -> tuple[int, str]:
-    """(error, reason) of the whole call: what is copied is copied whether the handler succeeded or not."""
-    try:
-        pending.call.memory.write(pending.call.argument, pending.buffer[:pending.num_out])
-    except DeviceError as error:
-        return error.errno, error.reason
-    return pending.error, pending.reason
+    def begin(self, file: File, memory: UserMemory, request: int, argument: int) -> Call:
+        """Check, copy in and call the handler. Raises DeviceError for what is refused before the handler."""
+        form = self.form(request)
+        check_permission(form.entry.needs, file)
+        buffer = bytearray(form.num_bytes)
+        memory.read_into(buffer, argument, form.num_in)
+        call = Call(file, memory, argument, buffer, form.num_out)
+        if form.pointer:
+            call.data = uapi.ffi.from_buffer(form.pointer, buffer)
+        call.step(lambda: form.entry.handler(call, call.data))
+        return call
 
 
 def check_permission(needs: Needs, file: File) -> None:
     if needs is Needs.MASTER or needs is Needs.AUTH and not file.is_admin:
         raise DeviceError(errno.EACCES, f"needs {needs.name}")
-
-
-def close_fd(call: Call) -> None:
-    """The caller does not get it."""
-    if call.fd >= 0:
-        os.close(call.fd)
-        call.fd = -1

@@ -108,33 +108,26 @@ def acknowledge(core: NpuCore, offsets: Sequence[int]) -> None:
     core.write(offsets[INTERRUPT_CLEAR], ALL_INTERRUPTS)
 
 
-def run_task(core: NpuCore, offsets: Sequence[int], job: Job, index: int, task: Sequence[int],
-             cancelled: Callable[[], bool], busy: Busy) -> tuple[int, str | None]:
-    """(cycles, why no completion interrupt came or None)."""
-    busy.begin()
-    try:
-        program_task(core, offsets, task)
-        outcome = core.run(job.space, cancelled)
-        while not outcome.interrupts and outcome == TaskOutcome():      # not our interrupt, the task goes on
-            outcome = core.run(job.space, cancelled)
-    except Exception:
-        log.exception(PLACE + "the simulator failed; the job times out", core.index, job.number, index, task[0])
-        return 0, "the simulator failed"
-    finally:
-        busy.end()
-    if outcome.diagnostics or outcome.interrupts & DMA_ERRORS or log.isEnabledFor(logging.DEBUG):
-        report((core.index, job.number, index, task[0]), outcome)
+def run_task(core: NpuCore, space: AddressSpace, cancelled: Callable[[], bool]) -> TaskOutcome:
+    """Until the interrupt, the hang or the fault of what was started."""
+    outcome = core.run(space, cancelled)
+    while not outcome.interrupts and outcome == TaskOutcome():      # not our interrupt, the task goes on
+        outcome = core.run(space, cancelled)
+    return outcome
+
+
+def why_not_ended(task: Sequence[int], outcome: TaskOutcome) -> str | None:
+    """Why no completion interrupt came, or None: it did."""
     interrupts = task[3]
     if outcome.interrupts & interrupts:
-        acknowledge(core, offsets)
-        return outcome.cycles, None
-    job.progress.error = errno.EFAULT if outcome.fault else errno.ETIMEDOUT
+        return None
     reason = outcome.hang or (outcome.fault and str(outcome.fault))
-    return outcome.cycles, reason or f"no interrupt of mask {interrupts:#x}, raw status {outcome.interrupts:#x}"
+    return reason or f"no interrupt of mask {interrupts:#x}, raw status {outcome.interrupts:#x}"
 
 
-def report(place: tuple[int, int, int, int], outcome: TaskOutcome) -> None:
-    """A task into the log; place as in PLACE."""
+def report(core: NpuCore, job: Job, index: int, outcome: TaskOutcome) -> None:
+    """A task into the log."""
+    place = core.index, job.number, index, int(job.tasks[index, 0])
     for diagnostic in outcome.diagnostics:
         log.warning(PLACE + "%s: %s", *place, diagnostic.rule, diagnostic.text)
     if outcome.interrupts & DMA_ERRORS:
@@ -150,17 +143,30 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool], 
     limit = timeout_ms(soc, job) * 1000 * soc.clock_mhz
     interrupt = round(soc.interrupt_us * soc.clock_mhz)
     offsets = offsets_of(soc)
+    space, progress, is_verbose = job.space, job.progress, log.isEnabledFor(logging.DEBUG)
     spent = 0
     core.begin_job(timeout_ms(soc, job))
     for index, task in enumerate(job.tasks.tolist()):
-        cycles, reason = run_task(core, offsets, job, index, task, cancelled, busy)
-        spent += cycles + interrupt
-        if reason:
+        busy.begin()
+        try:
+            program_task(core, offsets, task)
+            outcome = run_task(core, space, cancelled)
+        except Exception:
+            log.exception(PLACE + "the simulator failed; the job times out", core.index, job.number, index, task[0])
+            return f"task {index}: the simulator failed"
+        finally:
+            busy.end()
+        if outcome.diagnostics or outcome.interrupts & DMA_ERRORS or is_verbose:
+            report(core, job, index, outcome)
+        if reason := why_not_ended(task, outcome):
+            progress.error = errno.EFAULT if outcome.fault else errno.ETIMEDOUT
             return f"task {index}: {reason}"
+        acknowledge(core, offsets)
+        spent += outcome.cycles + interrupt
         if spent > limit:
-            job.progress.error = errno.ETIMEDOUT
+            progress.error = errno.ETIMEDOUT
             return f"task {index}: {spent} cycles so far are more than {limit}, the timeout at {soc.clock_mhz} MHz"
-        job.progress.tasks_done = index + 1
+        progress.tasks_done = index + 1
     return None
 
 

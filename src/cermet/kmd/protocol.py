@@ -1,21 +1,21 @@
 """The messages between client and driver, from the client's header. A socket for the replies comes with each one."""
 from __future__ import annotations
 
-import array
 import errno
 import os
 import re
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cffi
 
 from cermet import paths
-from cermet.kmd.uapi import declarations, parse_constants, strip_comments
+from cermet.kmd.uapi import declarations, form_of, parse_constants, strip_comments
 
 MAX_FDS = 4                                         # of one message, to close what a stranger sends
 CREDENTIALS = struct.Struct("3i")                   # pid, uid, gid
+SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 CONTROL_BYTES = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MAX_FDS * 4)
 
 
@@ -30,19 +30,21 @@ def _load() -> tuple[cffi.FFI, dict[str, int]]:
 
 _ffi, _CONSTANTS = _load()
 _libc = _ffi.dlopen(None)
-REQUEST_BYTES = _ffi.sizeof("struct client_request")
 MAGIC, VERSION = _CONSTANTS["CLIENT_MAGIC"], _CONSTANTS["CLIENT_VERSION"]
 OPEN, IOCTL, MMAP, BUSY = (_CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP", "BUSY"))
 REPLY_DONE, REPLY_WAITING = _CONSTANTS["CLIENT_REPLY_DONE"], _CONSTANTS["CLIENT_REPLY_WAITING"]
+
+
+REQUEST, REPLY = (form_of(_ffi, f"struct client_{name}") for name in ("request", "reply"))
+FD = struct.Struct("=i")
 
 
 class ProtocolError(Exception):
     """A message that no client of ours sends."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call. `request` and `argument` mean what the header says for each kind."""
+class Request(NamedTuple):
+    """One call, in the order of the header. `request` and `argument` mean what it says for each kind."""
 
     kind: int
     flags: int
@@ -74,14 +76,13 @@ class ReplyEnd:
             self._fd = -1
 
     def _send(self, kind: int, error: int, value: int, fd_address: int, fd_flags: int, fd: int) -> None:
-        reply = _ffi.new("struct client_reply *", (MAGIC, kind, error, value, fd_address, int(fd >= 0), fd_flags))
+        reply = REPLY.pack(MAGIC, kind, error, value, fd_address, fd >= 0, fd_flags)
         if fd < 0:
             # Not os.write(): the fd is a stranger's, and only a socket that never blocks is acceptable.
-            _libc.send(self._fd, reply, _ffi.sizeof("struct client_reply"), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            _libc.send(self._fd, reply, len(reply), SEND_FLAGS)
             return
         with socket.socket(fileno=os.dup(self._fd)) as channel:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-            channel.sendmsg([bytes(_ffi.buffer(reply))], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            channel.sendmsg([reply], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, FD.pack(fd))], SEND_FLAGS)
 
 
 def split_control(control: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
@@ -94,9 +95,7 @@ def split_control(control: list[tuple[int, int, bytes]]) -> tuple[int, list[int]
         if kind == socket.SCM_CREDENTIALS and len(data) >= CREDENTIALS.size:
             pid = CREDENTIALS.unpack_from(data)[0]
         elif kind == socket.SCM_RIGHTS:
-            values = array.array("i")
-            values.frombytes(data[:len(data) // values.itemsize * values.itemsize])
-            fds += values
+            fds += [fd for fd, in FD.iter_unpack(data[:len(data) // FD.size * FD.size])]
     return pid, fds
 
 
@@ -107,7 +106,7 @@ def close_all(fds: list[int]) -> None:
 
 def receive(connection: socket.socket) -> tuple[Request, ReplyEnd] | None:
     """The next request; None at the end. Raises ProtocolError for a message of another kind, all its fds closed."""
-    data, control, _, _ = connection.recvmsg(REQUEST_BYTES + 1, CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
+    data, control, _, _ = connection.recvmsg(REQUEST.size + 1, CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC)
     pid, fds = split_control(control)
     if not data and not control:    # even an empty message comes with its sender's credentials
         return None
@@ -121,16 +120,16 @@ def receive(connection: socket.socket) -> tuple[Request, ReplyEnd] | None:
 
 
 def parse(data: bytes, pid: int, fds: list[int]) -> Request:
-    if len(data) != REQUEST_BYTES:
-        raise ProtocolError(f"message of {len(data)} bytes, must be {REQUEST_BYTES}")
-    message = _ffi.from_buffer("struct client_request *", data)
-    if message.magic != MAGIC or message.version != VERSION:
-        raise ProtocolError(f"magic {message.magic:#x} version {message.version}, must be {MAGIC:#x} {VERSION}")
+    if len(data) != REQUEST.size:
+        raise ProtocolError(f"message of {len(data)} bytes, must be {REQUEST.size}")
+    magic, version, *members, _ = REQUEST.unpack(data)
+    if magic != MAGIC or version != VERSION:
+        raise ProtocolError(f"magic {magic:#x} version {version}, must be {MAGIC:#x} {VERSION}")
     if not fds:
         raise ProtocolError("message without a reply socket")
     if pid <= 0:
         raise ProtocolError("message without a sender in this pid namespace")
-    return Request(message.kind, message.flags, message.request, message.argument, message.protection, pid)
+    return Request._make((*members, pid))
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -149,6 +149,8 @@ def queue_submit(call: Call, args: Any) -> None:
             push(call.file, request.queue, request.job)
         for syncobj, fence in fences.items():
             syncobj.fence = fence
+        for queue in {request.queue for request in requests}:
+            call.file.device.scheduler.hand_over(queue)
 
 
 def read_structs(call: Call, address: int, count: int, stride: int, known: np.dtype) -> np.ndarray:

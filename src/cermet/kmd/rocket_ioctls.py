@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from cermet.kmd.bo import Bo
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
 from cermet.kmd.file import File
-from cermet.kmd.ioctl import Blocking, Call, IoctlTable
+from cermet.kmd.ioctl import Call, IoctlTable, Waiting
 from cermet.kmd.job import DPU_INTERRUPTS, Job
 from cermet.kmd.scheduler import Entity
 
@@ -34,6 +36,7 @@ MAX_TASKS = 1 << 20                     # of one job
 MAX_QUEUED_TASKS = 1 << 22              # of one file
 MAX_HANDLES = 1 << 20                   # of one list
 MAX_STRIDE = 1 << 12                    # of a struct whose tail is looked at
+MAX_KEPT, MAX_KEPT_BYTES = 64, 1 << 14  # lists of tasks, and the length of one
 
 
 def dtype_of(struct: str) -> np.dtype:
@@ -46,8 +49,8 @@ def dtype_of(struct: str) -> np.dtype:
         "itemsize": uapi.ffi.sizeof(struct)})
 
 
-JOB = dtype_of("struct drm_rocket_job")
-TASK = dtype_of("struct drm_rocket_task")
+JOB, TASK = (uapi.form_of(uapi.ffi, f"struct drm_rocket_{name}") for name in ("job", "task"))
+Record = uapi.record_of("struct drm_rocket_job")
 
 
 def available_memory_bytes() -> int:
@@ -83,16 +86,13 @@ def check_size(size_bytes: int, behaviour: Behaviour) -> None:
 # --- wait -------------------------------------------------------------------------------------------------------------
 
 
-def wait_for(fences: list[Fence], deadline_ns: int, bo: Bo, file: File) -> None:
-    """Until all have signalled; a failed job's fence has signalled too."""
-    try:
-        for fence in fences:
-            if not fence.wait_until(deadline_ns + JIFFY_NS):
-                raise DeviceError(errno.ETIMEDOUT, "PREP_BO: still busy at the deadline")
-        check_written(bo, file.device.behaviour)
-    finally:
-        bo.sync_for_cpu()       # also after a timeout
-        end_wait(bo, file)
+def finish_wait(bo: Bo, file: File, *, in_time: bool) -> None:
+    """All fences have signalled, a failed job's too, or the deadline has come."""
+    bo.sync_for_cpu()       # also after a timeout
+    end_wait(bo, file)
+    if not in_time:
+        raise DeviceError(errno.ETIMEDOUT, "PREP_BO: still busy at the deadline")
+    check_written(bo, file.device.behaviour)
 
 
 def end_wait(bo: Bo, file: File) -> None:
@@ -107,7 +107,7 @@ def check_written(bo: Bo, behaviour: Behaviour) -> None:
         raise DeviceError(errno.EIO, f"PREP_BO: the job that was to write it failed: {reason}")
 
 
-def prep_bo(call: Call, args: Any) -> Blocking | None:
+def prep_bo(call: Call, args: Any) -> Waiting | None:
     call.file.device.faults.fail("prep-fails")
     if args.reserved:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
@@ -124,8 +124,8 @@ def prep_bo(call: Call, args: Any) -> Blocking | None:
             raise DeviceError(errno.EBUSY, f"handle {args.handle}: {len(fences)} jobs use it")
         bo.get()
         bo.waits += 1
-    deadline_ns = args.timeout_ns
-    return Blocking(lambda: wait_for(fences, deadline_ns, bo, call.file), lambda: end_wait(bo, call.file))
+    return Waiting(fences, args.timeout_ns + JIFFY_NS, lambda in_time: finish_wait(bo, call.file, in_time=in_time),
+                   lambda: end_wait(bo, call.file))
 
 
 def fini_bo(call: Call, args: Any) -> None:
@@ -154,21 +154,30 @@ def submit(call: Call, args: Any) -> None:
     call.file.device.faults.fail("submit-fails")
     if count == 0:
         return
-    if stride < JOB.itemsize:
-        raise DeviceError(errno.EINVAL, f"job_struct_size {stride} must be at least {JOB.itemsize}")
+    if stride < JOB.size:
+        raise DeviceError(errno.EINVAL, f"job_struct_size {stride} must be at least {JOB.size}")
     if args.reserved:
         raise DeviceError(errno.EINVAL, f"reserved {args.reserved} must be 0")
     if count > MAX_JOBS:
         raise DeviceError(errno.ENOMEM, f"job_count {count}: more than {MAX_JOBS}")
-    records = read_structs(call, args.jobs, count, stride, JOB)
-    if call.file.device.behaviour.has("dropped-jobs"):
-        for index, record in enumerate(records):
-            try:
-                with call.file.device.lock:
-                    push_job(call.file, read_job(call, record))
-            except DeviceError as error:
-                log.warning("%s: SUBMIT job %d of %d dropped: %s", call.file, index, count, error)
-        return
+    raw = read_structs(call, args.jobs, count, stride, JOB.size)
+    records = [Record(*members) for members in JOB.iter_unpack(raw)]
+    queue_jobs = queue_each if call.file.device.behaviour.has("dropped-jobs") else queue_all
+    queue_jobs(call, records)
+    call.file.device.scheduler.hand_over(call.file.entity)      # last: an awoken core need not wait for this thread
+
+
+def queue_each(call: Call, records: Sequence[Any]) -> None:
+    for index, record in enumerate(records):
+        try:
+            with call.file.device.lock:
+                push_job(call.file, read_job(call, record))
+        except DeviceError as error:
+            log.warning("%s: SUBMIT job %d of %d dropped: %s", call.file, index, len(records), error)
+
+
+def queue_all(call: Call, records: Sequence[Any]) -> None:
+    """All or none."""
     with call.file.device.lock:
         requests = [read_job(call, record) for record in records]
         for request in requests:
@@ -177,57 +186,63 @@ def submit(call: Call, args: Any) -> None:
             push_job(call.file, request)
 
 
-def read_structs(call: Call, address: int, count: int, stride: int, known: np.dtype) -> np.ndarray:
-    """(count,) records of an array whose stride the caller chose."""
+def read_structs(call: Call, address: int, count: int, stride: int, size: int) -> bytes:
+    """The known part, `size` bytes, of each struct of an array whose stride the caller chose."""
     behaviour = call.file.device.behaviour
-    if stride == known.itemsize or behaviour.has("unchecked-tails"):
-        wraps = behaviour.has("wrapping-strides")
-        return call.memory.read_elements(address, count, stride, known.itemsize, wraps).view(known)[:, 0]
+    if stride == size:
+        return call.memory.read(address, count * size)
+    if behaviour.has("unchecked-tails"):
+        return call.memory.read_elements(address, count, stride, size, behaviour.has("wrapping-strides")).tobytes()
     if stride > MAX_STRIDE:
         raise DeviceError(errno.EINVAL, f"struct size {stride} must be at most {MAX_STRIDE}")
     whole = call.memory.read_elements(address, count, stride, stride)
-    if whole[:, known.itemsize:].any():
-        raise DeviceError(errno.EINVAL, f"bytes behind the first {known.itemsize} of a struct must be 0")
-    return np.ascontiguousarray(whole[:, :known.itemsize]).view(known)[:, 0]
+    if whole[:, size:].any():
+        raise DeviceError(errno.EINVAL, f"bytes behind the first {size} of a struct must be 0")
+    return whole[:, :size].tobytes()
 
 
-def read_job(call: Call, record: np.void) -> Request:
-    tasks = read_tasks(call, record)
-    in_handles = read_handles(call, int(record["in_bo_handles"]), int(record["in_bo_handle_count"]))
+def read_job(call: Call, record: Any) -> Request:
+    tasks = read_tasks(call, record.tasks, record.task_count, record.task_struct_size)
+    in_handles = read_handles(call, record.in_bo_handles, record.in_bo_handle_count)
     # The kernel looks up the first list before it reads the second; which of two discarded errors wins is invisible.
-    out_handles = read_handles(call, int(record["out_bo_handles"]), int(record["out_bo_handle_count"]))
+    out_handles = read_handles(call, record.out_bo_handles, record.out_bo_handle_count)
     return Request(tasks, [call.file.bo_or_error(handle) for handle in in_handles],
                    [call.file.bo_or_error(handle) for handle in out_handles])
 
 
-def read_tasks(call: Call, record: np.void) -> np.ndarray:
-    """(n, 4) uint32 as a Job wants them: one program each, which ends in a DPU interrupt."""
-    count, stride = int(record["task_count"]), int(record["task_struct_size"])
+def read_tasks(call: Call, address: int, count: int, stride: int) -> np.ndarray:
+    """(n, 4) uint32 as a Job wants them."""
     if count == 0:
         raise DeviceError(errno.EINVAL, "task_count 0")
-    if stride < TASK.itemsize:
-        raise DeviceError(errno.EINVAL, f"task_struct_size {stride} must be at least {TASK.itemsize}")
+    if stride < TASK.size:
+        raise DeviceError(errno.EINVAL, f"task_struct_size {stride} must be at least {TASK.size}")
     if count > min(MAX_TASKS, MAX_TASKS_OF_KERNEL):
         raise DeviceError(errno.ENOMEM, f"task_count {count}: more than {MAX_TASKS}")
-    records = read_structs(call, int(record["tasks"]), count, stride, TASK)
-    tasks = np.empty((count, 4), np.uint32)
-    tasks[:, 0], tasks[:, 1], tasks[:, 2], tasks[:, 3] = records["regcmd"], records["regcmd_count"], 1, DPU_INTERRUPTS
-    if not tasks[:, 1].all():
-        raise DeviceError(errno.EINVAL, f"task {int(np.argmin(tasks[:, 1]))}: regcmd_count 0")
-    if not call.file.device.behaviour.has("unchecked-programs"):
-        if (tasks[:, 0] % REGCMD_ALIGNMENT).any():
-            raise DeviceError(errno.EINVAL, f"regcmd must be a multiple of {REGCMD_ALIGNMENT}")
-        if (tasks[:, 1] > MAX_REGCMD_COUNT).any():
-            raise DeviceError(errno.EINVAL, f"regcmd_count must be at most {MAX_REGCMD_COUNT}")
+    raw = read_structs(call, address, count, stride, TASK.size)
+    look = tasks_of if len(raw) <= MAX_KEPT_BYTES else tasks_of.__wrapped__
+    return look(raw, call.file.device.behaviour.has("unchecked-programs"))
+
+
+@functools.lru_cache(MAX_KEPT)
+def tasks_of(raw: bytes, may_be_impossible: bool) -> np.ndarray:
+    """One program each, which ends in a DPU interrupt. The same tasks come at every inference: they are kept."""
+    regcmd, regcmd_count = np.frombuffer(raw, "<u4").reshape(-1, 2).T
+    if not regcmd_count.all():
+        raise DeviceError(errno.EINVAL, f"task {int(np.argmin(regcmd_count))}: regcmd_count 0")
+    if not may_be_impossible and (regcmd % REGCMD_ALIGNMENT).any():
+        raise DeviceError(errno.EINVAL, f"regcmd must be a multiple of {REGCMD_ALIGNMENT}")
+    if not may_be_impossible and (regcmd_count > MAX_REGCMD_COUNT).any():
+        raise DeviceError(errno.EINVAL, f"regcmd_count must be at most {MAX_REGCMD_COUNT}")
+    tasks = np.empty((len(regcmd), 4), np.uint32)
+    tasks[:, 0], tasks[:, 1], tasks[:, 2], tasks[:, 3] = regcmd, regcmd_count, 1, DPU_INTERRUPTS
+    tasks.setflags(write=False)
     return tasks
 
 
 def read_handles(call: Call, address: int, count: int) -> list[int]:
     if count > min(MAX_HANDLES, INT_MAX):
         raise DeviceError(errno.ENOMEM, f"handle count {count}: more than {MAX_HANDLES}")
-    if count == 0:
-        return []
-    return call.memory.read_elements(address, count, 4, 4).view("<u4")[:, 0].tolist()
+    return memoryview(call.memory.read(address, count * 4)).cast("I").tolist()
 
 
 def check_job(file: File, request: Request) -> None:

@@ -96,7 +96,12 @@ class Scheduler:
             entity.core.load += 1
             log.debug("job %d: %d tasks, %d in, %d out, queued for core %d", job.number, len(job.tasks),
                       len(job.in_bos), len(job.out_bos), entity.core.core.index)
-            entity.core.wake.notify()
+
+    def hand_over(self, entity: Entity) -> None:
+        """Jobs were queued: wake the core."""
+        with self.changed:
+            if entity.core is not None:
+                entity.core.wake.notify()
             self.changed.notify_all()
 
     def _attach(self, entity: Entity, core: CoreThread) -> None:
@@ -152,9 +157,9 @@ class Scheduler:
         """The job has ended one way or another."""
         if error and not job.progress.error:
             job.progress.error = errno.ECANCELED
-        job.fence.signal(error)
         for bo in job.out_bos:
             bo.write_error = error
+        job.fence.signal(error)         # ends calls that wait for it: all that they look at is set
         for bo in (*job.in_bos, *job.out_bos):
             bo.put()
         job.in_bos, job.out_bos = [], []

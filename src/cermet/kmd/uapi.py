@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import re
+import struct
+from collections import namedtuple
 from dataclasses import dataclass
+from typing import Any
 
 import cffi
 
@@ -13,6 +16,7 @@ KERNEL_TYPES = "".join(f"typedef {signed}int{bits}_t __{letter}{bits};\n" for bi
                        for letter, signed in (("u", "u"), ("s", "")))
 
 IOC_WRITE, IOC_READ = 1, 2      # direction bits of an ioctl number: what user space writes, what it reads
+CODES = {"uint32_t": "I", "int32_t": "i", "uint64_t": "Q"}
 DIRECTIONS = {"DRM_IO": 0, "DRM_IOW": IOC_WRITE, "DRM_IOR": IOC_READ, "DRM_IOWR": IOC_WRITE | IOC_READ}
 
 
@@ -68,10 +72,17 @@ def parse_ioctls(text: str, constants: dict[str, int], ffi: cffi.FFI) -> dict[st
     """name -> (number, struct) of every #define made with DRM_IO, DRM_IOW, DRM_IOR or DRM_IOWR."""
     found = {}
     pattern = r"^#define (DRM_IOCTL_\w+) (DRM_IOW?R?)\(([^,]+), (struct \w+)\)$"
-    for name, macro, index, struct in re.findall(pattern, text, flags=re.MULTILINE):
-        number = Number(DIRECTIONS[macro], ffi.sizeof(struct), constants["DRM_IOCTL_BASE"], evaluate(index, constants))
-        found[name] = (number, struct)
+    for name, macro, index, record in re.findall(pattern, text, flags=re.MULTILINE):
+        number = Number(DIRECTIONS[macro], ffi.sizeof(record), constants["DRM_IOCTL_BASE"], evaluate(index, constants))
+        found[name] = (number, record)
     return found
+
+
+def form_of(ffi: cffi.FFI, name: str) -> struct.Struct:
+    """A struct without gaps for the module struct, which is faster with a few members than cffi."""
+    form = struct.Struct("=" + "".join(CODES[member.type.cname] for _, member in ffi.typeof(name).fields))
+    assert form.size == ffi.sizeof(name), name
+    return form
 
 
 def load() -> tuple[cffi.FFI, dict[str, int], dict[str, tuple[Number, str]]]:
@@ -86,6 +97,11 @@ def load() -> tuple[cffi.FFI, dict[str, int], dict[str, tuple[Number, str]]]:
 
 
 ffi, CONSTANTS, IOCTLS = load()
+
+
+def record_of(name: str) -> Any:
+    """A struct of the headers as a named tuple of its members."""
+    return namedtuple(name.removeprefix("struct "), [member for member, _ in ffi.typeof(name).fields])
 
 
 def number(name: str) -> int:

@@ -22,6 +22,7 @@ ssize_t process_vm_writev(int pid, struct iovec *local, unsigned long num_local,
                           struct iovec *remote, unsigned long num_remote, unsigned long flags);
 """)
 _libc = _ffi.dlopen(None)
+IOVEC = _ffi.typeof("struct iovec *")
 
 
 def _address(buffer: object) -> int:
@@ -34,8 +35,8 @@ class UserMemory:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def _copy(self, function: object, local: int, num_bytes: int, remote: object, num_ranges: int) -> None:
-        mine = _ffi.new("struct iovec *", (local, num_bytes))
+    def _copy(self, function: object, local: object, num_bytes: int, remote: object, num_ranges: int) -> None:
+        mine = _ffi.new(IOVEC, (_address(local), num_bytes))
         if function(self.pid, mine, 1, remote, num_ranges, 0) == num_bytes:     # type: ignore[operator]
             return
         number = _ffi.errno
@@ -44,17 +45,19 @@ class UserMemory:
             raise DeviceError(errno.EFAULT, f"process {self.pid}: its memory may not be accessed ({reason})")
         raise DeviceError(errno.EFAULT, f"process {self.pid}: {num_bytes} bytes are not all accessible")
 
-    def read(self, address: int, num_bytes: int) -> bytearray:
-        data = bytearray(num_bytes)
+    def read_into(self, buffer: object, address: int, num_bytes: int) -> None:
+        """The first num_bytes of buffer."""
         if num_bytes:
-            self._copy(_libc.process_vm_readv, _address(data), num_bytes,
-                       _ffi.new("struct iovec *", (address, num_bytes)), 1)
-        return data
+            self._copy(_libc.process_vm_readv, buffer, num_bytes, _ffi.new(IOVEC, (address, num_bytes)), 1)
+
+    def read(self, address: int, num_bytes: int) -> bytes:
+        buffer = bytearray(num_bytes)
+        self.read_into(buffer, address, num_bytes)
+        return bytes(buffer)
 
     def write(self, address: int, data: bytes | bytearray) -> None:
         if data:
-            self._copy(_libc.process_vm_writev, _address(data), len(data),
-                       _ffi.new("struct iovec *", (address, len(data))), 1)
+            self._copy(_libc.process_vm_writev, data, len(data), _ffi.new(IOVEC, (address, len(data))), 1)
 
     def read_elements(self, address: int, count: int, stride: int, size: int, wraps: bool = False) -> np.ndarray:
         """(count, size) uint8: elements of an array whose stride the caller chose.
@@ -63,17 +66,15 @@ class UserMemory:
         """
         elements = np.empty((count, size), np.uint8)
         if stride == size and count * size < 1 << 32:
-            if count:
-                self._copy(_libc.process_vm_readv, _address(elements), count * size,
-                           _ffi.new("struct iovec *", (address, count * size)), 1)
+            self.read_into(elements, address, count * size)
             return elements
         mask = 0xFFFF_FFFF if wraps else 0xFFFF_FFFF_FFFF_FFFF
         offsets = (np.arange(count, dtype=np.uint64) * np.uint64(stride)) & np.uint64(mask)
         for first in range(0, count, MAX_RANGES):
             chosen = offsets[first:first + MAX_RANGES]
             ranges = _ffi.new("struct iovec[]", [((address + int(o)) & (1 << ADDRESS_BITS) - 1, size) for o in chosen])
-            self._copy(_libc.process_vm_readv, _address(elements[first:first + MAX_RANGES]), len(chosen) * size,
-                       ranges, len(chosen))
+            self._copy(_libc.process_vm_readv, elements[first:first + MAX_RANGES], len(chosen) * size, ranges,
+                       len(chosen))
         return elements
 
 
