@@ -61,12 +61,12 @@ class ReplyEnd:
         self._fd = fd
 
     def waiting(self) -> None:
-        self._send(REPLY_WAITING, 0, 0, 0, 0, -1)
+        self._send(REPLY.pack(MAGIC, REPLY_WAITING, 0, 0, 0, 0, 0), -1)
 
     def done(self, error: int, value: int = 0, fd: int = -1, fd_address: int = 0, fd_flags: int = 0) -> None:
         """The last answer; closes this end, but not fd."""
         try:
-            self._send(REPLY_DONE, error, value, fd_address, fd_flags, fd)
+            self._send(REPLY.pack(MAGIC, REPLY_DONE, error, value, fd_address, fd >= 0, fd_flags), fd)
         finally:
             self.close()
 
@@ -75,8 +75,7 @@ class ReplyEnd:
             os.close(self._fd)
             self._fd = -1
 
-    def _send(self, kind: int, error: int, value: int, fd_address: int, fd_flags: int, fd: int) -> None:
-        reply = REPLY.pack(MAGIC, kind, error, value, fd_address, fd >= 0, fd_flags)
+    def _send(self, reply: bytes, fd: int) -> None:
         if fd < 0:
             # Not os.write(): the fd is a stranger's, and only a socket that never blocks is acceptable.
             _libc.send(self._fd, reply, len(reply), SEND_FLAGS)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -45,10 +46,29 @@ class CoreThread(threading.Thread):
         self.power = Power(core)
         self.load = 0               # jobs queued for it or running on it
         self.running: Job | None = None
-        self.wake = threading.Condition(scheduler.lock)     # a job of its entities may have become ready
         self.entities: list[Entity] = []
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def wake(self) -> None:
+        """A job of its entities may have become ready. Of all ways this one lets go of the interpreter's lock, so that
+        the core runs while its waker is still in the system call, or in what it does next."""
+        if not self.scheduler.stopping.is_set():
+            self.ring()
+
+    def ring(self) -> None:
+        os.eventfd_write(self._bell, 1)
+
+    def sleep(self) -> None:
+        """Until it is woken, or back at once when it was since the last time."""
+        os.eventfd_read(self._bell)
 
     def run(self) -> None:
+        try:
+            self._run_jobs()
+        finally:
+            os.close(self._bell)
+
+    def _run_jobs(self) -> None:
         while (chosen := self.scheduler.next_job(self)) is not None:
             entity, job = chosen
             started_ns = time.monotonic_ns()
@@ -81,7 +101,7 @@ class Scheduler:
             self.stopping.set()
             self.changed.notify_all()
             for core in self.cores:
-                core.wake.notify()
+                core.ring()
 
     def push(self, entity: Entity, job: Job) -> None:
         """Queue a job. Its core is chosen when nothing of the entity is in flight: least load, then lowest index."""
@@ -98,11 +118,12 @@ class Scheduler:
                       len(job.in_bos), len(job.out_bos), entity.core.core.index)
 
     def hand_over(self, entity: Entity) -> None:
-        """Jobs were queued: wake the core."""
+        """Jobs were queued: wake the core. Without the lock, which it needs then."""
         with self.changed:
-            if entity.core is not None:
-                entity.core.wake.notify()
             self.changed.notify_all()
+            core = entity.core
+        if core is not None:
+            core.wake()
 
     def _attach(self, entity: Entity, core: CoreThread) -> None:
         if entity.core is not None:
@@ -114,19 +135,24 @@ class Scheduler:
 
     def next_job(self, core: CoreThread) -> tuple[Entity, Job] | None:
         """Waits for a job whose dependencies are done, of the entity that has run least; None: the device stops."""
-        with self.changed:
-            while not self.stopping.is_set():
-                ready = [entity for entity in core.entities if entity.queue and entity.queue[0].is_ready()]
-                if ready:
-                    entity = min(ready, key=lambda entity: entity.run_time_ns)
-                    job = entity.queue.popleft()
-                    entity.num_queued_tasks -= len(job.tasks)
-                    core.running = job
-                    self.changed.notify_all()       # who waits for the queue to be handed over
-                    return entity, job
+        while not self.stopping.is_set():
+            with self.changed:
+                if chosen := self._take_job(core):
+                    return chosen
                 core.power.idle()
-                core.wake.wait()
+            core.sleep()
         return None
+
+    def _take_job(self, core: CoreThread) -> tuple[Entity, Job] | None:
+        ready = [entity for entity in core.entities if entity.queue and entity.queue[0].is_ready()]
+        if not ready:
+            return None
+        entity = min(ready, key=lambda entity: entity.run_time_ns)
+        job = entity.queue.popleft()
+        entity.num_queued_tasks -= len(job.tasks)
+        core.running = job
+        self.changed.notify_all()       # who waits for the queue to be handed over
+        return entity, job
 
     def finish(self, entity: Entity, job: Job, error: int, spent_ns: int) -> None:
         """The job is over: signal, let go of its buffers, see who can run now."""
@@ -182,7 +208,7 @@ class Scheduler:
         """Jobs that wait for them may be ready now, and calls may end."""
         for core in self.cores:
             if any(entity.queue for entity in core.entities):
-                core.wake.notify()
+                core.wake()
         self.changed.notify_all()
 
     def wait_handed_over(self, entity: Entity, timeout_s: float | None) -> bool:

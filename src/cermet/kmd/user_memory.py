@@ -4,6 +4,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from typing import NoReturn
 
 import cffi
 import numpy as np
@@ -22,7 +23,7 @@ ssize_t process_vm_writev(int pid, struct iovec *local, unsigned long num_local,
                           struct iovec *remote, unsigned long num_remote, unsigned long flags);
 """)
 _libc = _ffi.dlopen(None)
-IOVEC = _ffi.typeof("struct iovec *")
+IOVEC, IOVECS = _ffi.typeof("struct iovec *"), _ffi.typeof("struct iovec[2]")
 
 
 def _address(buffer: object) -> int:
@@ -37,8 +38,10 @@ class UserMemory:
 
     def _copy(self, function: object, local: object, num_bytes: int, remote: object, num_ranges: int) -> None:
         mine = _ffi.new(IOVEC, (_address(local), num_bytes))
-        if function(self.pid, mine, 1, remote, num_ranges, 0) == num_bytes:     # type: ignore[operator]
-            return
+        if function(self.pid, mine, 1, remote, num_ranges, 0) != num_bytes:     # type: ignore[operator]
+            self._fail(num_bytes)
+
+    def _fail(self, num_bytes: int) -> NoReturn:
         number = _ffi.errno
         if number in (errno.EPERM, errno.ENOSYS):
             reason = os.strerror(number)
@@ -48,7 +51,9 @@ class UserMemory:
     def read_into(self, buffer: object, address: int, num_bytes: int) -> None:
         """The first num_bytes of buffer."""
         if num_bytes:
-            self._copy(_libc.process_vm_readv, buffer, num_bytes, _ffi.new(IOVEC, (address, num_bytes)), 1)
+            both = _ffi.new(IOVECS, ((_address(buffer), num_bytes), (address, num_bytes)))
+            if _libc.process_vm_readv(self.pid, both, 1, both + 1, 1, 0) != num_bytes:
+                self._fail(num_bytes)
 
     def read(self, address: int, num_bytes: int) -> bytes:
         buffer = bytearray(num_bytes)
