@@ -7,10 +7,12 @@ import time
 from typing import Any
 
 from cermet.kmd import uapi
-from tests.kmd.fuzz.arena import Broken
+from tests.kmd.fuzz.arena import PAGE, Broken
+from tests.kmd.fuzz.calls import ANSWERS, OpenFile
 from tests.kmd.fuzz.choices import Choices
 from tests.kmd.fuzz.core import HANGING, SLEEPING
-from tests.kmd.fuzz.world import ANSWERS, COUNTS, FOREVER, PAGE, REGCMD_COUNTS, STRIDES, WEIGHTS, OpenFile, World
+from tests.kmd.fuzz.jobs import COUNTS, FOREVER, REGCMD_COUNTS, STRIDES
+from tests.kmd.fuzz.world import WEIGHTS, World
 
 OBJECT_CALLS = ("VM_CREATE", "VM_BIND", "VM_BIND", "VM_BIND", "VM_DESTROY", "QUEUE_CREATE", "QUEUE_CREATE",
                 "QUEUE_DESTROY", "JOB_STATUS", "JOB_STATUS", "GET_PARAM")

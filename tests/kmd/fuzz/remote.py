@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from tests.kmd.client import MAP_FAILED, Node, environ, environment, libc
 from tests.kmd.driver_process import books, driver_pid, usage
 from tests.kmd.fuzz.arena import PAGE, Broken, Memory, Port
+from tests.kmd.fuzz.calls import OpenFile
 from tests.kmd.fuzz.choices import Choices, Step, draw
 from tests.kmd.fuzz.queues import QUEUE_WEIGHTS, QueueWorld
-from tests.kmd.fuzz.world import OpenFile
 
 SETTLE_S = 20.0
 SEQUENCE_STEPS = 60
