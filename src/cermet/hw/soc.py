@@ -37,7 +37,6 @@ class Soc:
     mainline_clock_mhz: int             # where the mainline device tree pins it: 200 (hw-verified)
     timing: Timing                      # constants of the cycle model
     job_timeout_ms: int = 500           # accel/rocket, Linux 7.2
-    aliases: tuple[str, ...] = ()
 
     @property
     def interrupt_us(self) -> float:

@@ -73,15 +73,11 @@ Table = Callable[[Ends, Operation], np.ndarray]
 
 @dataclass(frozen=True)
 class Function:
-    """One function: tflite gives the kernels' table; real gives x -> f(x) for "exact" (Fraction or float64).
-
-    needs_positive   the kernels report an error for real inputs below 0
-    """
+    """One function: tflite gives the kernels' table; real gives x -> f(x) for "exact" (Fraction or float64)."""
 
     tflite: Table
     real: Callable[[Operation, float], float]
     is_linear: bool = False
-    needs_positive: bool = False
 
 
 def unary_table(source: Tensor, out: Tensor, operation: Operation, match: str = "tflite") -> np.ndarray:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cermet.kmd")
 
 NPU_SPACE_BYTES = 1 << 32
-MAX_HANDLE = (1 << 31) - 1
 MAX_QUEUES = 1 << 10
 MAX_THINGS = 1 << 16            # address spaces, queues and sync objects of one file, each
 

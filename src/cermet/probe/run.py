@@ -19,7 +19,6 @@ from cermet.trace.reader import constant
 
 MARGIN_BYTES = 1 << 16          # around each region: what a wrong idea of a stride reaches is still memory of ours
 TIME_LIMIT_NS = 400_000_000     # a job that took longer ran into the kernel's 500 ms
-SHOWN_ELEMENTS = 8
 OTHER = "none of these"
 
 

@@ -42,7 +42,6 @@ class Buffer:
     size_bytes: int
     role: str
     data: bytes = field(default=b"", repr=False)
-    alignment_bytes: int = 16
 
 
 @dataclass(frozen=True)
