@@ -105,9 +105,9 @@ def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 2
         before = resident_mib()
         made = make_interpreter(model, cached, runtime=runtime)
         interpreter_mib = resident_mib() - before
-        start = Start(median_ms(lambda: cold_start(model, options, runtime), starts),
-                      median_ms(lambda: make_interpreter(model, cached, runtime=runtime), starts),
-                      median_ms(lambda: plain_interpreter(model, runtime), starts))
+        start = Start(start_ms(lambda: cold_start(model, options, runtime), starts),
+                      start_ms(lambda: make_interpreter(model, cached, runtime=runtime), starts),
+                      start_ms(lambda: plain_interpreter(model, runtime), starts))
         progress("inferences one after the other")
         before = resident_mib()
         with busy_clock(options) as busy_ns:
@@ -128,9 +128,9 @@ def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 2
                      Memory(interpreter_mib, plain_mib, growth, peak_mib()), beside)
 
 
-def cold_start(model: Path, options: Options, runtime: str) -> None:
+def cold_start(model: Path, options: Options, runtime: str) -> Any:
     with tempfile.TemporaryDirectory(prefix="cermet-bench-") as folder:
-        make_interpreter(model, {**options, "cache_dir": folder}, runtime=runtime)
+        return make_interpreter(model, {**options, "cache_dir": folder}, runtime=runtime)
 
 
 def plain_interpreter(model: Path, runtime: str = "", resolver: str = "BUILTIN_WITHOUT_DEFAULT_DELEGATES") -> Any:
@@ -231,8 +231,15 @@ def duration_ms(action: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def median_ms(action: Callable[[], object], count: int) -> float:
-    return float(np.median([duration_ms(action) for _ in range(count)]))
+def start_ms(make: Callable[[], object], count: int) -> float:
+    """The median; what was made ends after the clock has been stopped."""
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        made = make()
+        times.append((time.perf_counter() - started) * 1000)
+        del made
+    return float(np.median(times))
 
 
 def resident_mib() -> float:

@@ -59,7 +59,7 @@ cermet_key_hex(const uint8_t key[CERMET_HASH_BYTES], char hex[CERMET_KEY_HEX_BYT
 void
 cermet_plan_file_free(struct cermet_plan_file *plan)
 {
-	free(plan->bytes.data);
+	cermet_file_free(&plan->bytes);
 	*plan = (struct cermet_plan_file){0};
 }
 

@@ -16,86 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
 
-#define MAX_FILE_BYTES 0xffffffffu /* offsets in a plan have 32 bits */
 #define MAX_ARGUMENTS 38
 #define NUM_COMPILE_OPTIONS 11
 #define POLL_MS 20
-
-bool
-cermet_read_file(const char *path, struct cermet_bytes *bytes, struct cermet_error *error)
-{
-	struct stat status;
-	size_t done = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-	*bytes = (struct cermet_bytes){0};
-	error->text[0] = '\0';
-	if (fd < 0)
-		return errno == ENOENT ? false : cermet_fail(error, "%s: %s", path, strerror(errno));
-	if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_size > MAX_FILE_BYTES) {
-		close(fd);
-		return cermet_fail(error, "%s: must be a regular file of at most 4 GiB", path);
-	}
-	bytes->size = (size_t)status.st_size;
-	bytes->data = malloc(bytes->size ? bytes->size : 1);
-	while (bytes->data && done < bytes->size) {
-		ssize_t count = read(fd, bytes->data + done, bytes->size - done);
-
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count <= 0)
-			break;
-		done += (size_t)count;
-	}
-	close(fd);
-	if (bytes->data && done == bytes->size)
-		return true;
-	cermet_fail(error, "%s: %s", path, bytes->data ? "cannot be read" : "out of memory");
-	free(bytes->data);
-	*bytes = (struct cermet_bytes){0};
-	return false;
-}
-
-static bool
-write_piece(int fd, const struct cermet_piece *piece)
-{
-	const uint8_t *at = piece->data;
-	size_t size = piece->size;
-
-	while (size > 0) {
-		ssize_t count = write(fd, at, size);
-
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count <= 0)
-			return false;
-		at += count;
-		size -= (size_t)count;
-	}
-	return true;
-}
-
-bool
-cermet_write_file(const char *path, const struct cermet_pieces *contents, struct cermet_error *error)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	bool is_written = fd >= 0;
-
-	for (size_t i = 0; is_written && i < contents->count; i++)
-		is_written = write_piece(fd, &contents->pieces[i]);
-	if (!is_written)
-		cermet_fail(error, "%s: %s", path, strerror(errno));
-	if (fd >= 0 && close(fd) != 0 && is_written)
-		is_written = cermet_fail(error, "%s: %s", path, strerror(errno));
-	return is_written;
-}
 
 /* The end of what the child says on stderr; the last line is the reason of a failure. */
 struct tail {

@@ -3,7 +3,7 @@
 #ifndef CERMET_COMPILER_H
 #define CERMET_COMPILER_H
 
-#include "base.h"
+#include "files.h"
 
 /* Compile options that are part of the key, in the spelling of cermet_plan.h. */
 struct cermet_compile_options {
@@ -26,31 +26,6 @@ struct cermet_compiler {
 	enum cermet_log_level log_level;
 	int64_t timeout_ns;
 };
-
-/* A file's contents in malloc'ed memory. */
-struct cermet_bytes {
-	uint8_t *data;
-	size_t size;
-};
-
-/* A file that lies in memory in pieces, one behind the other. */
-struct cermet_piece {
-	const void *data;
-	size_t size;
-};
-
-struct cermet_pieces {
-	const struct cermet_piece *pieces;
-	size_t count;
-};
-
-/* Read a regular file, whole. Missing: false with error->text empty. */
-bool
-cermet_read_file(const char *path, struct cermet_bytes *bytes, struct cermet_error *error);
-
-/* Write a new file that only this user can read. */
-bool
-cermet_write_file(const char *path, const struct cermet_pieces *contents, struct cermet_error *error);
 
 /* Run the compiler on a blob and hand back the plan's bytes, unchecked. Leaves no files behind. */
 bool

@@ -646,7 +646,7 @@ run_tests(void)
 	test_failed_init_is_reported_by_prepare();
 	test_graph_that_is_nonsense_is_refused();
 	test_plan_of_other_tensors_is_refused(&blob);
-	free(blob.data);
+	cermet_file_free(&blob);
 	snprintf(command, sizeof(command), "rm -r %s", folder);
 	CHECK(system(command) == 0);
 	printf("%d failures\n", num_failures);

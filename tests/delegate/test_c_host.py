@@ -12,7 +12,8 @@ from cermet import build, paths
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST_SOURCES = ["tests/delegate/host.c", "tests/runtime/plan_builder.c", "src/client/command.c", *(
-    f"src/runtime/{name}.c" for name in ("base", "blake2sp", "blake2sp_leaves", "cache", "compiler", "locate", "plan"))]
+    f"src/runtime/{name}.c"
+    for name in ("base", "blake2sp", "blake2sp_leaves", "cache", "compiler", "files", "locate", "plan"))]
 FOLDERS = ("src/runtime", "src/client", "delegate", "tests/runtime")
 
 

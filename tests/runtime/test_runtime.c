@@ -791,6 +791,35 @@ test_devices_that_are_none(void)
 
 static char folder[64];
 
+/* Small files and such as lie in huge pages, written in pieces. */
+static void
+test_files_are_read_as_written(void)
+{
+	static const size_t sizes[] = {0, 1, 4096, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, (6 << 20) + 5};
+	const size_t most = sizes[CERMET_COUNT(sizes) - 1];
+	uint8_t *data = malloc(most);
+	char path[96];
+	struct cermet_bytes bytes;
+	struct cermet_error error;
+
+	snprintf(path, sizeof(path), "%s/contents", folder);
+	for (size_t i = 0; i < most; i++)
+		data[i] = (uint8_t)random_below(256);
+	for (size_t i = 0; i < CERMET_COUNT(sizes); i++) {
+		const size_t half = sizes[i] / 2;
+		const struct cermet_piece pieces[] = {{data, half}, {data, 0}, {data + half, sizes[i] - half}};
+
+		CHECK(cermet_write_file(path, &(struct cermet_pieces){pieces, CERMET_COUNT(pieces)}, &error));
+		CHECK(cermet_read_file(path, &bytes, &error));
+		CHECK(bytes.size == sizes[i] && memcmp(bytes.data, data, sizes[i]) == 0);
+		cermet_file_free(&bytes);
+		CHECK(bytes.data == NULL && bytes.size == 0);
+	}
+	cermet_file_free(&bytes);
+	unlink(path);
+	free(data);
+}
+
 static void
 write_script(const char *path, const char *body)
 {
@@ -938,7 +967,7 @@ test_damaged_entries_are_compiled_again(const char *build_id)
 		CHECK(cermet_read_file(entry, &bytes, &error));
 		bytes.data[random_below((uint32_t)bytes.size)] ^= (uint8_t)(1u << random_below(8));
 		CHECK(cermet_write_file(entry, WHOLE(bytes.data, round % 3 ? bytes.size : random_below((uint32_t)bytes.size)), &error));
-		free(bytes.data);
+		cermet_file_free(&bytes);
 		CHECK(find(&cache, &hit, &error) && !hit);
 	}
 	cache.mode = CERMET_CACHE_REQUIRED;
@@ -979,7 +1008,7 @@ file_holds(const char *name, const char *text)
 	if (!cermet_read_file(path, &bytes, &error))
 		return false;
 	is_there = memmem(bytes.data, bytes.size, text, strlen(text)) != NULL;
-	free(bytes.data);
+	cermet_file_free(&bytes);
 	return is_there;
 }
 
@@ -1086,6 +1115,7 @@ main(void)
 	test_hash_of_any_length_and_split();
 	test_key_equals_the_compilers();
 	test_messages_are_printable_utf8();
+	test_files_are_read_as_written();
 	test_conversions_of_each_number_of_channels_and_columns();
 	test_conversions_of_many_channels_and_pixels();
 	test_blocks_of_pixels_become_channels();
