@@ -8,8 +8,10 @@
  *
  * The checksum finds damage, not intent: who can write an entry can write its checksum. It is two numbers of 64 bits, modulo
  * 2**64, over the file's 64-bit words w[0], w[1], .. (filled up with zeros, those of the checksum itself taken as zero):
- * the sum of w[i], which finds every change inside one word, and the sum of the products of the two halves of
- * w[i] + (i + 1) * CERMET_PLAN_STEP, in which each place counts differently.
+ * the sum of w[i], which finds every change inside one word, and the sum of the products of the two halves of w[i] + q[i],
+ * in which each place counts differently: q[i] is (i + 1) * CERMET_PLAN_STEP XOR (i + 1) * CERMET_PLAN_OTHER_STEP. One
+ * step alone would let changes in regular patterns cancel where a file repeats itself: with the same bit of four equal words
+ * up, down, down and up, or two blocks of the same words in another order swapped.
  *
  * The cache key is BLAKE2sp-256 (no key, no salt) over these bytes, in this order:
  *   "cermet-key-2" NUL  soc NUL  build_id NUL  options NUL  blob
@@ -32,8 +34,9 @@
 #include <stdint.h>
 
 #define CERMET_PLAN_MAGIC 0x504d5243 /* "CRMP" */
-#define CERMET_PLAN_VERSION 5
+#define CERMET_PLAN_VERSION 6
 #define CERMET_PLAN_STEP 0x9e3779b97f4a7c15 /* odd, its bits irregular */
+#define CERMET_PLAN_OTHER_STEP 0xbf58476d1ce4e5b9 /* also */
 #define CERMET_ON_CPU 0xffffffff
 
 #define CERMET_MAX_BOS 32

@@ -20,7 +20,8 @@ _Static_assert(sizeof(struct cermet_plan_io) == 48, "format");
 
 struct words {
 	struct cermet_plan_checksum checksum;
-	uint64_t place; /* of the word before, times CERMET_PLAN_STEP */
+	uint64_t place;       /* of the word before, times CERMET_PLAN_STEP */
+	uint64_t other_place; /* and times CERMET_PLAN_OTHER_STEP */
 };
 
 static void
@@ -28,7 +29,8 @@ add_word(struct words *words, uint64_t word)
 {
 	words->checksum.sum += word;
 	words->place += CERMET_PLAN_STEP;
-	word += words->place;
+	words->other_place += CERMET_PLAN_OTHER_STEP;
+	word += words->place ^ words->other_place;
 	words->checksum.products += (word & UINT32_MAX) * (word >> 32);
 }
 
@@ -53,7 +55,7 @@ struct cermet_plan_checksum
 cermet_plan_checksum(const void *bytes, size_t num_bytes)
 {
 	struct cermet_plan_header header;
-	struct words words = {{0, 0}, 0};
+	struct words words = {{0, 0}, 0, 0};
 
 	memcpy(&header, bytes, sizeof(header));
 	header.checksum_sum = header.checksum_products = 0;

@@ -63,7 +63,7 @@ def test_raw_words_are_cut_behind_op_en(cermet: Cermet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "words"), [
     (b"", "0 bytes, must be a plan or whole 64-bit words"), (b"1234567", "7 bytes, must be"),
-    (b"CRMP" + bytes(200), "plan: format version 0, must be 5")])
+    (b"CRMP" + bytes(200), "plan: format version 0, must be 6")])
 def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)

@@ -146,7 +146,7 @@ def test_garbage_is_refused(size: int) -> None:
 
 
 def test_other_format_version_is_refused() -> None:
-    with pytest.raises(PlanError, match="format version 1, must be 5"):
+    with pytest.raises(PlanError, match="format version 1, must be 6"):
         decode_plan(patched(encode_plan(sample_plan()), 4, 1))
 
 

@@ -296,7 +296,7 @@ test_plan_is_refused_with_a_reason(void)
 		const char *text;
 	} changes[] = {
 		{offsetof(struct cermet_plan_header, magic), 1, "wrong magic 0x00000001"},
-		{offsetof(struct cermet_plan_header, version), 1, "format version 1, must be 5"},
+		{offsetof(struct cermet_plan_header, version), 1, "format version 1, must be 6"},
 		{offsetof(struct cermet_plan_header, file_bytes), 8, "header says 8"},
 		{offsetof(struct cermet_plan_header, num_nodes), 0x7fffffff, "must lie in the file"},
 		{offsetof(struct cermet_plan_header, num_nodes), 1, "node 1 must be one of its own"},

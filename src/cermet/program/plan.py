@@ -205,7 +205,9 @@ def _with_checksum(data: bytes) -> bytes:
 
 
 def _checksum(data: bytes) -> tuple[int, int]:
-    return checksum(data, _record("header").offsets["checksum_sum"], plan_header().constants["CERMET_PLAN_STEP"])
+    constants = plan_header().constants
+    return checksum(data, _record("header").offsets["checksum_sum"],
+                    (constants["CERMET_PLAN_STEP"], constants["CERMET_PLAN_OTHER_STEP"]))
 
 
 # Reading
