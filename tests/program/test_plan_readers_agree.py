@@ -12,7 +12,7 @@ import pytest
 from cermet.program.plan import PlanError, decode_plan, encode_plan
 from tests.program.test_plan import resigned, sample_plan
 
-SOURCES = ("plan.c", "base.c")
+SOURCES = ("plan*.c", "base.c")
 NUM_FILES = 6000
 VIEW_BYTES = 256        # more than struct cermet_plan_view has
 ERROR_BYTES = 512       # struct cermet_error
@@ -24,7 +24,8 @@ def c_reader(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if shutil.which("gcc") is None:
         pytest.skip("no C compiler")
     library = tmp_path_factory.mktemp("reader") / "reader.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, *(folder / name for name in SOURCES)], check=True)
+    sources = [path for pattern in SOURCES for path in sorted(folder.glob(pattern))]
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, *sources], check=True)
     return ctypes.CDLL(str(library))
 
 
