@@ -19,8 +19,8 @@ from cermet.kmd import protocol, uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.log import ASKED_FOR, Limit
 from cermet.kmd.user_memory import UserMemory
-from tests.kmd.client import PAGE, Job, Node, address_of, libc
-from tests.kmd.fake_core import FILL
+from tests.kmd.client import FOREVER, PAGE, Job, Node, address_of, libc
+from tests.kmd.fake_core import FILL, SLEEP
 
 REQUEST = struct.Struct("<IIIIQQII")
 
@@ -124,6 +124,21 @@ def test_reply_sockets_that_cannot_be_written(watched: Node, fake_driver: pathli
         there.close()
         assert ask(channel, request(protocol.IOCTL, number=0x5401)) == errno.ENOTTY
     assert_serves(watched)
+
+
+def test_who_waits_is_answered_on_a_unix_socket_only(node: Node) -> None:
+    """Closing another one may take as long as its sender likes, and a core would do it."""
+    target = node.create(PAGE)
+    node.run((SLEEP, 300), out=[target])
+    number, name = uapi.IOCTLS["DRM_IOCTL_ROCKET_PREP_BO"]
+    wait = uapi.ffi.new(f"{name} *", {"handle": target.handle, "timeout_ns": FOREVER})
+    with (socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as there,
+          server.accept()[0] as here, socket.socket(fileno=os.dup(node.fd)) as channel):
+        here.settimeout(10)
+        send(channel, request(protocol.IOCTL, number=number.value, argument=address_of(wait)), [there.fileno()])
+        assert struct.unpack_from("<IIi", here.recv(100))[2] == errno.EINVAL
+        assert node.is_busy(target)
+    node.wait(target)
 
 
 def test_an_empty_message_is_not_the_end(node: Node) -> None:

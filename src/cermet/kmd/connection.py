@@ -184,6 +184,10 @@ class Connection(threading.Thread):
             reply.done(errno.ENOMEM)
             log.warning("%s: more than %d calls wait", self.file, MAX_WAITING_CALLS)
             return
+        if not reply.never_waits():     # who signals fences answers, with the device's lock
+            later.abandon()
+            reply.done(errno.EINVAL)
+            return
         self._num_waiting += 1
         reply.waiting()
         if isinstance(later, Waiting):

@@ -19,12 +19,18 @@ SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 CONTROL_BYTES = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MAX_FDS * 4)
 
 
+FUNCTIONS = """
+ssize_t send(int fd, const void *data, size_t bytes, int flags);
+int getsockopt(int fd, int level, int name, int *value, unsigned int *bytes);
+"""
+
+
 def _load() -> tuple[cffi.FFI, dict[str, int]]:
     text = paths.header("cermet_protocol.h").read_text()
     constants = parse_constants(strip_comments(text).replace(" \n", "\n"))
     structs = re.findall(r"^struct \w+ \{.*?^\};", declarations(text), flags=re.MULTILINE | re.DOTALL)
     ffi = cffi.FFI()
-    ffi.cdef("\n".join(structs) + "\nssize_t send(int fd, const void *data, size_t bytes, int flags);")
+    ffi.cdef("\n".join(structs) + FUNCTIONS)
     return ffi, constants
 
 
@@ -62,6 +68,12 @@ class ReplyEnd:
 
     def waiting(self) -> None:
         self._send(REPLY.pack(MAGIC, REPLY_WAITING, 0, 0, 0, 0, 0), -1)
+
+    def never_waits(self) -> bool:
+        """Whether closing it takes no time: it is a Unix socket. A stranger may have sent any file."""
+        domain, num_bytes = _ffi.new("int *"), _ffi.new("unsigned int *", FD.size)
+        return (_libc.getsockopt(self._fd, socket.SOL_SOCKET, socket.SO_DOMAIN, domain, num_bytes) == 0
+                and domain[0] == socket.AF_UNIX)
 
     def done(self, error: int, value: int = 0, fd: int = -1, fd_address: int = 0, fd_flags: int = 0) -> None:
         """The last answer; closes this end, but not fd."""

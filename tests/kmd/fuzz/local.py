@@ -59,6 +59,9 @@ class Answer:
         self.times = 0
         self._done = threading.Event()
 
+    def never_waits(self) -> bool:
+        return True
+
     def waiting(self) -> None:
         pass
 
