@@ -18,7 +18,8 @@ from cermet.ir.operation import Kind, Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.partition import partition
 from cermet.program.cache import cache_key
-from cermet.program.plan import Plan, PlanNode, PlanPartition, encode_plan
+from cermet.program.plan import Plan, PlanNode, PlanPartition
+from cermet.program.plan_writer import encode_plan
 from cermet.worth import better_on_cpu
 
 KNOWN_OPERATIONS = tuple(sorted(kind.value for kind in Kind if kind.is_operator))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The plan: what the compiler answers for one subgraph blob, and the content of one cache entry. Little endian.
- * Written and read by cermet.program.plan (which parses this header), read by src/runtime/plan*.c.
+ * Written and read by cermet.program.plan_writer and plan_reader (plan_layout.py parses this header), read by
+ * src/runtime/plan*.c.
  * A reader trusts nothing: every offset, count and index is checked against the file before use.
  * All *_offset are bytes from the start of the file, 8-byte aligned; strings are NUL-terminated inside the strings section,
  * whose first byte is NUL (offset 0 is the empty string).

@@ -9,7 +9,7 @@ import pytest
 from cermet.drivers.base import CompileOptions
 from cermet.frontend.tflite_file import read_file, to_blob
 from cermet.program.cache import Cache, cache_key
-from cermet.program.plan import decode_plan
+from cermet.program.plan_reader import decode_plan
 from tests.cli.conftest import Cermet
 from tests.support.interpreter import invoke, load_delegate, make_interpreter
 

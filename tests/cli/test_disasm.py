@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cermet.program.plan import decode_plan
+from cermet.program.plan_reader import decode_plan
 from tests.cli.conftest import Cermet
 
 OP_EN = 0x0081 << 48 | 0x1D << 16 | 0x0008

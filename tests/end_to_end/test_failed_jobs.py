@@ -17,7 +17,9 @@ from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket import assemble
 from cermet.drivers.rocket.regcmd import BlockMask
 from cermet.frontend.tflite_file import to_blob
-from cermet.program.plan import Plan, decode_plan, encode_plan
+from cermet.program.plan import Plan
+from cermet.program.plan_reader import decode_plan
+from cermet.program.plan_writer import encode_plan
 from tests.support.model_builder import three_convolutions
 
 tflite = pytest.importorskip("tflite_runtime.interpreter")

@@ -15,7 +15,7 @@ import pytest
 
 from cermet import cli, paths
 from cermet.frontend.tflite_file import to_blob
-from cermet.program import plan as plan_file
+from cermet.program.plan_layout import plan_header, with_checksum
 from tests.frontend.test_hostile import mutated
 from tests.support import model_builder
 
@@ -106,7 +106,7 @@ def test_damaged_plans_and_programs_are_disassembled_or_refused(good: tuple[path
     statuses = []
     for number in range(NUM_ENTRIES):
         changed = mutated(rng, data)
-        path.write_bytes(plan_file._with_checksum(changed) if number % 2 and len(changed) > 200 else changed)
+        path.write_bytes(with_checksum(changed) if number % 2 and len(changed) > 200 else changed)
         statuses.append(check_command(capfd, "disasm", path))
     assert {OK, OUR_ERROR} == set(statuses)
 
@@ -129,7 +129,7 @@ def test_the_command_as_users_start_it(verb: str, tmp_path: pathlib.Path) -> Non
 
 def foreign(data: bytes, offset: int, value: bytes) -> bytes:
     """An entry that somebody made for something else: its checksum is right."""
-    return plan_file._with_checksum(data[:offset] + value + data[offset + len(value):])
+    return with_checksum(data[:offset] + value + data[offset + len(value):])
 
 
 def offset_of(member: str) -> int:
@@ -153,7 +153,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def test_offsets_are_the_headers() -> None:
-    record = plan_file.plan_header().records["cermet_plan_header"]
+    record = plan_header().records["cermet_plan_header"]
     for member, value in {"version": 0x01020304, "key": b"\5" * 32, "build_id": b"\6" * 32, "soc": b"\7" * 16}.items():
         raw = value if isinstance(value, bytes) else struct.pack("<I", value)
         data = bytearray(record.size)

@@ -17,7 +17,7 @@ from cermet.compiler import compile_blob
 from cermet.drivers.base import CompileOptions
 from cermet.frontend.tflite_file import to_blob
 from cermet.interpreter import make_interpreter
-from cermet.program.plan import decode_plan
+from cermet.program.plan_reader import decode_plan
 from cermet.runtime import Device, RuntimeFailure
 from tests.kmd.client import ROOT, environ
 

@@ -12,7 +12,7 @@ from cermet.drivers.rocket import assemble
 from cermet.errors import CermetError
 from cermet.frontend.tflite_file import to_blob
 from cermet.interpreter import make_interpreter
-from cermet.program.plan import decode_plan
+from cermet.program.plan_reader import decode_plan
 from cermet.runtime import Device, RuntimeFailure
 from tests.end_to_end.test_queues import driver, interrupts, outputs
 from tests.kmd.client import ROOT

@@ -17,7 +17,8 @@ from cermet.program.cache import (
     options_text,
     parse_options,
 )
-from cermet.program.plan import Plan, PlanNode, encode_plan
+from cermet.program.plan import Plan, PlanNode
+from cermet.program.plan_writer import encode_plan
 from tests.program.test_plan import sample_plan
 from tests.program.test_tree_hash import expected
 

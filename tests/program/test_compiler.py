@@ -16,7 +16,7 @@ from cermet.ir.dynamic import dynamic_tensors
 from cermet.ir.operation import Operation
 from cermet.ir.subgraph import Subgraph
 from cermet.program.cache import cache_key
-from cermet.program.plan import decode_plan
+from cermet.program.plan_reader import decode_plan
 from tests.program.test_plan import program
 from tests.support import model_builder
 from tests.support.model_builder import OperationSpec, TensorSpec, build_model

@@ -13,8 +13,10 @@ import pytest
 
 from cermet import paths
 from cermet.drivers.base import Bo, Job, Program, Refusal, Relocation, Step, Task, TensorPort
-from cermet.program import plan as plan_file
-from cermet.program.plan import Plan, PlanError, PlanNode, PlanPartition, decode_plan, encode_plan, plan_header
+from cermet.program.plan import Plan, PlanError, PlanNode, PlanPartition
+from cermet.program.plan_layout import plan_header, with_checksum
+from cermet.program.plan_reader import decode_plan, last_byte
+from cermet.program.plan_writer import encode_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_FUZZED = 4000
@@ -54,7 +56,7 @@ def sample_plan() -> Plan:
 
 def resigned(data: bytes) -> bytes:
     """The file with a right checksum: what a reader sees of a file that was made, not damaged."""
-    return plan_file._with_checksum(data)
+    return with_checksum(data)
 
 
 def patched(data: bytes, offset: int, value: int, size: int = 4) -> bytes:
@@ -198,11 +200,11 @@ def test_the_writer_refuses_a_program_that_no_reader_would_take(changes: dict, w
 
 def test_last_byte_of_a_port_is_exact() -> None:
     fits = port(0, 2, offset_bytes=1024 - 2 * 320)
-    assert plan_file.last_byte(fits) == 1023
+    assert last_byte(fits) == 1023
     packed = port(0, 2, layout="packed", offset_bytes=0, line_stride_bytes=100)
-    assert plan_file.last_byte(packed) == 399
-    assert plan_file.last_byte(blocks()) == 64 + 2 * 64 - 1
-    assert plan_file.last_byte(blocks(fold_y=1, fold_x=1)) == 64 + 2 * 32 + 5 * 16 - 1
+    assert last_byte(packed) == 399
+    assert last_byte(blocks()) == 64 + 2 * 64 - 1
+    assert last_byte(blocks(fold_y=1, fold_x=1)) == 64 + 2 * 32 + 5 * 16 - 1
 
 
 def test_node_table_and_partitions_must_agree() -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cermet.program.plan import PlanError, decode_plan, encode_plan
+from cermet.program.plan import PlanError
+from cermet.program.plan_reader import decode_plan
+from cermet.program.plan_writer import encode_plan
 from tests.program.test_plan import resigned, sample_plan
 
 SOURCES = ("plan*.c", "base.c")

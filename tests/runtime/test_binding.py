@@ -12,7 +12,8 @@ import pytest
 from cermet.compiler import compile_blob
 from cermet.drivers.base import CompileOptions
 from cermet.frontend.tflite_file import to_blob
-from cermet.program.plan import decode_plan, encode_plan
+from cermet.program.plan_reader import decode_plan
+from cermet.program.plan_writer import encode_plan
 from cermet.runtime import Device, RuntimeFailure, check_plan
 from tests.support import model_builder
 from tests.support.interpreter import run

@@ -79,7 +79,8 @@ def make_executor(device: str, soc: str) -> Executor:
 
 def _plan_of(subgraph: Subgraph, program: Program, soc: str) -> bytes:
     """A plan with one partition; its key is nobody's."""
-    from cermet.program.plan import Plan, PlanNode, PlanPartition, encode_plan
+    from cermet.program.plan import Plan, PlanNode, PlanPartition
+    from cermet.program.plan_writer import encode_plan
     indices = range(len(subgraph.operations))
     return encode_plan(Plan(bytes(32), build.BUILD_ID, soc, tuple(PlanNode(0) for _ in indices),
                             (PlanPartition(tuple(indices), program),)))

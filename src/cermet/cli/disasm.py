@@ -86,7 +86,8 @@ def select(listings: list[Listing], wanted: int | None) -> Iterator[tuple[int, L
 
 def listings_of(data: bytes, path: Path, soc: str) -> tuple[str, list[Listing]]:
     """(SoC, tasks) of a file. Raises CermetError when it is neither a plan nor program words."""
-    from cermet.program.plan import decode_plan, plan_header
+    from cermet.program.plan_layout import plan_header
+    from cermet.program.plan_reader import decode_plan
     magic = plan_header().constants["CERMET_PLAN_MAGIC"].to_bytes(4, "little")
     if data[:4] == magic:
         plan = decode_plan(data)

@@ -49,7 +49,7 @@ def load(setting: Setting) -> tuple[Any, Plan, float | None, float]:
 
 def plan_without_cache(blob: bytes, soc: str, options: Any) -> Plan:
     from cermet.compiler import compile_blob
-    from cermet.program.plan import decode_plan
+    from cermet.program.plan_reader import decode_plan
     return decode_plan(compile_blob(blob, soc, options)[0])
 
 

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cermet.compiler import compile_subgraph, driver_for, make_plan
     from cermet.frontend.blob import read_blob
     from cermet.program.cache import cache_key, parse_options, read_regular_file, write_atomically
-    from cermet.program.plan import encode_plan
+    from cermet.program.plan_writer import encode_plan
     options = parse_options(arguments.option)
     driver = driver_for(arguments.soc)
     timings.mark("imports")

@@ -16,7 +16,9 @@ from typing import Any
 from cermet import build
 from cermet.drivers.base import CompileOptions
 from cermet.errors import CermetError
-from cermet.program.plan import MAX_FILE_BYTES, Plan, PlanError, decode_plan
+from cermet.program.plan import Plan, PlanError
+from cermet.program.plan_layout import MAX_FILE_BYTES
+from cermet.program.plan_reader import decode_plan
 from cermet.program.tree_hash import blake2sp
 
 KEY_PREFIX = b"cermet-key-2"

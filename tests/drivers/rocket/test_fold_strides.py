@@ -18,7 +18,7 @@ from cermet.drivers.soft.driver import SoftDriver
 from cermet.hw.soc import RK3588
 from cermet.ir.subgraph import Subgraph
 from cermet.ir.verify import verify
-from cermet.program.plan import plan_header
+from cermet.program.plan_layout import plan_header
 from tests.drivers.rocket.grid import Case, case_id, pairwise, run, subgraph_of
 from tests.support import builders_move, exact, interpreter, model_builder
 from tests.support.model_builder import Model, TensorSpec
