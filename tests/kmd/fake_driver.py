@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from cermet.kmd import log, uapi
+from cermet.kmd.behaviour import MAINLINE, Behaviour, parse_quirks
 from cermet.kmd.errors import DeviceError
+from cermet.kmd.faults import parse_faults
 from cermet.kmd.ioctl import Blocking, Call, Ioctl, IoctlTable
 from cermet.kmd.server import Server, default_table, serve
 from tests.kmd.fake_core import FakeCore
@@ -62,7 +64,9 @@ def main() -> int:
         return 1
     log.start(verbose=True)
     soc, options = command_line(float(os.environ.get("FAKE_DRIVER_LINGER", "1")))
-    serve(Server(soc, FakeCore, options, make_table()))
+    behaviour = Behaviour(parse_quirks(os.environ.get("FAKE_DRIVER_QUIRKS", MAINLINE)),
+                          faults=parse_faults(os.environ.get("FAKE_DRIVER_FAULTS", "")))
+    serve(Server(soc, FakeCore, options, make_table(), behaviour))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import pathlib
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from cermet.kmd import uapi
-from tests.kmd.client import FOREVER, PAGE, Job, Mapping, Node, address_of, libc
+from tests.kmd.client import FOREVER, PAGE, Job, Mapping, Node, address_of, environ, environment, libc
 from tests.kmd.fake_core import ADD, COPY, CORE, COUNT, CYCLES, FILL, HANG, INTERRUPTS, RAISE, SLEEP
 
 JIFFY_S = 0.004
@@ -404,3 +405,30 @@ def test_a_bo_closed_while_a_job_uses_it_unlisted_faults(node: Node) -> None:
     start = time.monotonic()
     node.wait(target)
     assert time.monotonic() - start > 0.3 and target.byte(1) == 0
+
+
+def test_without_quirks_all_jobs_are_queued_or_none(tmp_path: pathlib.Path) -> None:
+    """The fourth job is refused, and with it the third. What each was looked at is counted once."""
+    values = environment(tmp_path / "s", FAKE_DRIVER_QUIRKS="none", FAKE_DRIVER_FAULTS="job-dropped@4")
+    with environ(**values), Node() as node:
+        targets = [Target(node) for _ in range(4)]
+        jobs = [fill_job(node, target, 7) for target in targets]
+        node.submit(*jobs[:2])
+        with pytest.raises(OSError, match="SUBMIT") as raised:
+            node.submit(*jobs[2:])
+        assert raised.value.errno == errno.ENOMEM
+        for target in targets:
+            node.wait(target)
+        assert [target.byte() for target in targets] == [7, 7, 0, 0]
+
+
+def test_without_quirks_the_queue_is_full_for_all_jobs_of_a_submit(tmp_path: pathlib.Path) -> None:
+    """Each of them has room, but not all: none runs, and none waits for a core that nobody wakes."""
+    with environ(**environment(tmp_path / "s", FAKE_DRIVER_QUIRKS="none")), Node() as node:
+        target = Target(node)
+        bo, words = node.program((FILL, target.dma_address, 1, 7))
+        job = Job([(bo.dma_address, words)] * (1 << 20), [bo.handle], [target.handle])
+        with pytest.raises(OSError, match="SUBMIT") as raised:
+            node.submit(*[job] * 5)
+        assert raised.value.errno == errno.ENOMEM
+        assert not node.is_busy(target) and target.byte() == 0

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -163,15 +164,19 @@ def submit(call: Call, args: Any) -> None:
     raw = read_structs(call, args.jobs, count, stride, JOB.size)
     records = [Record(*members) for members in JOB.iter_unpack(raw)]
     queue_jobs = queue_each if call.file.device.behaviour.has("dropped-jobs") else queue_all
-    queue_jobs(call, records)
-    call.file.device.scheduler.hand_over(call.file.entity)      # last: an awoken core need not wait for this thread
+    try:
+        queue_jobs(call, records)
+    finally:
+        call.file.device.scheduler.hand_over(call.file.entity)  # last: an awoken core need not wait for this thread
 
 
 def queue_each(call: Call, records: Sequence[Any]) -> None:
     for index, record in enumerate(records):
         try:
             with call.file.device.lock:
-                push_job(call.file, read_job(call, record))
+                request = read_job(call, record)
+                check_job(call.file, request, 1, len(request.tasks))
+                push_job(call.file, request)
         except DeviceError as error:
             log.warning("%s: SUBMIT job %d of %d dropped: %s", call.file, index, len(records), error)
 
@@ -180,8 +185,9 @@ def queue_all(call: Call, records: Sequence[Any]) -> None:
     """All or none."""
     with call.file.device.lock:
         requests = [read_job(call, record) for record in records]
-        for request in requests:
-            check_job(call.file, request)
+        num_tasks = accumulate(len(request.tasks) for request in requests)
+        for num_jobs, (request, num) in enumerate(zip(requests, num_tasks, strict=True), 1):
+            check_job(call.file, request, num_jobs, num)
         for request in requests:
             push_job(call.file, request)
 
@@ -245,21 +251,20 @@ def read_handles(call: Call, address: int, count: int) -> list[int]:
     return memoryview(call.memory.read(address, count * 4)).cast("I").tolist()
 
 
-def check_job(file: File, request: Request) -> None:
-    """What only shows when the buffers are locked and the job is made."""
+def check_job(file: File, request: Request, num_jobs: int, num_tasks: int) -> None:
+    """What only shows when the buffers are locked and the job is made. It is the last of so many with so many tasks."""
     if file.device.faults.strike("job-dropped"):
         raise DeviceError(errno.ENOMEM, "fault on purpose: job-dropped")
     listed = request.in_bos + request.out_bos
     if len(set(listed)) != len(listed):
         raise DeviceError(errno.EALREADY, "a BO is listed twice")
     entity = file.entity
-    if entity.in_flight >= MAX_JOBS or entity.num_queued_tasks + len(request.tasks) > MAX_QUEUED_TASKS:
+    if entity.in_flight + num_jobs > MAX_JOBS or entity.num_queued_tasks + num_tasks > MAX_QUEUED_TASKS:
         raise DeviceError(errno.ENOMEM, f"{entity.in_flight} jobs, {entity.num_queued_tasks} tasks are queued already")
 
 
 def push_job(file: File, request: Request) -> None:
     """Lock the buffers, collect what to wait for, attach the fence to what is used, queue."""
-    check_job(file, request)
     entity = file.entity
     push(file, entity, Job(file.space, request.tasks, request.in_bos, request.out_bos, Fence(entity)))
 
