@@ -48,16 +48,28 @@ class Latency:
 @dataclass(frozen=True)
 class Start:
     """Milliseconds until a model is ready: with an empty cache (compiler's process included), with its plan in the
-    cache, and without the delegate."""
+    cache, and without the delegate. p50 of several starts, and the least."""
 
     cold: float
     warm: float
     plain: float
+    cold_least: float
+    warm_least: float
+    plain_least: float
+
+    @classmethod
+    def of(cls, cold: Sequence[float], warm: Sequence[float], plain: Sequence[float]) -> Start:
+        kinds = (cold, warm, plain)
+        return cls(*(float(np.median(times_ms)) for times_ms in kinds), *(min(times_ms) for times_ms in kinds))
 
     @property
     def added(self) -> float:
         """What the delegate adds to a start when the plan is in the cache."""
         return self.warm - self.plain
+
+    @property
+    def added_least(self) -> float:
+        return self.warm_least - self.plain_least
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,12 @@ class Benchmark:
 
 
 def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 20, starts: int = 3,
-            workers: Sequence[int] = (), seconds: float = 2.0, peers: Sequence[str] = (),
+            warm_starts: int = 10, workers: Sequence[int] = (), seconds: float = 2.0, peers: Sequence[str] = (),
             progress: Progress = lambda text: None) -> Benchmark:
-    """Times one model. options: the delegate's. Raises CermetError when it does not load or an inference fails."""
+    """Times one model. options: the delegate's. Raises CermetError when it does not load or an inference fails.
+
+    starts: with an empty cache; warm_starts: with the plan in the cache, and as many without the delegate.
+    """
     progress("starting")
     before = resident_mib()
     without = plain_interpreter(model, runtime)
@@ -105,9 +120,7 @@ def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 2
         before = resident_mib()
         made = make_interpreter(model, cached, runtime=runtime)
         interpreter_mib = resident_mib() - before
-        start = Start(start_ms(lambda: cold_start(model, options, runtime), starts),
-                      start_ms(lambda: make_interpreter(model, cached, runtime=runtime), starts),
-                      start_ms(lambda: plain_interpreter(model, runtime), starts))
+        start = timed_starts(model, options, cached, runtime, starts, warm_starts)
         progress("inferences one after the other")
         before = resident_mib()
         with busy_clock(options) as busy_ns:
@@ -126,6 +139,15 @@ def measure(model: Path, options: Options, *, runtime: str = "", repeat: int = 2
         beside[name] = Latency.of(invoke(plain_interpreter(model, runtime, PEERS[name]), repeat))
     return Benchmark(str(model), start, latency, overhead, per_s,
                      Memory(interpreter_mib, plain_mib, growth, peak_mib()), beside)
+
+
+def timed_starts(model: Path, options: Options, cached: Options, runtime: str, starts: int, warm_starts: int) -> Start:
+    cold = [start_ms(lambda: cold_start(model, options, runtime)) for _ in range(starts)]
+    warm, plain = [], []
+    for _ in range(warm_starts):        # by turns: what else the machine does meanwhile meets both alike
+        warm.append(start_ms(lambda: make_interpreter(model, cached, runtime=runtime)))
+        plain.append(start_ms(lambda: plain_interpreter(model, runtime)))
+    return Start.of(cold, warm, plain)
 
 
 def cold_start(model: Path, options: Options, runtime: str) -> Any:
@@ -231,15 +253,13 @@ def duration_ms(action: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def start_ms(make: Callable[[], object], count: int) -> float:
-    """The median; what was made ends after the clock has been stopped."""
-    times = []
-    for _ in range(count):
-        started = time.perf_counter()
-        made = make()
-        times.append((time.perf_counter() - started) * 1000)
-        del made
-    return float(np.median(times))
+def start_ms(make: Callable[[], object]) -> float:
+    """What was made ends after the clock has been stopped."""
+    started = time.perf_counter()
+    made = make()
+    taken = time.perf_counter() - started
+    del made
+    return taken * 1000
 
 
 def resident_mib() -> float:

@@ -1,18 +1,22 @@
 """`cermet bench`: what it prints and writes, and what it refuses. How long things take is not asserted."""
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from cermet import benchmark
-from cermet.cli import bench_history
+from cermet.cli import bench, bench_history
 from cermet.errors import CermetError
 from tests.cli.conftest import Cermet
 
-QUICK = ("--repeat", "3", "--starts", "1", "--device", "sim")
+QUICK = ("--repeat", "3", "--starts", "1", "--warm-starts", "2", "--device", "sim")
+COLUMNS = ("time,build_id,device,processors,load,model,cold_ms,warm_added_ms,p50_ms,p99_ms,overhead_p50_ms,peak_mib,"
+           "ref_p50_ms,xnnpack_p50_ms,workers_per_s")
 
 
 @pytest.fixture
@@ -28,7 +32,8 @@ def test_json_has_every_figure(cermet: Cermet, needs_delegate: None, conv_model:
     assert 0 < model["overhead"]["min"] <= model["overhead"]["p50"] < model["latency"]["p50"]
     assert model["latency"]["min"] <= model["latency"]["p50"] <= model["latency"]["max"]
     assert list(model["workers_per_s"]) == ["1", "2"] and min(model["workers_per_s"].values()) > 0
-    assert model["start"]["cold"] > model["start"]["warm"] > 0
+    start = model["start"]
+    assert start["cold"] == start["cold_least"] > start["warm"] >= start["warm_least"] > 0      # one cold start
     assert set(model["peers"]) >= {"ref"}
 
 
@@ -54,6 +59,7 @@ def test_a_file_that_is_no_history_is_left_alone(cermet: Cermet, needs_delegate:
 
 @pytest.mark.parametrize(("arguments", "text"), [
     (("--workers", "0"), "1..64"), (("--workers", "1,x"), "1..64"), (("--repeat", "0"), "1..1000000"),
+    (("--starts", "0"), "1..1000"), (("--warm-starts", "0"), "1..1000"),
     (("--seconds", "nan"), "above 0"), (("--seconds", "-1"), "above 0"), (("--option", "x"), "NAME=VALUE"),
     (("--device", "/nonexistent"), "/nonexistent"), (("--option", "prefer=x"), "option prefer: 'x' must be one of")])
 def test_wrong_options_are_one_line(cermet: Cermet, needs_delegate: None, conv_model: Path, arguments: tuple[str, ...],
@@ -71,6 +77,37 @@ def test_what_is_no_model_is_one_line(cermet: Cermet, tmp_path: Path) -> None:
 def test_percentiles() -> None:
     one = benchmark.Latency.of([float(time) for time in range(1, 102)])
     assert (one.count, one.min, one.p50, one.p90, one.p99, one.max) == (101, 1, 51, 91, 100, 101)
+
+
+def made_with(warm: list[float]) -> benchmark.Benchmark:
+    """Figures of a model whose starts with the plan in the cache took so long."""
+    return benchmark.Benchmark("x/m.tflite", benchmark.Start.of([900, 700, 800], warm, [2, 3, 4]),
+                               benchmark.Latency.of([10]), None, {}, benchmark.Memory(1, 1, 0, 100), {})
+
+
+def test_starts_are_medians_with_the_least_beside_them() -> None:
+    start = made_with([13, 8, 9, 90]).start
+    assert (start.cold, start.warm, start.plain, start.added) == (800, 11, 3, 8)
+    assert (start.cold_least, start.warm_least, start.plain_least, start.added_least) == (700, 8, 2, 6)
+    printed = bench.lines([made_with([13, 8, 9, 90])], 0)
+    assert "  cold      p50 800   min 700   (start with an empty cache)" in printed
+    assert ("  warm      p50 11.0   min 8.0   (start with the plan in the cache; over TFLite's p50 +8.0   min +6.0)"
+            in printed)
+
+
+def test_there_are_more_warm_starts_than_cold_ones() -> None:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    arguments = parser.parse_args(["m.tflite"])
+    assert (arguments.starts, arguments.warm_starts) == (3, 10)
+
+
+def test_a_file_that_exists_keeps_its_columns_and_shows_slower_starts(history: Path) -> None:
+    history.write_text(f"{COLUMNS}\n2026-11-20T10:00:00+0000,0.1.0+abc,sim,{os.cpu_count()},0.10,m.tflite,800.0,4.00,"
+                       "10.000,10.000,,100,,,\n")
+    (line,) = bench_history.append(history, bench.row(made_with([9]), "sim", 0.1))
+    assert "warm_added_ms 1.50" in line and line.endswith("; SLOWER: warm_added_ms")
+    assert history.read_text().splitlines()[0] == COLUMNS
 
 
 class Broken:

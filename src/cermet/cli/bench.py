@@ -23,9 +23,11 @@ MAX_WORKERS = 64
 EPILOG = """
 On the simulated NPU an inference takes what simulating it takes; `cermet profile` estimates a board's time. Starting,
 memory and the work around the NPU are the same on both. Overhead is all of an inference but the time in which the
-simulated NPU executes tasks. --csv appends a line per model and holds it against the median of the last ones of the
-same model, device and number of processors; SLOWER names what takes 1.25 times as long, with --peers also as a
-multiple of the reference kernels' time in the same run.
+simulated NPU executes tasks. p50: half of them took no longer.
+
+--csv appends a line per model and holds it against the median of the last ones of the same model, device and number of
+processors; SLOWER names what takes 1.25 times as long, with --peers also as a multiple of the reference kernels' time
+in the same run.
 
 examples:
   cermet bench mobilenet.tflite
@@ -38,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL.tflite")
     parser.add_argument("--repeat", type=number(1, 10**6), default=20, metavar="N", help="inferences (default: 20)")
     parser.add_argument("--starts", type=number(1, 1000), default=3, metavar="N",
-                        help="how often each start is timed (default: 3)")
+                        help="starts with an empty cache (default: 3)")
+    parser.add_argument("--warm-starts", type=number(1, 1000), default=10, metavar="N",
+                        help="starts with the plan in the cache, by turns with as many of TFLite's (default: 10)")
     parser.add_argument("--workers", type=workers, default=(), metavar="N,N..",
                         help="threads with an interpreter each: inferences a second")
     parser.add_argument("--seconds", type=positive_seconds, default=2.0, metavar="S",
@@ -83,8 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_options(setting)
         measured.append(measure(
             model, setting.options, runtime=setting.runtime, repeat=arguments.repeat, starts=arguments.starts,
-            workers=arguments.workers, seconds=arguments.seconds, peers=peers(arguments.peers, setting.runtime),
-            progress=progress(model)))
+            warm_starts=arguments.warm_starts, workers=arguments.workers, seconds=arguments.seconds,
+            peers=peers(arguments.peers, setting.runtime), progress=progress(model)))
         clear_progress()
         if arguments.csv:
             changes += bench_history.append(arguments.csv, row(measured[-1], setting.options["device"], load))
@@ -122,8 +126,9 @@ def lines(measured: Sequence[Benchmark], load: float) -> list[str]:
     for one in measured:
         start, latency, memory = one.start, one.latency, one.memory
         text += ["", Path(one.model).name,
-                 f"  start     cold {start.cold:.0f}   warm {start.warm:.1f} ({start.added:+.1f} over TFLite's "
-                 f"{start.plain:.1f})",
+                 f"  cold      p50 {start.cold:.0f}   min {start.cold_least:.0f}   (start with an empty cache)",
+                 f"  warm      p50 {start.warm:.1f}   min {start.warm_least:.1f}   (start with the plan in the cache; "
+                 f"over TFLite's p50 {start.added:+.1f}   min {start.added_least:+.1f})",
                  f"  inference p50 {latency.p50:.2f}   p90 {latency.p90:.2f}   p99 {latency.p99:.2f}   "
                  f"min {latency.min:.2f}   max {latency.max:.2f}   ({latency.count} of them)"]
         if around := one.overhead:
