@@ -18,6 +18,7 @@ from cermet.probe.run import answers_of, judge, rehearse
 from cermet.sim import cna as cna_unit
 from cermet.sim import core as sim_core
 from cermet.sim import dpu as sim_dpu
+from cermet.sim import dpu_run as sim_dpu_run
 from cermet.sim import kernels, stages
 from cermet.sim import ppu as sim_ppu
 from cermet.sim.silicon import QUESTIONS, Silicon, parse_silicon
@@ -146,7 +147,7 @@ def counting_pads(pool: sim_ppu.Pool, *rest: object) -> np.ndarray:
 OTHER_DEVICES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "Q-N7.rounding": (lambda patch: patch.setattr(stages, "shift_even", away), "half-away"),
     "Q-N8.even": (lambda patch: patch.setattr(stages, "shift_even", down), "floor"),
-    "Q-N12.away": (lambda patch: patch.setattr(sim_dpu, "apply_output", zero_point_first), "before the shift"),
+    "Q-N12.away": (lambda patch: patch.setattr(sim_dpu_run, "apply_output", zero_point_first), "before the shift"),
     "Q-N4": (lambda patch: patch.setattr(stages, "saturate", wrapping), "wraps"),
     "Q-N7.sign": (lambda patch: patch.setattr(sim_dpu, "decode_linear", signed_multiplier), "signed"),
     "Q-N13": (lambda patch: patch.setattr(sim_ppu, "shift_even", away), "product: half-away"),

@@ -7,10 +7,10 @@ from cermet.hw import cycles
 from cermet.hw.cycles import Work
 from cermet.hw.soc import Soc
 from cermet.sim import fast, pc
-from cermet.sim.cna import Cbuf, load_features, load_weights, unpack_weights
+from cermet.sim.cna_load import Cbuf, load_features, load_weights, unpack_weights
 from cermet.sim.core_mac import Convolution
 from cermet.sim.decode import ConvTask, Decoder, FlyingTask
-from cermet.sim.dpu import make_pipeline, run_conv, run_flying
+from cermet.sim.dpu_run import make_pipeline, run_conv, run_flying
 from cermet.sim.lut import LutState
 from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from cermet.hw import cycles
 from cermet.hw.cycles import LaunchTime, Work
 from cermet.hw.soc import Soc
-from cermet.sim.cna import ConvShape, check_cbuf, check_shape, decode_shape, window_bytes
+from cermet.sim.cna import ConvShape, decode_shape, window_bytes
+from cermet.sim.cna_checks import check_cbuf, check_shape
 from cermet.sim.core_mac import CoreSettings, decode_core
-from cermet.sim.dpu import Dpu, check_conv, check_flying, check_operands, decode_dpu
+from cermet.sim.dpu import Dpu, decode_dpu
+from cermet.sim.dpu_checks import check_conv, check_flying, check_operands
 from cermet.sim.kernels import plain_wanted
 from cermet.sim.outcome import Diagnostic, Hang, TaskOutcome
 from cermet.sim.ppu import Pool, decode_pool

@@ -1,4 +1,4 @@
-"""The same tasks as dpu.run_conv and dpu.run_flying, by the compiled kernels.
+"""The same tasks as dpu_run.run_conv and run_flying, by the compiled kernels.
 
 Functions return False when a task is outside what the kernels do exactly; the plain form then runs it.
 """
@@ -13,7 +13,8 @@ import numpy as np
 
 from cermet.sim.cna import ConvShape, Features, ceil_div, pad_lanes, window_size
 from cermet.sim.core_mac import CoreSettings
-from cermet.sim.dpu import ATOM_BYTES, Dpu, EwOperand, Pipeline, Sink
+from cermet.sim.dpu import ATOM_BYTES, Dpu
+from cermet.sim.dpu_run import EwOperand, Pipeline, Sink
 from cermet.sim.kernels import EW_ADD, EW_MAX, EW_MIN, EW_MUL, EW_NONE, fast_library, ffi, pointer
 from cermet.sim.lut import Lut
 from cermet.sim.memory import AddressSpace, extent

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cermet.sim.dpu import Dpu, Sink, check_flying, decode_dpu
+from cermet.sim.dpu import Dpu, decode_dpu
+from cermet.sim.dpu_checks import check_flying
+from cermet.sim.dpu_run import Sink
 from cermet.sim.memory import ADDRESS_MASK, AddressSpace
 from cermet.sim.outcome import Hang, TaskOutcome
 from cermet.sim.ppu import decode_pool
