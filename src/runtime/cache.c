@@ -180,6 +180,19 @@ compile(const struct cermet_cache *cache, const struct cermet_compile_options *o
 	return cermet_fail(error, "the compiler's answer cannot be used: %s", reason.text);
 }
 
+/* The kernel decides about some options, so a plan made with those that the user wished may not be the one for it. */
+static bool
+fail_required(const char *path, const struct cermet_compile_options *options, const struct cermet_error *reason,
+              struct cermet_error *error)
+{
+	if (!path)
+		return cermet_fail(error, "option cache=required: %s", reason->text);
+	if (reason->text[0])
+		return cermet_fail(error, "option cache=required: %s is unusable: %s", path, reason->text);
+	return cermet_fail(error, "option cache=required: %s is missing; make it with `cermet compile`, for this device with "
+	                   "cores=%s and chains=%s", path, options->cores, options->chains);
+}
+
 bool
 cermet_find_plan(const struct cermet_cache *cache, const struct cermet_compile_options *options,
                  const struct cermet_pieces *blob, struct cermet_plan_file *plan, struct cermet_error *error)
@@ -199,11 +212,8 @@ cermet_find_plan(const struct cermet_cache *cache, const struct cermet_compile_o
 	snprintf(path, sizeof(path), "%s/%s.plan", directory, hex);
 	if (has_directory && load_entry(path, cache->compiler.soc, key, plan, &reason))
 		return true;
-	if (cache->mode == CERMET_CACHE_REQUIRED && has_directory)
-		return cermet_fail(error, "option cache=required: %s is %s%s", path,
-		                   reason.text[0] ? "unusable: " : "missing; make it with `cermet compile`", reason.text);
 	if (cache->mode == CERMET_CACHE_REQUIRED)
-		return cermet_fail(error, "option cache=required: %s", reason.text);
+		return fail_required(has_directory ? path : NULL, options, &reason, error);
 	if (reason.text[0] && (has_directory || cache->mode == CERMET_CACHE_ON))
 		cermet_log(level, CERMET_LOG_WARNING, "%s; compiling again%s", reason.text, has_directory ? "" : ", not cached");
 	if (!compile(cache, options, blob, key, hex, plan, error))

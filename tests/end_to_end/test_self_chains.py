@@ -94,3 +94,16 @@ def test_delegate(proposals: str, silicon: str, num_interrupts: int | None, tmp_
         else:
             interpreter.invoke()
             assert len(interrupts(log())) == num_interrupts and "pc.write" not in log()
+
+
+def test_missing_plan_for_a_kernel_that_chains(tmp_path: pathlib.Path) -> None:
+    """It was made with the same options, but this kernel's is another one: the error says which."""
+    folder, model = tmp_path / "plans", BUNDLED[-1]
+    folder.mkdir(mode=0o700)
+    options = {"device": "sim", "chains": "program", "cache_dir": str(folder)}
+    with driver(tmp_path / "mainline"):
+        make_interpreter(model, options)
+        make_interpreter(model, {**options, "cache": "required"})
+    with driver(tmp_path / "queues", "--proposals", "queues"), \
+            pytest.raises(CermetError, match=r"missing; .* for this device with cores=1 and chains=kernel"):
+        make_interpreter(model, {**options, "cache": "required"})

@@ -943,7 +943,7 @@ test_cache_modes(const char *build_id)
 	CHECK(num_calls() == 3);
 	unlink(entry);
 	CHECK(!find(&cache, &hit, &error));
-	CHECK_TEXT(error.text, "is missing; make it with `cermet compile`");
+	CHECK_TEXT(error.text, "is missing; make it with `cermet compile`, for this device with cores=1 and chains=kernel");
 }
 
 /* Bit flips, cuts and garbage: recompiled and overwritten, never used. */
