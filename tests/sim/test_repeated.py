@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 
 from cermet.sim import decode, steps
 from cermet.sim.core import Core, TaskOutcome
+from cermet.sim.memory import AddressSpace
 from cermet.sim.registers import Snapshot
-from tests.sim.programs import CONV_MASK, FLYING_MASK, POOL_MASK, flying, pooling
+from tests.sim.programs import CONV_MASK, FLYING_MASK, POOL_MASK, Conv, flying, pooling
 from tests.sim.support import Memory, kick, new_core, program, to_atoms, word
 from tests.sim.test_core import random_conv
 
 LUT_CONFIG, LUT_DATA, DPU_POINTER, DPU_RELU = 0x4100, 0x4104, 0x4004, 0x4040
 NUM_CONVOLUTIONS, NUM_STEPS = 4, 80
+PROGRAM_ADDRESS = 0x4000_0000
 
 
 @dataclass
@@ -144,7 +147,42 @@ def test_the_second_run_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     setting, core = Setting(0), new_core()
     address, count = setting.programs[0]
     assert kick(core, setting.memory.space, address, count).hang is None
-    for module, name in ((decode, "decode_dpu_task"), (steps, "is_plain")):
+    for module, name in ((decode, "decode_dpu_task"), (decode, "ConvForm"), (steps, "is_plain")):
         monkeypatch.setattr(module, name, None)
     core.files.reset()
     assert kick(core, setting.memory.space, address, count).hang is None
+
+
+def test_memory_is_looked_up_at_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other memory at the same addresses is used, memory that is gone is let go of, and its absence is a fault."""
+    monkeypatch.setenv("CERMET_SIM_PLAIN", "0")
+    rng, core, space = np.random.default_rng(0), new_core(), AddressSpace()
+    conv = Conv(rng.integers(-3, 4, (4, 4, 16), np.int8), rng.integers(-3, 4, (32, 1, 1, 16), np.int8))
+    words = program(conv.program(), CONV_MASK)
+    space.map(PROGRAM_ADDRESS, padded(words))
+    results = []
+    for _ in range(3):
+        held = [weakref.ref(map_copy(space, address, array)) for address, array in conv.memory.arrays.items()]
+        for each in (core, new_core()):
+            space.write(conv.output, np.zeros(16, np.uint8))
+            assert kick(each, space, PROGRAM_ADDRESS, len(words)).hang is None
+            results.append(space.read(conv.output, 4 * 4 * 32).tobytes())
+        for address, array in conv.memory.arrays.items():
+            space.unmap(address)
+            array ^= 1                      # other operands next time
+        assert all(array() is None for array in held)
+    assert results[0] == results[1] == results[4] == results[5] and results[2] == results[3] != results[0]
+    fault = kick(core, space, PROGRAM_ADDRESS, len(words)).fault
+    assert fault is not None and not fault.is_write
+
+
+def padded(words: list[int]) -> np.ndarray:
+    page = np.zeros(4096, np.uint8)
+    page[:len(words) * 8] = np.array(words, "<u8").view(np.uint8)
+    return page
+
+
+def map_copy(space: AddressSpace, address: int, array: np.ndarray) -> np.ndarray:
+    copied = array.copy()
+    space.map(address, copied)
+    return copied

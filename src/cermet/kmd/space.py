@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from cermet.sim.memory import AddressSpace
+from cermet.sim.memory import AddressSpace, Block
 
 
 class SharedAddressSpace(AddressSpace):
@@ -40,6 +40,6 @@ class SharedAddressSpace(AddressSpace):
         with self._lock:
             super().write(iova, array)
 
-    def window(self, iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray | None:
+    def view(self, block: Block) -> np.ndarray | None:
         with self._lock:
-            return super().window(iova, shape, strides)
+            return super().view(block)

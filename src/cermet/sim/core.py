@@ -11,6 +11,7 @@ from cermet.sim.cna_load import Cbuf, load_features, load_weights, unpack_weight
 from cermet.sim.core_mac import Convolution
 from cermet.sim.decode import ConvTask, Decoder, FlyingTask
 from cermet.sim.dpu_run import make_pipeline, run_conv, run_flying
+from cermet.sim.kernels import plain_wanted
 from cermet.sim.lut import LutState
 from cermet.sim.memory import AddressSpace, IommuFault
 from cermet.sim.outcome import Cancelled, Diagnostic, Hang, TaskOutcome
@@ -108,6 +109,7 @@ class Core:
         """Execute what OPERATION_ENABLE = 1 started. Never raises for anything a program can contain."""
         outcome = TaskOutcome()
         self.launches = []
+        self.decoder.plain = plain_wanted()
         try:
             self._run_tasks(space, cancelled, outcome)
         except Hang as hang:
@@ -168,7 +170,7 @@ class Core:
                      outcome: TaskOutcome) -> None:
         amounts = self.pc.get(PcOffset.REGISTER_AMOUNTS, 0)
         self._fetched_address = address
-        program = self.programs.find(pc.fetch(space, address, amounts))
+        program = self.programs.find(pc.fetch(space, address, amounts), self.decoder.plain)
         separated = False
         started = False
         self._words_before_start = program.num_words
@@ -303,7 +305,7 @@ class Core:
         features = load_features(cna, shape, space, base, self.cbuf, self.soc, outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, task.rdma, snapshots.get("DPU_RDMA"), self.lut, space, base,
                                  outcome)
-        if fast.run_conv(shape, settings, features, weights, dpu, pipeline, space, cancelled):
+        if fast.run_conv(task, features, weights, pipeline, space, cancelled):
             return
         source = Convolution(shape, settings, features.nhwc(), unpack_weights(shape, weights, self.soc))
         run_conv(dpu, pipeline, source, space, cancelled)
@@ -318,5 +320,5 @@ class Core:
         self._spend(task.work, outcome)
         pipeline = make_pipeline(snapshots["DPU"], dpu, rdma, snapshots["DPU_RDMA"], self.lut, space, base, outcome)
         unpooled = rdma.unpool_width * rdma.unpool_height > 1
-        if unpooled or not fast.run_flying(dpu, pipeline, rdma.main, space, cancelled):
+        if unpooled or not fast.run_flying(task, pipeline, space, cancelled):
             run_flying(dpu, pipeline, rdma, space, cancelled)

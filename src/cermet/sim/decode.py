@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from cermet.hw import cycles
@@ -18,7 +19,7 @@ from cermet.sim.cna_checks import check_cbuf, check_shape
 from cermet.sim.core_mac import CoreSettings, decode_core
 from cermet.sim.dpu import Dpu, decode_dpu
 from cermet.sim.dpu_checks import check_conv, check_flying, check_operands
-from cermet.sim.kernels import plain_wanted
+from cermet.sim.forms import ConvForm, FlyingForm
 from cermet.sim.outcome import Diagnostic, Hang, TaskOutcome
 from cermet.sim.ppu import Pool, decode_pool
 from cermet.sim.rdma import Rdma, decode_rdma
@@ -41,6 +42,11 @@ class ConvTask:
     rdma: Rdma | None
     work: Work
 
+    @cached_property
+    def form(self) -> ConvForm:
+        """Made when the compiled kernels first run it. Raises Hang."""
+        return ConvForm(self.shape, self.settings, self.dpu, self.rdma)
+
 
 @dataclass(frozen=True)
 class FlyingTask:
@@ -49,6 +55,11 @@ class FlyingTask:
     dpu: Dpu
     rdma: Rdma
     work: Work
+
+    @cached_property
+    def form(self) -> FlyingForm:
+        """Made when the compiled kernels first run it. Raises Hang."""
+        return FlyingForm(self.dpu, self.rdma)
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,7 @@ class Decoder:
 
     def __init__(self, soc: Soc) -> None:
         self.soc = soc
+        self.plain = False              # nothing is remembered
         self._known: dict[Hashable, tuple[Any, list[Diagnostic]]] = {}
         self._times: dict[tuple[Work, int], LaunchTime] = {}
 
@@ -87,7 +99,7 @@ class Decoder:
     def _once(self, blocks: tuple[str, ...], decode: Callable[[Soc, Snapshots, int, TaskOutcome], T],
               snapshots: Snapshots, base: int, outcome: TaskOutcome) -> T:
         """What decode gave for these register values; in the plain form it is asked each time."""
-        if plain_wanted():
+        if self.plain:
             return decode(self.soc, snapshots, base, outcome)
         key = (base, *(registers_of(snapshots[name]) if name in snapshots else None for name in blocks))
         found = self._known.get(key)

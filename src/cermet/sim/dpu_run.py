@@ -35,7 +35,7 @@ class EwOperand:
             if rdma.ew_surface_stride != rdma.operand.surface_bytes and dpu.channels > ATOM_BYTES:
                 outcome.warn("rdma.ew_surf_stride", f"DPU_RDMA.RDMA_EW_SURF_STRIDE: {rdma.ew_surface_stride} bytes, "
                              f"cube and EW_SURF_NOTCH say {rdma.operand.surface_bytes}; the stride is ASSUMED to win")
-            self.reader = type(rdma.operand)(rdma.operand.address, rdma.operand.line_bytes, rdma.ew_surface_stride)
+            self.reader = rdma.ew_reader
 
     def _read_vector(self, channels: int, outcome: TaskOutcome) -> np.ndarray:
         if self.rdma.ew_surface_stride != ATOM_BYTES:
@@ -161,24 +161,30 @@ def repeat_surfaces(block: np.ndarray, times: int) -> np.ndarray:
         rows, columns, channels * times)
 
 
+def written_size(dpu: Dpu, surfaces: int) -> tuple[int, int, int]:
+    """Surfaces, rows and columns as the write DMA counts them. Raises Hang when the totals differ."""
+    writer = dpu.writer
+    own_surfaces = writer.channels * dpu.out_bytes / ATOM_BYTES * (surfaces / max(1, -(
+        -dpu.channels * dpu.out_bytes // ATOM_BYTES)))
+    own_size = (int(own_surfaces), writer.height, writer.width)
+    is_whole = not (own_surfaces % writer.surfaces_per_group or surfaces % writer.surfaces_per_group)
+    if not is_whole or prod(own_size) != surfaces * dpu.height * dpu.width:
+        raise Hang("dpu.wdma_size", f"DPU.WDMA_SIZE: {writer.width}x{writer.height}x{writer.channels} must hold as "
+                   f"many atoms as the cube {dpu.width}x{dpu.height}x{dpu.channels}")
+    return own_size
+
+
 class Sink:
     """The write DMA. Results arrive in the order [group][row][column][surface of the group]; the writer counts
     through its own sizes in the same nesting, and only the totals must agree."""
 
     def __init__(self, dpu: Dpu, space: AddressSpace, surfaces: int) -> None:
         self.writer, self.space = dpu.writer, space
-        self.dpu_size = (surfaces, dpu.height, dpu.width)
         writer = dpu.writer
-        own_surfaces = writer.channels * dpu.out_bytes / ATOM_BYTES * (surfaces / max(1, -(
-            -dpu.channels * dpu.out_bytes // ATOM_BYTES)))
-        self.own_size = (int(own_surfaces), writer.height, writer.width)
-        total, own_total = prod(self.dpu_size), prod(self.own_size)
-        if own_surfaces % writer.surfaces_per_group or surfaces % writer.surfaces_per_group or total != own_total:
-            raise Hang("dpu.wdma_size", f"DPU.WDMA_SIZE: {writer.width}x{writer.height}x{writer.channels} must hold as "
-                       f"many atoms as the cube {dpu.width}x{dpu.height}x{dpu.channels}")
-        self.renested = self.own_size != self.dpu_size
+        self.own_size = written_size(dpu, surfaces)
         self.collected: np.ndarray | None = None
-        if self.renested:
+        if self.own_size != (surfaces, dpu.height, dpu.width):
+            total = prod(self.own_size)
             if total * ATOM_BYTES > MAX_OUTPUT_BYTES:
                 raise Hang("dpu.wdma_size", f"DPU.WDMA_SIZE: a re-nested write of {total} atoms is more than the "
                            "simulator collects")

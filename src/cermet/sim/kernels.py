@@ -62,6 +62,8 @@ void cermet_sim_pool_rows(const int16_t *band, int32_t band_columns, int32_t met
 ffi = cffi.FFI()
 ffi.cdef(DECLARATIONS)
 
+# By the kind of number: of an array's whole memory, of one number.
+POINTERS = {kind: (ffi.typeof(f"{kind}[]"), ffi.typeof(f"{kind} *")) for kind in ("int8_t", "int16_t", "int32_t")}
 EW_NONE, EW_ADD, EW_MAX, EW_MIN, EW_MUL = range(5)
 
 
@@ -97,6 +99,7 @@ def fast_library() -> Any:
 
 def pointer(array: np.ndarray, kind: str) -> Any:
     """Address of an array's first element; the caller keeps the array alive."""
+    whole, single = POINTERS[kind]
     if array.flags.c_contiguous:
-        return ffi.from_buffer(f"{kind}[]", array)
-    return ffi.cast(f"{kind} *", array.ctypes.data)
+        return ffi.from_buffer(whole, array)
+    return ffi.cast(single, array.__array_interface__["data"][0])

@@ -52,12 +52,12 @@ class LutState:
 
     def write_entries(self, values: np.ndarray) -> None:
         """As many writes to LUT_ACCESS_DATA, one after the other."""
+        if not self.config & WRITE_BIT:
+            return
         for first in range(0, len(values), ADDRESS_MASK + 1):       # no address twice in one turn
             self._write_turn(values[first:first + ADDRESS_MASK + 1])
 
     def _write_turn(self, values: np.ndarray) -> None:
-        if not self.config & WRITE_BIT:
-            return
         table, address = self.config >> 16 & 1, self.config & ADDRESS_MASK
         addresses = address + np.arange(len(values)) & ADDRESS_MASK
         exist = addresses < ENTRIES

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +18,17 @@ class IommuFault(Exception):
         super().__init__(f"iommu: {'write' if is_write else 'read'} at {address:#010x}: nothing is mapped there")
         self.address = address
         self.is_write = is_write
+
+
+@dataclass(frozen=True)
+class Block:
+    """A strided block of bytes, the last axis dense: lowest byte, and the byte behind the highest."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    low: int
+    high: int
 
 
 class AddressSpace:
@@ -103,14 +115,17 @@ class AddressSpace:
 
     def window(self, iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray | None:
         """View of a strided block of bytes (last axis is dense), or None when it leaves its mapping."""
-        low, high = extent(iova, shape, strides)
-        if low < 0 or high > SPACE_BYTES:
+        return self.view(block_at(iova, shape, strides))
+
+    def view(self, block: Block) -> np.ndarray | None:
+        """The bytes of a block, or None when it leaves its mapping."""
+        if block.low < 0 or block.high > SPACE_BYTES:
             return None
-        index = bisect_right(self._starts, low) - 1
-        if index < 0 or high > self._end(self._starts[index]):
+        index = bisect_right(self._starts, block.low) - 1
+        if index < 0 or block.high > self._end(self._starts[index]):
             return None
         start = self._starts[index]
-        return np.ndarray(shape, np.uint8, self._arrays[start], iova - start, strides)
+        return np.ndarray(block.shape, np.uint8, self._arrays[start], block.address - start, block.strides)
 
     def gather(self, iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """A strided block of bytes: a view where possible, else a copy made row by row."""
@@ -144,6 +159,10 @@ def merge_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple
     while len(lines) > 1 and steps[-2] == lines[-1] * steps[-1]:
         lines[-2:], steps[-2:] = [lines[-2] * lines[-1]], [steps[-1]]
     return tuple(lines), tuple(steps)
+
+
+def block_at(iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Block:
+    return Block(iova, shape, strides, *extent(iova, shape, strides))
 
 
 def extent(iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:

@@ -73,6 +73,11 @@ class Rdma:
     main: CubeReader
     operand: CubeReader         # pitch from the notch
 
+    @property
+    def ew_reader(self) -> CubeReader:
+        """The operand with the pitch of EW_SURF_STRIDE, which is ASSUMED to win."""
+        return CubeReader(self.operand.address, self.operand.line_bytes, self.ew_surface_stride)
+
 
 def decode_rdma(rdma: Snapshot, base: int) -> Rdma:
     """Read the registers; no checks. base is TASK_DMA_BASE_ADDR."""
@@ -116,21 +121,22 @@ def read_operands(space: AddressSpace, address: int, use: int, channels: int, cl
         return Operands(mul=_words(space.read(address, channels * 2), "<i2"))
     blocks = -(-channels // BLOCK_CHANNELS)
     if use == USE_ALU | USE_CPEND | USE_MUL and client == "BRDMA":
-        raw = np.frombuffer(space.read(address, blocks * BLOCK_BYTES).tobytes(), np.uint8).reshape(blocks, BLOCK_BYTES)
+        raw = space.read(address, blocks * BLOCK_BYTES).reshape(blocks, BLOCK_BYTES)
         return Operands(alu=_column(raw, 0, "<i4", channels), cpend=_column(raw, 32, "<i2", channels),
                         mul=_column(raw, 48, "<i2", channels))
     if use == USE_ALU | USE_MUL and client == "BRDMA":       # layout inferred (Q-L6)
-        raw = np.frombuffer(space.read(address, blocks * 48).tobytes(), np.uint8).reshape(blocks, 48)
+        raw = space.read(address, blocks * 48).reshape(blocks, 48)
         return Operands(alu=_column(raw, 0, "<i4", channels), mul=_column(raw, 32, "<i2", channels))
     raise Hang(f"rdma.{client.lower()}_use", f"DPU_RDMA.{client}: DATA_USE {use} on the integer path hangs or is "
                "unknown")
 
 
 def _words(raw: np.ndarray, dtype: str) -> np.ndarray:
-    return np.frombuffer(raw.tobytes(), dtype).astype(np.int32)
+    """A copy, as tasks may write what they have read."""
+    return raw.view(dtype).astype(np.int32)
 
 
 def _column(blocks: np.ndarray, at: int, dtype: str, channels: int) -> np.ndarray:
     """One operand of every channel out of interleaved blocks of 8 channels."""
     size = np.dtype(dtype).itemsize * BLOCK_CHANNELS
-    return _words(np.ascontiguousarray(blocks[:, at:at + size]), dtype)[:channels]
+    return _words(blocks[:, at:at + size], dtype).reshape(-1)[:channels]

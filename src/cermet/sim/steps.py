@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from cermet.sim import pc
-from cermet.sim.kernels import plain_wanted
 from cermet.sim.lut import ACCESS_CFG, ACCESS_DATA
 from cermet.sim.registers import BlockState
 
@@ -52,8 +51,8 @@ class Programs:
         self._known: dict[bytes, Program] = {}
         self._kept_bytes = 0
 
-    def find(self, raw: bytes) -> Program:
-        if plain_wanted():
+    def find(self, raw: bytes, plain: bool) -> Program:
+        if plain:
             words = pc.decode(np.frombuffer(raw, "<u8"))
             return Program(len(words), tuple(words))
         program = self._known.get(raw)
