@@ -7,12 +7,12 @@
 #ifdef WIDE_MOVES
 #define STRIPE cermet_blake2sp_stripe_avx2
 #define LANES 8
-#define EACH_LANE(of) {of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7)}
+#define EACH_LANE(of) of(0), of(1), of(2), of(3), of(4), of(5), of(6), of(7)
 #define HAS_BYTE_MOVES 1
 #else
 #define STRIPE cermet_blake2sp_stripe
 #define LANES 4
-#define EACH_LANE(of) {of(0), of(1), of(2), of(3)}
+#define EACH_LANE(of) of(0), of(1), of(2), of(3)
 #ifdef __aarch64__
 #define HAS_BYTE_MOVES 1
 #endif
@@ -35,11 +35,11 @@ static const uint8_t sigma[NUM_ROUNDS][16] = {
 };
 
 #define ROTATED(x, count) ((x) >> (count) | (x) << (32 - (count)))
-#ifdef HAS_BYTE_MOVES /* one instruction, which compilers do not find behind the shifts */
+#if defined(HAS_BYTE_MOVES) && __has_builtin(__builtin_shufflevector) /* one instruction, not found behind shifts */
 #define BYTE_1(i) 4 * i + 1, 4 * i + 2, 4 * i + 3, 4 * i
 #define BYTE_2(i) 4 * i + 2, 4 * i + 3, 4 * i, 4 * i + 1
-#define ROTATED_8(x) ((words)__builtin_shuffle((bytes)(x), (bytes)EACH_LANE(BYTE_1)))
-#define ROTATED_16(x) ((words)__builtin_shuffle((bytes)(x), (bytes)EACH_LANE(BYTE_2)))
+#define ROTATED_8(x) ((words)__builtin_shufflevector((bytes)(x), (bytes)(x), EACH_LANE(BYTE_1)))
+#define ROTATED_16(x) ((words)__builtin_shufflevector((bytes)(x), (bytes)(x), EACH_LANE(BYTE_2)))
 #else
 #define ROTATED_8(x) ROTATED(x, 8)
 #define ROTATED_16(x) ROTATED(x, 16)
@@ -86,7 +86,7 @@ compress(struct cermet_leaves *leaves, const uint8_t *stripe, int first)
 
 	for (int i = 0; i < 16; i++) {
 #define WORD(lane) word_at(stripe + (first + lane) * CERMET_LEAF_BYTES + 4 * i)
-		m[i] = (words)EACH_LANE(WORD);
+		m[i] = (words){EACH_LANE(WORD)};
 	}
 	for (int i = 0; i < 8; i++) {
 		v[i] = load(&leaves->state[i][first]);
