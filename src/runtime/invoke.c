@@ -61,7 +61,7 @@ fail_incomplete(const struct cermet_program *program, const struct cermet_canary
 {
 	const uint32_t number = (uint32_t)(canary - program->canaries);
 	const long long passed_ms = (cermet_now_ns() - start_ns) / 1000000;
-	const char *const hint = program->chains_itself ?
+	const char *const hint = canary->is_of_chain ?
 		"; option chains=program needs an NPU on which cermet probe Q-X12 says runs, try chains=kernel" : "";
 
 	if (number < program->num_jobs)
@@ -69,8 +69,8 @@ fail_incomplete(const struct cermet_program *program, const struct cermet_canary
 		                   "of %u%s", program->number, program->device->name, passed_ms, number + 1, program->num_jobs,
 		                   hint);
 	return cermet_fail(error, "partition %u on %s: job did not complete (timeout or dropped) after %lld ms: "
-	                   "tensor %u was not written%s", program->number, program->device->name, passed_ms,
-	                   program->outputs[number - program->num_jobs].tensor, hint);
+	                   "tensor %u was not written", program->number, program->device->name, passed_ms,
+	                   program->outputs[number - program->num_jobs].tensor);
 }
 
 static bool

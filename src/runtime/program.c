@@ -91,7 +91,6 @@ fill_tasks(struct cermet_program *program, const struct cermet_plan_partition *p
 	for (uint32_t i = 0; i < num_tasks; i++) {
 		if (i > 0 && partition->num_steps == 0 && task[i - 1].next_address != 0) {
 			cermet_program_lead(program, &task[i - 1]);
-			program->chains_itself = true;
 			continue;
 		}
 		to[count++] = (struct drm_rocket_task){
@@ -161,7 +160,12 @@ fill_canaries(struct cermet_program *program, const struct cermet_plan_view *pla
 	struct cermet_canary *canary = program->canaries;
 
 	for (uint32_t i = 0; i < partition->num_jobs; i++)
-		*canary++ = (struct cermet_canary){job[i].witness_bo, job[i].witness_offset_bytes, CERMET_CANARY_BYTES};
+		*canary++ = (struct cermet_canary){
+			.bo = job[i].witness_bo,
+			.offset_bytes = job[i].witness_offset_bytes,
+			.num_bytes = CERMET_CANARY_BYTES,
+			.is_of_chain = program->jobs[i].task_count < job[i].num_tasks,
+		};
 	for (uint32_t i = 0; i < program->num_outputs; i++, canary++) {
 		canary->bo = program->outputs[i].bo;
 		canary->offset_bytes = cermet_io_last_atom(&program->outputs[i], &canary->num_bytes);

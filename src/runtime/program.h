@@ -14,6 +14,7 @@ struct cermet_canary {
 	uint32_t bo;
 	size_t offset_bytes;
 	size_t num_bytes; /* at most CERMET_CANARY_BYTES */
+	bool is_of_chain; /* of a job whose programs lead to each other, the kernel does not */
 };
 
 struct cermet_times {
@@ -43,7 +44,6 @@ struct cermet_program {
 	uint8_t canary[CERMET_CANARY_BYTES];
 	struct cermet_canary *canaries; /* one per job, then one per output */
 	int64_t timeout_ns;
-	bool chains_itself; /* its programs lead to each other, the kernel does not */
 	bool is_running; /* jobs were queued that nobody has seen end */
 	struct cermet_times times;
 };

@@ -274,6 +274,10 @@ def test_programs_that_chain_themselves_need_silicon_that_lets_them(cermet: Cerm
     assert failed.status == 1 and "cannot be written by a program (Q-X12)" in failed.err
     monkeypatch.setenv("CERMET_SIM_SILICON", "Q-X12=runs")
     assert "layers alone 100.0000%" in cermet("accuracy", mobilenet, "--option", "chains=program").out
+    monkeypatch.setenv("CERMET_SIM_SILICON", "Q-X12=early")
+    failed = cermet("accuracy", mobilenet, "--option", "chains=program")
+    assert failed.status == 1 and failed.err.count("\n") == 1
+    assert "its result is missing when its job is over; a chain needs an NPU that runs it" in failed.err
     monkeypatch.setenv("CERMET_SIM_SILICON", "Q-X12")
     failed = cermet("accuracy", mobilenet)
     assert failed.status == 1 and failed.err.count("\n") == 1 and "must be one of ignored, runs" in failed.err

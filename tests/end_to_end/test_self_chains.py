@@ -58,15 +58,20 @@ def test_other_silicon_is_an_error_that_says_what_to_do(answer: str, tmp_path: p
 
 def test_each_job_has_its_witness(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outputs are those of the last job, a single program. The first stops early, and later ones run on."""
-    monkeypatch.setattr(assemble, "MAX_JOB_CYCLES", 500_000)
+    monkeypatch.setattr(assemble, "MAX_JOB_CYCLES", 450_000)
     plan = plan_of(BUNDLED[-1].read_bytes(), chains="program")
-    assert num_jobs(plan) > 2
+    (partition,) = decode_plan(plan).partitions
+    lengths = [job.num_tasks for job in partition.program.jobs]
+    assert max(lengths) > 2 and lengths[-1] == 1, lengths
     with driver(tmp_path, "--silicon", "Q-X12=early"), pytest.raises(RuntimeFailure, match=HINT.format(
             r"\d", num_jobs(plan))):
         run_first(plan)
     with driver(tmp_path / "runs", "--silicon", "Q-X12=runs") as log:
         run_first(plan)
         assert len(interrupts(log())) == num_jobs(plan)
+    with driver(tmp_path / "last", "--silicon", "Q-X12=runs", "--faults", f"iommu-fault@{num_jobs(plan)}"), \
+            pytest.raises(RuntimeFailure, match=rf"job {num_jobs(plan)} of {num_jobs(plan)}$"):      # no hint
+        run_first(plan)
 
 
 def test_a_job_that_fails_otherwise_is_noticed_and_the_next_is_right(tmp_path: pathlib.Path) -> None:

@@ -22,6 +22,8 @@ FIRST_IOVA = 0x10_0000
 POINTER_BOTH_AUTOMATIC = 0xE
 DPU_INTERRUPTS = 0x300
 TASK_CON = 1 << 14 | 1 << 13 | 1 << 12 | 1
+# Not the noise of _memory(), which a copy may take from one BO to another.
+CANARY = np.random.default_rng(0).integers(0, 256, ATOM_BYTES, np.uint8)
 # What the compiler itself lists as assumed (assumed.py), so that the simulator's warning is no news.
 EXPECTED_DIAGNOSTICS = frozenset({"cna.kernel_group_streamed"})
 
@@ -73,6 +75,20 @@ class Machine:
             if chain.start in starts:
                 self.core.begin_job()
             self._run_task(chain.start, self.program.tasks[chain.start])
+
+    def run_to_the_end(self) -> None:
+        """The same. Also raises ExecutionError when a job was over before its last task, as the runtime finds out."""
+        jobs = self.program.jobs
+        witnesses = [self.memory[job.witness_bo][job.witness_offset_bytes:job.witness_offset_bytes + ATOM_BYTES]
+                     for job in jobs]
+        for atom in witnesses:
+            atom[:] = CANARY
+        self.run()
+        for job, atom in zip(jobs, witnesses, strict=True):
+            if (atom == CANARY).all():
+                last = job.first_task + job.num_tasks - 1
+                raise ExecutionError(f"task {last} ({self._layer(last)}): its result is missing when its job is over; "
+                                     "a chain needs an NPU that runs it to its end (Q-X12)")
 
     def _run_task(self, index: int, task: Task) -> None:
         write = self.core.write
@@ -153,5 +169,5 @@ def run_program(soc: Soc, subgraph: Subgraph, program: Program,
     machine = Machine(soc, program, silicon or Silicon())
     for port in program.inputs:
         machine.store(port, inputs[port.tensor])
-    machine.run()
+    machine.run_to_the_end()
     return {port.tensor: machine.load(port, subgraph.tensor(port.tensor)) for port in program.outputs}
