@@ -49,9 +49,9 @@ def fail(call: Call, args: Any) -> None:
     raise RuntimeError("a bug in a handler")
 
 
-def make_table() -> IoctlTable:
+def make_table(proposals: frozenset[str]) -> IoctlTable:
     uapi.ffi.cdef(NEW_STRUCTS)
-    table = default_table()
+    table = default_table(proposals)
     table.entries[SUM.index] = Ioctl(SUM, "struct test_sum", add_up)
     table.entries[SLOW.index] = Ioctl(SLOW, "struct test_slow", slow)
     table.entries[FAIL.index] = Ioctl(FAIL, None, fail)
@@ -65,8 +65,9 @@ def main() -> int:
     log.start(verbose=True)
     soc, options = command_line(float(os.environ.get("FAKE_DRIVER_LINGER", "1")))
     behaviour = Behaviour(parse_quirks(os.environ.get("FAKE_DRIVER_QUIRKS", MAINLINE)),
+                          proposals=frozenset(os.environ.get("FAKE_DRIVER_PROPOSALS", "").split()),
                           faults=parse_faults(os.environ.get("FAKE_DRIVER_FAULTS", "")))
-    serve(Server(soc, FakeCore, options, make_table(), behaviour))
+    serve(Server(soc, FakeCore, options, make_table(behaviour.proposals), behaviour))
     return 0
 
 

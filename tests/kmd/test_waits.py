@@ -1,19 +1,25 @@
 """Calls that wait for fences: who ends them, when, and what they leave behind."""
 from __future__ import annotations
 
+import errno
+import os
+import pathlib
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from cermet.kmd import uapi
 from cermet.kmd.fence import Fence
 from cermet.kmd.waits import Waits
-from tests.kmd.client import FOREVER, Node
-from tests.kmd.driver_process import driver_pid, usage
+from tests.kmd.client import FOREVER, Node, address_of, environ, environment
+from tests.kmd.driver_process import books, driver_pid, usage
 from tests.kmd.fake_core import SLEEP
 
 NUM_CALLS = 20
+FOR_SUBMIT = uapi.CONSTANTS["DRM_SYNCOBJ_WAIT_FOR_SUBMIT"]
 LATE_S = 5.0            # a busy machine's
 
 
@@ -87,3 +93,76 @@ def test_waiting_calls_have_no_thread_in_the_driver(node: Node) -> None:
     for caller in callers:
         caller.join()
     assert was_busy and during == before
+
+
+# --- sync objects -----------------------------------------------------------------------------------------------------
+
+
+def wait_for_what_never_comes(node: Node) -> None:
+    """For a job that nobody submits."""
+    handles = uapi.ffi.new("__u32[1]", [node.call("SYNCOBJ_CREATE").handle])
+    node.error("SYNCOBJ_WAIT", handles=address_of(handles), count_handles=1, flags=FOR_SUBMIT, timeout_nsec=FOREVER)
+
+
+def fork(function: Callable[[], object]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return child
+
+
+def is_soon(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + LATE_S
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+@pytest.fixture
+def queues(tmp_path: pathlib.Path) -> Iterator[tuple[Node, pathlib.Path]]:
+    """An open file of a driver with the proposed queues, and the driver's log."""
+    with environ(**environment(tmp_path / "s", FAKE_DRIVER_PROPOSALS="queues")), Node() as node:
+        node.create(4096)                   # it has started altogether
+        yield node, tmp_path / "s.log"
+
+
+def test_a_wait_ends_with_its_caller_although_the_file_stays_open(queues: tuple[Node, pathlib.Path]) -> None:
+    node, log = queues
+    driver = driver_pid(node)
+    before = usage(driver)
+    children = [fork(lambda: wait_for_what_never_comes(node)) for _ in range(NUM_CALLS)]
+    try:
+        assert is_soon(lambda: f" {NUM_CALLS} calls waiting" in books(driver, log))
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert is_soon(lambda: " 0 calls waiting" in books(driver, log))
+    assert is_soon(lambda: usage(driver).threads <= before.threads and usage(driver).fds <= before.fds)
+
+
+@pytest.mark.parametrize("is_signalled", [False, True])
+def test_nothing_is_written_to_a_caller_that_a_signal_took_away(queues: tuple[Node, pathlib.Path],
+                                                                is_signalled: bool) -> None:
+    node, log = queues
+    handles = uapi.ffi.new("__u32[1]", [node.call("SYNCOBJ_CREATE").handle])
+    number, struct = uapi.IOCTLS["DRM_IOCTL_SYNCOBJ_WAIT"]
+    argument = uapi.ffi.new(f"{struct} *", {"handles": address_of(handles), "count_handles": 1, "flags": FOR_SUBMIT,
+                                            "timeout_nsec": FOREVER})
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        signal.siginterrupt(signal.SIGALRM, True)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        assert node.raw(number.value, address_of(argument)) == errno.EINTR
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    memory = uapi.ffi.buffer(argument)
+    memory[:] = b"\xaa" * len(memory)       # the caller does something else with it
+    if is_signalled:
+        node.call("SYNCOBJ_SIGNAL", handles=address_of(handles), count_handles=1)
+    assert is_soon(lambda: " 0 calls waiting" in books(driver_pid(node), log))
+    time.sleep(0.1)
+    assert bytes(memory) == b"\xaa" * len(memory)

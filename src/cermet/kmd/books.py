@@ -42,7 +42,8 @@ def read(device: Device) -> Books:
         return Books(len(device.files), sum(len(file.handles()) for file in device.files), len(buffers),
                      sum(bo.mapped_bytes for bo in buffers),
                      sum(len(entity.queue) for core in cores for entity in core.entities),
-                     sum(core.running is not None for core in cores), sum(bo.waits for bo in buffers), len(device.vms))
+                     sum(core.running is not None for core in cores),
+                     sum(bo.waits for bo in buffers) + device.num_syncobj_waits, len(device.vms))
 
 
 def problems(device: Device) -> list[str]:

@@ -189,6 +189,7 @@ class Connection(threading.Thread):
             reply.done(errno.EINVAL)
             return
         self._num_waiting += 1
+        call.is_abandoned = reply.is_hung_up
         reply.waiting()
         if isinstance(later, Waiting):
             self.device.waits.add(later.fences, later.deadline_ns, lambda in_time: self._go_on(

@@ -74,6 +74,7 @@ class Device:
         self._orphans: set[Bo] = set()          # no handle left, but mapped or exported somewhere
         self.offsets = RangeAllocator(FIRST_MMAP_OFFSET, FIRST_MMAP_OFFSET + MMAP_OFFSET_BYTES, PAGE_BYTES)
         self.waits = Waits(self.lock)
+        self.num_syncobj_waits = 0              # calls in progress
         self.scheduler.start()
         self.waits.start()
 

@@ -40,6 +40,7 @@ class Call:
     fd_offset: int = 0          # in the argument, where its number belongs
     fd_flags: int = 0
     later: Blocking | Waiting | None = None
+    is_abandoned: Callable[[], bool] = lambda: False    # of one that waits: whether the caller does no longer
     value: int = 0
     error: int = 0
     reason: str = ""
@@ -64,7 +65,7 @@ class Call:
             self.value = result or 0
 
     def copy_out(self) -> None:
-        if not self.num_out:
+        if not self.num_out or self.is_abandoned():     # who no longer waits may use the memory for other things
             return
         try:
             self.memory.write(self.argument, self.buffer[:self.num_out])

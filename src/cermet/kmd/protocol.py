@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import socket
 import struct
 from typing import NamedTuple
@@ -74,6 +75,12 @@ class ReplyEnd:
         domain, num_bytes = _ffi.new("int *"), _ffi.new("unsigned int *", FD.size)
         return (_libc.getsockopt(self._fd, socket.SOL_SOCKET, socket.SO_DOMAIN, domain, num_bytes) == 0
                 and domain[0] == socket.AF_UNIX)
+
+    def is_hung_up(self) -> bool:
+        """Whether the caller has closed its end: it died, or a signal interrupted it."""
+        looking = select.poll()
+        looking.register(self._fd, 0)
+        return bool(looking.poll(0))
 
     def done(self, error: int, value: int = 0, fd: int = -1, fd_address: int = 0, fd_flags: int = 0) -> None:
         """The last answer; closes this end, but not fd."""

@@ -5,20 +5,20 @@ Not here: their exchange with other files (HANDLE_TO_FD, FD_TO_HANDLE), timeline
 from __future__ import annotations
 
 import errno
-import threading
 import time
 from typing import Any
 
 from cermet.kmd import uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
-from cermet.kmd.file import File
 from cermet.kmd.ioctl import Blocking, Call, IoctlTable
 from cermet.kmd.rocket_ioctls import read_handles
+from cermet.kmd.waits import seconds_until
 
 SIGNALED = uapi.CONSTANTS["DRM_SYNCOBJ_CREATE_SIGNALED"]
 WAIT_ALL = uapi.CONSTANTS["DRM_SYNCOBJ_WAIT_ALL"]
 WAIT_FOR_SUBMIT = uapi.CONSTANTS["DRM_SYNCOBJ_WAIT_FOR_SUBMIT"]
+LOOK_INTERVAL_S = 1.0       # how often a call that waits looks whether its caller still does
 
 
 class Syncobj:
@@ -89,7 +89,7 @@ def wait(call: Call, args: Any) -> Blocking | None:
         if args.timeout_nsec <= time.monotonic_ns():
             raise DeviceError(errno.ETIME, "still busy")
     deadline_ns = args.timeout_nsec
-    return Blocking(lambda: wait_until(call.file, places, args, deadline_ns))
+    return Blocking(lambda: wait_until(call, places, args, deadline_ns))
 
 
 def is_over(syncobjs: list[Syncobj], args: Any) -> bool:
@@ -98,15 +98,23 @@ def is_over(syncobjs: list[Syncobj], args: Any) -> bool:
     return len(done) == len(syncobjs) if args.flags & WAIT_ALL else bool(done)
 
 
-def wait_until(file: File, syncobjs: list[Syncobj], args: Any, deadline_ns: int) -> None:
-    """Also over when the file is closed: who waits for a job that never comes may have died."""
-    changed = file.device.scheduler.changed
-    left_s = min((deadline_ns - time.monotonic_ns()) / 1e9, threading.TIMEOUT_MAX)
+def wait_until(call: Call, syncobjs: list[Syncobj], args: Any, deadline_ns: int) -> None:
+    """Also over when the caller or the file is gone: nobody may be left who could bring the fence."""
+    device = call.file.device
+    changed = device.scheduler.changed
     with changed:
-        if not changed.wait_for(lambda: is_over(syncobjs, args) or file.is_closed, max(left_s, 0.0)):
-            raise DeviceError(errno.ETIME, "still busy at the deadline")
-        if not is_over(syncobjs, args):
-            raise DeviceError(errno.EINTR, "the file was closed meanwhile")
+        device.num_syncobj_waits += 1
+        try:
+            while not changed.wait_for(lambda: is_over(syncobjs, args) or call.file.is_closed,
+                                       min(seconds_until(deadline_ns), LOOK_INTERVAL_S)):
+                if call.is_abandoned():
+                    raise DeviceError(errno.EINTR, "the caller is gone")
+                if time.monotonic_ns() >= deadline_ns:
+                    raise DeviceError(errno.ETIME, "still busy at the deadline")
+            if not is_over(syncobjs, args):
+                raise DeviceError(errno.EINTR, "the file was closed meanwhile")
+        finally:
+            device.num_syncobj_waits -= 1
 
 
 def add_to(table: IoctlTable) -> None:

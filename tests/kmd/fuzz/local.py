@@ -62,6 +62,9 @@ class Answer:
     def never_waits(self) -> bool:
         return True
 
+    def is_hung_up(self) -> bool:
+        return False
+
     def waiting(self) -> None:
         pass
 
