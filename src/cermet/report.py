@@ -99,9 +99,9 @@ class Assumption:
 @dataclass(frozen=True)
 class Estimate:
     """What a board would need for the NPU's part: cycles at the full clock and at the one at which the mainline kernel
-    leaves the NPU, and an interrupt for each task.
+    leaves the NPU, and an interrupt for each task, or for each job with the option chains=program.
 
-    ASSUMED: nothing else uses the memory, every task ends with one interrupt's round trip.
+    ASSUMED: nothing else uses the memory, every interrupt takes one round trip.
     """
 
     tasks: int
@@ -216,13 +216,13 @@ def estimate(programs: Sequence[Program], soc: str) -> Estimate:
 
 
 def tasks_by_operation(programs: Sequence[Program]) -> dict[int, list[dict[str, Any]]]:
-    """The compiler's notes on the tasks of each operation."""
+    """The compiler's notes on the tasks of each operation, and whether an interrupt follows on mainline."""
     found: dict[int, list[dict[str, Any]]] = {}
     for program in programs:
-        tasks = program.debug.get("tasks")
-        for task in tasks if isinstance(tasks, list) else []:
+        tasks, ends = program.debug.get("tasks"), {chain[-1] for chain in program.chains}
+        for number, task in enumerate(tasks if isinstance(tasks, list) else []):
             for index in task["operations"]:
-                found.setdefault(index, []).append(task)
+                found.setdefault(index, []).append({**task, "interrupts": number in ends})
     return found
 
 

@@ -107,7 +107,9 @@ def _task_hints(tasks: Sequence[Mapping[str, Any]], soc: Soc) -> list[str]:
         why = f"in steps: {', '.join(names[:SHOWN_STEPS])}{', ...' if len(names) > SHOWN_STEPS else ''}"
         if set(names) <= NAMELESS_STEPS:
             why = "one or more for each part that it moves"
-    return [f"takes {len(tasks)} tasks, {len(tasks) * soc.interrupt_us / 1000:.2g} ms of interrupts on a board, {why}"]
+    waiting_ms = sum(task["interrupts"] for task in tasks) * soc.interrupt_us / 1000
+    costs = f"{waiting_ms:.2g} ms of interrupts on a board, " if waiting_ms else ""
+    return [f"takes {len(tasks)} tasks, {costs}{why}"]
 
 
 def _array_hints(subgraph: Subgraph, operation: Operation, soc: Soc, block: tuple[int, int]) -> list[str]:

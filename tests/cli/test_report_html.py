@@ -101,6 +101,19 @@ def test_idle_channels_are_those_of_blocks(cermet: Cermet, models_dir: Path) -> 
                                  "same time")
 
 
+def test_interrupts_of_an_operations_tasks_are_hinted_at_where_there_are_any(cermet: Cermet, tmp_path: Path) -> None:
+    """A chain has one, behind its last program."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(conv2d(np.random.default_rng(1), (1, 224, 224, 32), 32).data)
+    (alone,), (chained,) = (json.loads(cermet("report", path, "--json", *options).out)["nodes"][0]["hints"]
+                            for options in ([], ["--option", "chains=program"]))
+    count = int(alone.split()[1])
+    assert count > 2 and chained.split()[1] == str(count)
+    why = "ms of interrupts on a board, cut along its rows to fit the convolution buffer"
+    assert alone == f"takes {count} tasks, {count * 0.034:.2g} {why}"
+    assert chained == f"takes {count} tasks, 0.034 {why}"
+
+
 def test_refusals_by_option_are_no_fault_of_the_model(cermet: Cermet, conv_model: Path) -> None:
     report = json.loads(cermet("report", conv_model, "--json", "--option", "deny=CONV_2D").out)
     assert report["nodes"][0]["advice"] == "Nothing in the model: take its name out of the option deny."

@@ -14,7 +14,7 @@ from cermet.errors import CermetError
 from cermet.probe import execution
 from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
 from cermet.probe.registry import NOT_BY_PROBES, PROBES
-from cermet.probe.run import answers_of, judge, rehearse
+from cermet.probe.run import answers_of, judge, rehearse, run_probe
 from cermet.sim import cna as cna_unit
 from cermet.sim import core as sim_core
 from cermet.sim import dpu as sim_dpu
@@ -91,6 +91,18 @@ def test_programs_that_leave_their_memory_are_not_run() -> None:
     with pytest.raises(CermetError, match="nothing is mapped there; not run"):
         rehearse(Case("", case.memory, ((Program(program.words, reaching),),), case.region, case.places,
                       case.predictions))
+
+
+def test_programs_that_only_some_silicon_runs_are_not_run_either() -> None:
+    """The last of a chain, which the simulator does not reach by itself, writes beyond the probe's memory."""
+    case, name = cases_of("Q-X12")[0], f"program {len(execution.CHAIN) - 1}"
+    program = case.stored[name]
+    (index,) = (index for index, address in program.addresses.items() if address.buffer == "last")
+    wild = Program(program.words, {**program.addresses, index: Address(name, 0x10F00)})
+    leaving = dataclasses.replace(case, stored={**case.stored, name: wild})
+    rehearse(leaving)
+    result = run_probe(None, dataclasses.replace(probe_of("Q-X12"), cases=lambda: [leaving]))   # type: ignore[arg-type]
+    assert result.error.endswith("nothing is mapped there; not run") and not result.cases
 
 
 # -- devices that do otherwise -----------------------------------------------------------------------------------------

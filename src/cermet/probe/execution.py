@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cermet.drivers.rocket.dpu import OutputConverter, Stage, Stages
-from cermet.drivers.rocket.regcmd import PC_TARGET, Address
+from cermet.drivers.rocket.regcmd import PC_BASE_ADDRESS, PC_REGISTER_AMOUNTS, PC_TARGET, Address
 from cermet.ir.operation import Pair
 from cermet.probe.build import Conv, Draft, flying, places, to_atoms
 from cermet.probe.conv import identity, numbers
@@ -14,7 +14,7 @@ from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
 from cermet.sim.silicon import EARLY, IGNORED, MASKED, QUESTIONS, RUNS, TASK_NUMBER
 
 SIDE = 8
-PC_BASE_ADDRESS, PC_REGISTER_AMOUNTS, PC_INTERRUPT_MASK, PC_INTERRUPT_CLEAR, PC_TASK_CON = 0x10, 0x14, 0x20, 0x24, 0x30
+PC_INTERRUPT_MASK, PC_INTERRUPT_CLEAR, PC_TASK_CON = 0x20, 0x24, 0x30
 TASK_CON = 1 << 14 | 1 << 13 | 1 << 12      # and the number of programs below
 DPU_BITS = 0x300
 

@@ -14,7 +14,7 @@ from cermet.probe.model import HANGS, SENTINEL, Case, Probe, Program
 from cermet.probe.node import PAGE_BYTES, Bo, Node, note
 from cermet.sim.core import Core
 from cermet.sim.memory import AddressSpace
-from cermet.sim.silicon import Silicon
+from cermet.sim.silicon import Silicon, all_answers
 from cermet.trace.reader import constant
 
 MARGIN_BYTES = 1 << 16          # around each region: what a wrong idea of a stride reaches is still memory of ours
@@ -197,7 +197,8 @@ def run_probe(node: Node, probe: Probe) -> Result:
     result = Result(probe.name, probe.question, probe.program, probe.hypotheses, probe.assumed, [], [])
     try:
         for case in probe.cases():
-            rehearse(case)
+            for silicon in all_answers(probe.name):
+                rehearse(case, silicon)
             note(constant("NOTE_LABEL"), f"{probe.name} {case.label}".strip())
             result.cases.append(run_case(node, case))
         result.answers = answers_of(probe, result.cases)

@@ -33,6 +33,11 @@ class Silicon:
         return self.answers.get(question) or next(iter(QUESTIONS[question]))
 
 
+def all_answers(question: str) -> list[Silicon]:
+    """An NPU for each answer to a question, or one as it is taken to be."""
+    return [Silicon({question: answer}) for answer in QUESTIONS.get(question, ())] or [Silicon()]
+
+
 def parse_silicon(text: str, place: str = VARIABLE) -> Silicon:
     """QUESTION=ANSWER with commas between. Raises CermetError, one line, for what is neither."""
     answers: dict[str, str] = {}

@@ -17,11 +17,11 @@ from cermet.drivers.base import CompileOptions, Program, Step
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.execute import Machine
 from cermet.drivers.rocket.geometry import Geometry
-from cermet.drivers.rocket.lanes import divisions, plan_lanes, worth_sharing
+from cermet.drivers.rocket.lanes import divisions, plan_lanes, slowest_us, worth_sharing
 from cermet.drivers.rocket.layout import ceil_div
 from cermet.drivers.rocket.regcmd import TaskProgram
 from cermet.drivers.rocket.steps import stage_numbers, steps_of
-from cermet.drivers.rocket.tile_time import pace_of
+from cermet.drivers.rocket.tile_time import Pace, pace_of
 from cermet.drivers.rocket.tiling import Share, plan
 from cermet.frontend.tflite_file import read_tflite
 from cermet.hw.soc import RK3588
@@ -164,6 +164,18 @@ def test_tiles_of_all_lanes_are_the_whole_output_once(name: str, count: int) -> 
                 seen[tile.first_output_row:tile.first_output_row + tile.output_rows,
                      tile.first_channel:tile.first_channel + tile.channels] += 1
         assert (seen == 1).all()
+
+
+def test_lanes_share_the_memory_with_those_that_take_part() -> None:
+    """Two rows are for two cores: the third one waits, and takes nothing from them."""
+    two_rows = replace(CONV, input_height=2, output_height=2, output_channels=32)
+    us = []
+    for cores in (2, 3):
+        pace = Pace(RK3588.clock_mhz, cores, is_chained=True)
+        lanes = plan_lanes(RK3588, two_rows, pace)
+        assert lanes is not None and len(lanes) == 2
+        us.append(slowest_us(RK3588, two_rows, lanes, pace))
+    assert us[0] == us[1]
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

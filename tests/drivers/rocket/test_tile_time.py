@@ -11,7 +11,7 @@ from cermet.drivers.base import CompileOptions, Program
 from cermet.drivers.rocket import driver, lanes
 from cermet.drivers.rocket.driver import RocketDriver
 from cermet.drivers.rocket.geometry import Geometry
-from cermet.drivers.rocket.tile_time import COPY_WORDS, TASK_WORDS, Pace
+from cermet.drivers.rocket.tile_time import COPY_WORDS, TASK_WORDS, Pace, mainline_pace, pace_of
 from cermet.drivers.rocket.tiling import Plan, Share, all_plans, plan
 from cermet.frontend.tflite_file import read_tflite
 from cermet.hw.cycles import Conditions, LaunchTime
@@ -121,3 +121,14 @@ def test_the_plan_that_is_taken_is_the_fastest_by_its_registers(
         others.append(mainline_us())
     assert len(set(others)) > 1
     assert taken == pytest.approx(min(others))
+
+
+def test_programs_that_chain_themselves_wait_for_no_interrupt() -> None:
+    """At mainline's clock; where the option does nothing, one core is mainline's and several are chained anyhow."""
+    plain = mainline_pace(RK3588)
+    assert plain.task_us == RK3588.interrupt_us and not plain.is_chained
+    for options, expected in (
+            ({"chains": "program"}, Pace(plain.clock_mhz, is_chained=True)), ({}, plain),
+            ({"chains": "program", "assume": "replayed"}, plain)):
+        assert pace_of(RK3588, CompileOptions(**options)) == expected      # type: ignore[arg-type]
+    assert pace_of(RK3588, CompileOptions(chains="program", cores=2)) == pace_of(RK3588, CompileOptions(cores=2))

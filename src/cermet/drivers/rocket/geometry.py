@@ -10,9 +10,9 @@ from cermet.hw.soc import Soc
 from cermet.ir.operation import Pair, Window
 
 NOT_SPREAD = Pair(1, 1)
-# The array starts when FEATURE_GRAINS rows are there: the fewer, the earlier. At least a window, a step and one
-# (hw-verified). The vendor's programs ask for 12 under windows of 3 rows and for 27 to 30 under windows of 7, where a
-# map has more; Mesa's for 51 and a step.
+# The array starts when FEATURE_GRAINS rows are there: the fewer, the earlier. At least a window, a step and one (the
+# register's description; no program is known that asks for so few, docs/hardware.md). The vendor's programs ask for 12
+# under windows of 3 rows and for 27 to 30 under windows of 7, where a map has more; Mesa's for 51 and a step.
 FIRST_ROWS = 12
 FIRST_WINDOWS = 4           # times the window: 28 rows under windows of 7
 MAX_FIRST_ROWS = 1022       # above, the field wraps (hw-verified)
