@@ -17,33 +17,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Texts one behind the other, then the NUL that ends a part of the key's text. */
 static void
-add_part(struct cermet_blake2sp *hash, const char *const *texts, size_t num_texts)
+add_text(struct cermet_blake2sp *hash, const char *text)
 {
-	for (size_t i = 0; i < num_texts; i++)
-		cermet_blake2sp_add(hash, texts[i], strlen(texts[i]));
-	cermet_blake2sp_add(hash, "", 1);
+	cermet_blake2sp_add(hash, text, strlen(text));
 }
 
 void
 cermet_cache_key(const char *soc, const char *build_id, const struct cermet_compile_options *options,
                  const struct cermet_pieces *blob, uint8_t key[CERMET_HASH_BYTES])
 {
-	const char *const option_texts[] = {
-		"match=", options->match, ";allow=", options->allow, ";deny=", options->deny,
-		";min_partition_nodes=", options->min_partition_nodes, ";assume=", options->assume,
-		";prefer=", options->prefer, ";registers=", options->registers, ";chains=", options->chains, ";first_rows=",
-		options->first_rows, ";cores=", options->cores, ";groups=", options->groups,
-	};
-	const char *const prefix = "cermet-key-2";
+	const char *const parts[] = {"cermet-key-2", soc, build_id};
+	struct cermet_compile_option list[CERMET_NUM_COMPILE_OPTIONS];
 	struct cermet_blake2sp hash;
 
+	cermet_list_compile_options(options, list);
 	cermet_blake2sp_start(&hash);
-	add_part(&hash, &prefix, 1);
-	add_part(&hash, &soc, 1);
-	add_part(&hash, &build_id, 1);
-	add_part(&hash, option_texts, CERMET_COUNT(option_texts));
+	for (size_t i = 0; i < CERMET_COUNT(parts); i++)
+		cermet_blake2sp_add(&hash, parts[i], strlen(parts[i]) + 1); /* the NUL ends the part */
+	for (size_t i = 0; i < CERMET_COUNT(list); i++) {
+		add_text(&hash, i == 0 ? "" : ";");
+		add_text(&hash, list[i].name);
+		add_text(&hash, "=");
+		add_text(&hash, list[i].value);
+	}
+	cermet_blake2sp_add(&hash, "", 1);
 	for (size_t i = 0; i < blob->count; i++)
 		cermet_blake2sp_add(&hash, blob->pieces[i].data, blob->pieces[i].size);
 	cermet_blake2sp_finish(&hash, key);
@@ -199,7 +197,7 @@ cermet_find_plan(const struct cermet_cache *cache, const struct cermet_compile_o
 {
 	const enum cermet_log_level level = cache->compiler.log_level;
 	uint8_t key[CERMET_HASH_BYTES];
-	char hex[CERMET_KEY_HEX_BYTES], directory[PATH_MAX], path[PATH_MAX + 80];
+	char hex[CERMET_KEY_HEX_BYTES], directory[PATH_MAX] = "", path[PATH_MAX + 80];
 	struct cermet_error reason = {""};
 	bool has_directory;
 

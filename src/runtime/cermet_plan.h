@@ -17,17 +17,26 @@
  * The cache key is BLAKE2sp-256 (no key, no salt) over these bytes, in this order:
  *   "cermet-key-2" NUL  soc NUL  build_id NUL  options NUL  blob
  * where blob is the whole file of cermet_blob.h and options is exactly
- *   match=M;allow=WORDS;deny=WORDS;min_partition_nodes=N;assume=A;prefer=P;registers=R;chains=H;first_rows=F;cores=C;groups=GROUPS
- * M: tflite (the default) or exact. WORDS: operation names in upper case, operation numbers N and ranges N-N (without leading zeros, at most 7
- * digits), each word once, sorted by bytes, joined by '+'; empty when not given (a user may separate words by '+' or ','). A: on (the default),
- * replayed or off. P: speed (the default) or npu. R: all (the default) or changed.
- * H: kernel (the default) or program. F: proven (the default) or least. C: 1 (the default) to 8. N: decimal without leading zeros, default 1. GROUPS: empty, or the groups joined by '/', each group its
- * operation numbers in ascending order with every run of two or more consecutive ones as FIRST-LAST, joined by '+':
- * operations 0,1,2,3,4,5,7,8,9 and 6 as two groups are "0-5+7-9/6". The key with default options has the text
- *   match=tflite;allow=;deny=;min_partition_nodes=1;assume=on;prefer=speed;registers=all;chains=kernel;first_rows=proven;cores=1;groups=
- * A cache entry is the plan as file DIR/KEY.plan, KEY in 64 lower-case hexadecimal digits, mode 0600. DIR belongs to the user and
- * nobody else may write to it; the default is $XDG_CACHE_HOME/cermet when that is an absolute path, else $HOME/.cache/cermet.
- * Writers write DIR/.KEY.PID.tmp, fsync it and rename it. The bytes of soc are the SoC's canonical name (rk3588).
+ *   match=M;allow=WORDS;deny=WORDS;min_partition_nodes=N;assume=A;prefer=P;registers=R;chains=H;first_rows=F;cores=C;
+ *   groups=GROUPS
+ * without a line break. The default is named first:
+ *   M       tflite, exact
+ *   WORDS   empty, or operation names in upper case, operation numbers N and ranges N-N (without leading zeros, at most 7
+ *           digits), each word once, sorted by bytes, joined by '+' (a user may separate words by '+' or ',')
+ *   N       1 and more, decimal without leading zeros
+ *   A       on, replayed, off
+ *   P       speed, npu
+ *   R       all, changed
+ *   H       kernel, program
+ *   F       proven, least
+ *   C       1 to 8
+ *   GROUPS  empty, or the groups joined by '/', each group its operation numbers in ascending order with every run of two
+ *           or more consecutive ones as FIRST-LAST, joined by '+': operations 0,1,2,3,4,5,7,8,9 and 6 as two groups are
+ *           "0-5+7-9/6"
+ * A cache entry is the plan as file DIR/KEY.plan, KEY in 64 lower-case hexadecimal digits, mode 0600. DIR belongs to the
+ * user and nobody else may write to it; the default is $XDG_CACHE_HOME/cermet when that is an absolute path, else
+ * $HOME/.cache/cermet. Writers write DIR/.KEY.PID.tmp, fsync it and rename it. The bytes of soc are the SoC's canonical
+ * name (rk3588).
  */
 #ifndef CERMET_PLAN_H
 #define CERMET_PLAN_H

@@ -15,23 +15,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_ARGUMENTS 38
-#define NUM_COMPILE_OPTIONS 11
-
-/* "name=value" in malloc'ed memory. */
-static char *
-option_text(const char *name, const char *value)
+void
+cermet_list_compile_options(const struct cermet_compile_options *options,
+                            struct cermet_compile_option list[CERMET_NUM_COMPILE_OPTIONS])
 {
-	char *text = NULL;
-
-	return asprintf(&text, "%s=%s", name, value) < 0 ? NULL : text;
-}
-
-/* Fill `texts` with the --option values, count them; fewer than there are when memory is short. */
-static size_t
-option_texts(const struct cermet_compile_options *options, char *texts[NUM_COMPILE_OPTIONS])
-{
-	const char *const pairs[NUM_COMPILE_OPTIONS][2] = {
+	const struct cermet_compile_option all[] = {
 		{"match", options->match},
 		{"allow", options->allow},
 		{"deny", options->deny},
@@ -44,9 +32,21 @@ option_texts(const struct cermet_compile_options *options, char *texts[NUM_COMPI
 		{"cores", options->cores},
 		{"groups", options->groups},
 	};
+
+	_Static_assert(CERMET_COUNT(all) == CERMET_NUM_COMPILE_OPTIONS, "all are listed");
+	_Static_assert(sizeof(*options) == CERMET_COUNT(all) * sizeof(char *), "and there are no others");
+	memcpy(list, all, sizeof(all));
+}
+
+/* Fill `texts` with "name=value" in malloc'ed memory, count them; fewer than there are when memory is short. */
+static size_t
+option_texts(const struct cermet_compile_options *options, char *texts[CERMET_NUM_COMPILE_OPTIONS])
+{
+	struct cermet_compile_option list[CERMET_NUM_COMPILE_OPTIONS];
 	size_t count = 0;
 
-	while (count < NUM_COMPILE_OPTIONS && (texts[count] = option_text(pairs[count][0], pairs[count][1])) != NULL)
+	cermet_list_compile_options(options, list);
+	while (count < CERMET_COUNT(list) && asprintf(&texts[count], "%s=%s", list[count].name, list[count].value) >= 0)
 		count++;
 	return count;
 }
@@ -56,13 +56,15 @@ run_with_files(const struct cermet_compiler *compiler, const struct cermet_compi
                const char *key_hex, const char *command, const char *blob_path, const char *plan_path,
                struct cermet_error *error)
 {
-	const char *arguments[MAX_ARGUMENTS] = {command, "plan", "--blob", blob_path, "--out", plan_path,
-	                                        "--key", key_hex, "--soc", compiler->soc};
-	size_t num_arguments = 10;
-	char *texts[NUM_COMPILE_OPTIONS];
+	const char *const first[] = {command, "plan", "--blob", blob_path, "--out", plan_path, "--key", key_hex, "--soc",
+	                             compiler->soc};
+	const char *arguments[CERMET_COUNT(first) + 2 * CERMET_NUM_COMPILE_OPTIONS + 1] = {0}; /* NULL is the last */
+	size_t num_arguments = CERMET_COUNT(first);
+	char *texts[CERMET_NUM_COMPILE_OPTIONS];
 	size_t num_texts = option_texts(options, texts);
 	bool is_done = false;
 
+	memcpy(arguments, first, sizeof(first));
 	for (size_t i = 0; i < num_texts; i++) {
 		arguments[num_arguments++] = "--option";
 		arguments[num_arguments++] = texts[i];
@@ -75,18 +77,6 @@ run_with_files(const struct cermet_compiler *compiler, const struct cermet_compi
 	for (size_t i = 0; i < num_texts; i++)
 		free(texts[i]);
 	return is_done;
-}
-
-/* A folder that only this user can enter. */
-static bool
-make_private_folder(char *folder, size_t size, struct cermet_error *error)
-{
-	const char *parent = getenv("TMPDIR");
-	int length = snprintf(folder, size, "%s/cermet-XXXXXX", parent && parent[0] == '/' ? parent : "/tmp");
-
-	if (length < 0 || (size_t)length >= size || !mkdtemp(folder))
-		return cermet_fail(error, "compiler: no temporary folder %s: %s", folder, strerror(errno));
-	return true;
 }
 
 /* With everything in it: a killed compiler leaves files whose names we do not know. */
@@ -111,7 +101,7 @@ cermet_compile(const struct cermet_compiler *compiler, const struct cermet_compi
 	bool is_done;
 
 	if (!cermet_locate_command(compiler->command, command, sizeof(command), error) ||
-	    !make_private_folder(folder, sizeof(folder), error))
+	    !cermet_make_folder(folder, sizeof(folder), error))
 		return false;
 	snprintf(blob_path, sizeof(blob_path), "%s/blob", folder);
 	snprintf(plan_path, sizeof(plan_path), "%s/plan", folder);

@@ -20,6 +20,17 @@ struct cermet_compile_options {
 	const char *groups;
 };
 
+#define CERMET_NUM_COMPILE_OPTIONS 11
+
+struct cermet_compile_option {
+	const char *name, *value;
+};
+
+/* All of them, in the order in which they go into the key. */
+void
+cermet_list_compile_options(const struct cermet_compile_options *options,
+                            struct cermet_compile_option list[CERMET_NUM_COMPILE_OPTIONS]);
+
 struct cermet_compiler {
 	const char *command; /* NULL: look for it (locate.h) */
 	const char *soc;

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -121,4 +123,15 @@ cermet_write_file(const char *path, const struct cermet_pieces *contents, struct
 	if (fd >= 0 && close(fd) != 0 && is_written)
 		is_written = cermet_fail(error, "%s: %s", path, strerror(errno));
 	return is_written;
+}
+
+bool
+cermet_make_folder(char *folder, size_t size, struct cermet_error *error)
+{
+	const char *parent = getenv("TMPDIR");
+	int length = snprintf(folder, size, "%s/cermet-XXXXXX", parent && parent[0] == '/' ? parent : "/tmp");
+
+	if (length < 0 || (size_t)length >= size)
+		return cermet_fail(error, "temporary folder: TMPDIR is too long, must be below %zu bytes", size);
+	return mkdtemp(folder) || cermet_fail(error, "temporary folder %s: %s", folder, strerror(errno));
 }

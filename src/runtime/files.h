@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whole files: read into memory, written from it. */
+/* Whole files: read into memory, written from it; a folder for them. */
 #ifndef CERMET_FILES_H
 #define CERMET_FILES_H
 
@@ -33,5 +33,9 @@ cermet_file_free(struct cermet_bytes *bytes);
 /* Write a new file that only this user can read. */
 bool
 cermet_write_file(const char *path, const struct cermet_pieces *contents, struct cermet_error *error);
+
+/* Make a temporary folder that only this user can enter, in TMPDIR where that is absolute. */
+bool
+cermet_make_folder(char *folder, size_t size, struct cermet_error *error);
 
 #endif

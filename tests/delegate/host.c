@@ -56,7 +56,7 @@ typedef void destroy_function(struct TfLiteDelegate *);
 static create_function *create_delegate;
 static destroy_function *destroy_delegate;
 static char create_error[1024];
-static char folder[64], cache_dir[96], blob_path[96];
+static char folder[FOLDER_BYTES], cache_dir[FILE_BYTES], blob_path[FILE_BYTES];
 
 static struct TfLiteIntArray *
 ints(int size, ...)
@@ -330,7 +330,7 @@ fill_cache(const struct cermet_bytes *blob, const char *groups, uint32_t num_on_
 	const struct cermet_compile_options options = {"tflite", "", "", "1", "on", "speed", "all", "kernel",
 	                                               "proven", "1", groups};
 	uint8_t key[CERMET_HASH_BYTES];
-	char hex[CERMET_KEY_HEX_BYTES], path[256];
+	char hex[CERMET_KEY_HEX_BYTES], path[FILE_BYTES + CERMET_KEY_HEX_BYTES + 8];
 	struct cermet_bytes plan;
 	struct cermet_error error;
 
@@ -627,7 +627,7 @@ static int
 run_tests(void)
 {
 	struct cermet_bytes blob;
-	char command[128];
+	char command[FILE_BYTES];
 
 	test_create_names_what_is_wrong();
 	test_create_takes_every_spelling();
@@ -647,7 +647,7 @@ run_tests(void)
 	test_graph_that_is_nonsense_is_refused();
 	test_plan_of_other_tensors_is_refused(&blob);
 	cermet_file_free(&blob);
-	snprintf(command, sizeof(command), "rm -r %s", folder);
+	snprintf(command, sizeof(command), "rm -r '%s'", folder);
 	CHECK(system(command) == 0);
 	printf("%d failures\n", num_failures);
 	return num_failures != 0;
@@ -680,6 +680,7 @@ int
 main(int argc, char **argv)
 {
 	void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL) : NULL;
+	struct cermet_error error;
 
 	if (!library) {
 		printf("host DELEGATE.so [blob FILE | sim]: %s\n", argc > 1 ? dlerror() : "no delegate given");
@@ -687,9 +688,12 @@ main(int argc, char **argv)
 	}
 	*(void **)&create_delegate = dlsym(library, "tflite_plugin_create_delegate");
 	*(void **)&destroy_delegate = dlsym(library, "tflite_plugin_destroy_delegate");
-	snprintf(folder, sizeof(folder), "/tmp/cermet-host-XXXXXX");
-	if (!create_delegate || !destroy_delegate || !mkdtemp(folder))
+	if (!create_delegate || !destroy_delegate)
 		return 2;
+	if (!cermet_make_folder(folder, sizeof(folder), &error)) {
+		printf("%s\n", error.text);
+		return 2;
+	}
 	snprintf(cache_dir, sizeof(cache_dir), "%s/cache", folder);
 	snprintf(blob_path, sizeof(blob_path), "%s/blob", folder);
 	mkdir(cache_dir, 0700);

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FOLDER_BYTES 256 /* room for the path of a folder of the test's own */
+#define FILE_BYTES (FOLDER_BYTES + 32) /* and of a file in it */
+
 static int num_failures;
 
 #define CHECK(fact) \

@@ -787,9 +787,9 @@ test_devices_that_are_none(void)
 	}
 }
 
-/* Cache and compiler: a folder of the test's own, and compilers that are shell scripts. */
+/* Files, cache and compiler: a folder of the test's own, and compilers that are shell scripts. */
 
-static char folder[64];
+static char folder[FOLDER_BYTES];
 
 /* Small files and such as lie in huge pages, written in pieces. */
 static void
@@ -798,7 +798,7 @@ test_files_are_read_as_written(void)
 	static const size_t sizes[] = {0, 1, 4096, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, (6 << 20) + 5};
 	const size_t most = sizes[CERMET_COUNT(sizes) - 1];
 	uint8_t *data = malloc(most);
-	char path[96];
+	char path[FILE_BYTES];
 	struct cermet_bytes bytes;
 	struct cermet_error error;
 
@@ -852,7 +852,7 @@ static const struct cermet_pieces blob = {&blob_piece, 1};
 static void
 make_good_compiler(const char *script, const char *build_id)
 {
-	char path[96], body[512];
+	char path[FILE_BYTES], body[6 * FILE_BYTES];
 	uint8_t key[CERMET_HASH_BYTES];
 	struct test_plan wanted = small;
 	struct cermet_bytes plan;
@@ -874,7 +874,7 @@ make_good_compiler(const char *script, const char *build_id)
 static int
 num_calls(void)
 {
-	char path[96];
+	char path[FILE_BYTES];
 	struct stat status;
 
 	snprintf(path, sizeof(path), "%s/calls", folder);
@@ -914,7 +914,7 @@ entry_path(const char *directory, const char *build_id, char *path, size_t size)
 static void
 test_cache_modes(const char *build_id)
 {
-	char script[96], directory[96], entry[200];
+	char script[FILE_BYTES], directory[FILE_BYTES], entry[FILE_BYTES + CERMET_KEY_HEX_BYTES + 8];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	bool hit;
@@ -950,7 +950,7 @@ test_cache_modes(const char *build_id)
 static void
 test_damaged_entries_are_compiled_again(const char *build_id)
 {
-	char script[96], directory[96], entry[200];
+	char script[FILE_BYTES], directory[FILE_BYTES], entry[FILE_BYTES + CERMET_KEY_HEX_BYTES + 8];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	bool hit;
@@ -962,11 +962,13 @@ test_damaged_entries_are_compiled_again(const char *build_id)
 	CHECK(find(&cache, &hit, &error));
 	for (int round = 0; round < 12; round++) {
 		struct cermet_bytes bytes;
+		size_t size;
 
 		CHECK(find(&cache, &hit, &error) && hit);
 		CHECK(cermet_read_file(entry, &bytes, &error));
 		bytes.data[random_below((uint32_t)bytes.size)] ^= (uint8_t)(1u << random_below(8));
-		CHECK(cermet_write_file(entry, WHOLE(bytes.data, round % 3 ? bytes.size : random_below((uint32_t)bytes.size)), &error));
+		size = round % 3 ? bytes.size : random_below((uint32_t)bytes.size);
+		CHECK(cermet_write_file(entry, WHOLE(bytes.data, size), &error));
 		cermet_file_free(&bytes);
 		CHECK(find(&cache, &hit, &error) && !hit);
 	}
@@ -980,7 +982,7 @@ test_damaged_entries_are_compiled_again(const char *build_id)
 static void
 test_directory_of_others_is_not_used(void)
 {
-	char script[96], directory[96];
+	char script[FILE_BYTES], directory[FILE_BYTES];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	bool hit;
@@ -999,7 +1001,7 @@ test_directory_of_others_is_not_used(void)
 static bool
 file_holds(const char *name, const char *text)
 {
-	char path[96];
+	char path[FILE_BYTES];
 	struct cermet_bytes bytes;
 	struct cermet_error error;
 	bool is_there;
@@ -1015,7 +1017,7 @@ file_holds(const char *name, const char *text)
 static void
 test_compiler_gets_what_it_needs_and_nothing_else(void)
 {
-	char script[96];
+	char script[FILE_BYTES];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	bool hit;
@@ -1027,7 +1029,9 @@ test_compiler_gets_what_it_needs_and_nothing_else(void)
 	setenv("CERMET_TEST_KEPT", "yes", 1);
 	CHECK(find(&cache, &hit, &error));
 	CHECK(file_holds("arguments", "--soc rk3588 --option match=tflite --option allow= --option deny= "
-	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed --option registers=all --option chains=kernel --option first_rows=proven --option cores=1 --option groups=\n"));
+	                              "--option min_partition_nodes=1 --option assume=on --option prefer=speed "
+	                              "--option registers=all --option chains=kernel --option first_rows=proven "
+	                              "--option cores=1 --option groups=\n"));
 	CHECK(!file_holds("environment", "LD_PRELOAD"));
 	CHECK(file_holds("environment", "CERMET_TEST_KEPT=yes"));
 	CHECK(file_holds("fds", "2\n") && !file_holds("fds", "5\n")); /* 3 or 4: ls reads the folder */
@@ -1047,7 +1051,7 @@ test_compiler_failures_become_one_line(void)
 		{"yes 'a long message' 2>/dev/null | head -c 300000 >&2; echo end >&2; exit 1", "compiler: end"},
 		{"sleep 60 & exit 1", "compiler: failed without a message"},
 	};
-	char script[96], path[256];
+	char script[FILE_BYTES], path[256];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	bool hit;
@@ -1073,7 +1077,7 @@ test_compiler_failures_become_one_line(void)
 static void
 test_compiler_that_hangs_is_killed(void)
 {
-	char script[96];
+	char script[FILE_BYTES];
 	struct cermet_cache cache;
 	struct cermet_error error;
 	int64_t start_ns = cermet_now_ns();
@@ -1091,10 +1095,8 @@ test_compiler_that_hangs_is_killed(void)
 static void
 test_cache_and_compiler(const char *build_id)
 {
-	char temporary[96], command[128];
+	char temporary[FILE_BYTES];
 
-	snprintf(folder, sizeof(folder), "/tmp/cermet-test-XXXXXX");
-	CHECK(mkdtemp(folder) != NULL);
 	snprintf(temporary, sizeof(temporary), "%s/tmp", folder);
 	mkdir(temporary, 0700);
 	setenv("TMPDIR", temporary, 1);
@@ -1105,13 +1107,19 @@ test_cache_and_compiler(const char *build_id)
 	test_compiler_failures_become_one_line();
 	test_compiler_that_hangs_is_killed();
 	CHECK(num_files(temporary) == 0);
-	snprintf(command, sizeof(command), "rm -r %s", folder);
-	CHECK(system(command) == 0);
 }
 
 int
 main(void)
 {
+	char command[FILE_BYTES];
+	struct cermet_error error;
+
+	if (!cermet_make_folder(folder, sizeof(folder), &error)) {
+		printf("%s\n", error.text);
+		return 2;
+	}
+	snprintf(command, sizeof(command), "rm -r '%s'", folder);
 	test_hash_of_any_length_and_split();
 	test_key_equals_the_compilers();
 	test_messages_are_printable_utf8();
@@ -1132,6 +1140,7 @@ main(void)
 	test_failed_load_leaves_nothing_behind();
 	test_devices_that_are_none();
 	test_cache_and_compiler(CERMET_BUILD_ID);
+	CHECK(system(command) == 0);
 	printf("%d failures\n", num_failures);
 	return num_failures != 0;
 }
