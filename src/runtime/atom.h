@@ -3,12 +3,13 @@
 #ifndef CERMET_ATOM_H
 #define CERMET_ATOM_H
 
+#include "wide.h"
+
 #include <stdint.h>
 #include <string.h>
 
 #define ATOM_BYTES 16
 #define LINE_BYTES 64 /* of a cache, at least */
-#define INLINE static inline __attribute__((always_inline))
 
 typedef uint8_t atom __attribute__((vector_size(ATOM_BYTES)));
 

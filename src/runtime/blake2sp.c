@@ -5,8 +5,13 @@
  */
 #include "blake2sp.h"
 
-#include <stdbool.h>
+#include "wide.h"
+
 #include <string.h>
+
+#ifndef __x86_64__
+#define cermet_blake2sp_stripe_avx2 cermet_blake2sp_stripe
+#endif
 
 #define MOST_LEFT (CERMET_STRIPE_BYTES + CERMET_STRIPE_BYTES - CERMET_LEAF_BYTES)
 /* RFC 7693 section 2.8 with the tree's parameters: digest 32 bytes, no key, fanout 8, depth 2, inner digests 32 bytes. */
@@ -18,13 +23,7 @@ enum { BYTES_LOW, BYTES_HIGH, IS_LAST, IS_LAST_LEAF };
 static void
 compress(struct cermet_leaves *leaves, const uint8_t *stripe)
 {
-#ifdef __x86_64__
-	if (__builtin_cpu_supports("avx2")) {
-		cermet_blake2sp_stripe_avx2(leaves, stripe);
-		return;
-	}
-#endif
-	cermet_blake2sp_stripe(leaves, stripe);
+	(HAS_AVX2 ? cermet_blake2sp_stripe_avx2 : cermet_blake2sp_stripe)(leaves, stripe);
 }
 
 /* Nodes 0 to 7 of a depth: the leaves are at 0, the root is node 0 at 1. */

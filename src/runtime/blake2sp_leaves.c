@@ -2,6 +2,8 @@
 /* Compiled once for the baseline processor, four leaves at a time, and on x86-64 once with -mavx2, eight. */
 #include "blake2sp_leaves.h"
 
+#include "wide.h"
+
 #include <string.h>
 
 #ifdef WIDE_MOVES
@@ -19,7 +21,6 @@
 #endif
 
 #define NUM_ROUNDS 10
-#define INLINE static inline __attribute__((always_inline))
 
 /* A word of each lane. */
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));

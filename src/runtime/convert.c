@@ -3,11 +3,9 @@
 
 #include "convert_folded.h"
 #include "convert_rows.h"
+#include "wide.h"
 
-#ifdef __x86_64__
-#define HAS_AVX2 __builtin_cpu_supports("avx2")
-#else
-#define HAS_AVX2 false
+#ifndef __x86_64__
 #define cermet_rows_in_avx2 cermet_rows_in
 #define cermet_rows_out_avx2 cermet_rows_out
 #define cermet_folded_in_avx2 cermet_folded_in
