@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The subgraph blob: one TFLite graph as the delegate sees it, whole, for the compiler. Little endian, no padding
- * that is not named. Written by delegate/capture.c and by cermet.frontend.tflite_file, byte for byte alike for the
+ * that is not named. Written by delegate/capture*.c and by cermet.frontend.tflite_file, byte for byte alike for the
  * same model (so that both give the same cache key); read by cermet.frontend.blob, which parses this header.
  *
  * Canonical form: operations in execution order. Tensors numbered by first use, walking the operations (inputs, then

@@ -9,9 +9,10 @@
 
 #include "base.h"
 #include "cache.h"
+#include "option_texts.h"
 
 struct cermet_options {
-	char *texts[24]; /* as given or defaulted, by number in options.c's table; own memory, never NULL */
+	char *texts[CERMET_NUM_OPTIONS]; /* as given or defaulted; own memory, never NULL */
 
 	/* Parsed: */
 	const char *device;
