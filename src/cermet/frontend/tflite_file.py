@@ -17,8 +17,8 @@ from cermet.frontend.blob import read_blob
 from cermet.frontend.blob_layout import aligned, blob_layout
 from cermet.frontend.errors import FrontendError
 from cermet.frontend.operators import CUSTOM, KINDS
+from cermet.frontend.tflite_params import params_of
 from cermet.ir.operation import Kind
-from cermet.ir.reductions import REDUCTIONS
 from cermet.ir.subgraph import Subgraph
 
 MAX_FILE_BYTES = 1 << 31        # a flatbuffer's offsets end there
@@ -131,7 +131,7 @@ class _Writer:
             self.custom_outputs.update(outputs)
         inputs_start = self.append(inputs)
         outputs_start = self.append(outputs)
-        params = _params(op, KINDS.get(code, Kind.OTHER))
+        params = params_of(op, KINDS.get(code, Kind.OTHER))
         return (code, version, self.string(custom), len(inputs), inputs_start, len(outputs), outputs_start,
                 len(params), self.append(params), 0)
 
@@ -288,59 +288,3 @@ class _Writer:
         for data, offset in zip(self.constants, tensors["data_offset"][constant].tolist(), strict=True):
             blob[offset:offset + data.size] = data
         return blob.tobytes()
-
-
-# ---- parameters: options table and its members, in the order of cermet_blob.h --------------------------------------
-
-POOL = ("Pool2DOptions", ("Padding", "StrideW", "StrideH", "FilterWidth", "FilterHeight", "FusedActivationFunction"))
-PARAMS = {
-    Kind.CONV: ("Conv2DOptions", ("Padding", "StrideW", "StrideH", "FusedActivationFunction", "DilationWFactor",
-                                  "DilationHFactor")),
-    Kind.DEPTHWISE_CONV: ("DepthwiseConv2DOptions", ("Padding", "StrideW", "StrideH", "DepthMultiplier",
-                                                     "FusedActivationFunction", "DilationWFactor", "DilationHFactor")),
-    Kind.AVERAGE_POOL: POOL,
-    Kind.MAX_POOL: POOL,
-    Kind.FULLY_CONNECTED: ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
-    Kind.TRANSPOSE_CONV: ("TransposeConvOptions", ("Padding", "StrideW", "StrideH", "FusedActivationFunction")),
-    Kind.BATCH_MATMUL: ("BatchMatMulOptions", ("AdjX", "AdjY")),
-    Kind.ADD: ("AddOptions", ("FusedActivationFunction",)),
-    Kind.SUB: ("SubOptions", ("FusedActivationFunction",)),
-    Kind.MUL: ("MulOptions", ("FusedActivationFunction",)),
-    **dict.fromkeys(REDUCTIONS, ("ReducerOptions", ("KeepDims",))),
-    Kind.DIV: ("DivOptions", ("FusedActivationFunction",)),
-    Kind.LEAKY_RELU: ("LeakyReluOptions", ("Alpha",)),
-    Kind.GELU: ("GeluOptions", ("Approximate",)),
-    Kind.MIRROR_PAD: ("MirrorPadOptions", ("Mode",)),
-    Kind.CONCATENATION: ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
-    Kind.UNPACK: ("UnpackOptions", ("Axis",)),
-    Kind.PACK: ("PackOptions", ("Axis",)),
-    Kind.GATHER: ("GatherOptions", ("Axis", "BatchDims")),
-    Kind.STRIDED_SLICE: ("StridedSliceOptions", ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask",
-                                                 "ShrinkAxisMask")),
-    Kind.SPACE_TO_DEPTH: ("SpaceToDepthOptions", ("BlockSize",)),
-    Kind.DEPTH_TO_SPACE: ("DepthToSpaceOptions", ("BlockSize",)),
-    Kind.RESIZE_NEAREST: ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
-    Kind.RESIZE_BILINEAR: ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
-}
-RUNTIME_NUMBERS = {     # member -> number of the schema -> number of the runtime; unknown ones are 0
-    "Padding": {0: 1, 1: 2},                                # SAME, VALID
-    "Mode": {0: 1, 1: 2},                                   # REFLECT, SYMMETRIC
-    "FusedActivationFunction": {n: n for n in range(6)},    # none .. sign bit: the same
-}
-
-
-def _int32(value: int | float | bool) -> int:
-    """A member as the blob stores it: floats by their bits."""
-    return struct.unpack("<i", struct.pack("<f", value))[0] if isinstance(value, float) else int(value)
-
-
-def _params(op: tflite.Operator, kind: Kind) -> list[int]:
-    """Zeros when the options are absent or another operation's, as in the runtime."""
-    table, members = PARAMS.get(kind, ("", ()))
-    union = op.BuiltinOptions()
-    if not members or union is None or op.BuiltinOptionsType() != getattr(tflite.BuiltinOptions, table):
-        return [0] * len(members)
-    options = getattr(tflite, table)()
-    options.Init(union.Bytes, union.Pos)
-    values = [(member, _int32(getattr(options, member)())) for member in members]
-    return [RUNTIME_NUMBERS[m].get(v, 0) if m in RUNTIME_NUMBERS else v for m, v in values]
