@@ -25,10 +25,12 @@ from statistics import mean
 from typing import Any
 
 from cermet.benchmark import invoke, throughput
+from cermet.cli.bench import number, positive_seconds
 from cermet.compiler import compile_subgraph, driver_for
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket.execute import Machine
-from cermet.frontend.tflite_file import read_tflite
+from cermet.errors import CermetError
+from cermet.frontend.tflite_file import load
 from cermet.hw.soc import RK3588
 from cermet.interpreter import make_interpreter
 from cermet.kmd.server import SWITCH_INTERVAL_S
@@ -74,8 +76,7 @@ class Spent:
 
 def cores_alone(model: pathlib.Path, count: int) -> dict[int, list[Spent]]:
     """By the number of cores, for each of them."""
-    subgraph = read_tflite(model.read_bytes())
-    made = compile_subgraph(subgraph, driver_for(RK3588.name), CompileOptions())
+    made = compile_subgraph(load(model), driver_for(RK3588.name), CompileOptions())
     machines = [Machine(RK3588, made.programs[0]) for _ in CORES]
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return {cores: together(machines[:cores], count) for cores in CORES}
@@ -152,13 +153,16 @@ def interpreter(model: pathlib.Path, **options: object) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=pathlib.Path, metavar="MODEL.tflite", default=MODELS)
-    parser.add_argument("--turns", type=int, default=8, help="of each setting (default: 8)")
-    parser.add_argument("--runs", type=int, default=30, help="of each core alone (default: 30)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a turn on mainline (default: 0.5)")
-    arguments = parser.parse_args()
-    for model in arguments.models:
-        if not model.is_file():
-            parser.error(f"{model}: no such file, must be a .tflite model")
+    parser.add_argument("--turns", type=number(1, 1000), default=8, help="of each setting (default: 8)")
+    parser.add_argument("--runs", type=number(1, 1000), default=30, help="of each core alone (default: 30)")
+    parser.add_argument("--seconds", type=positive_seconds, default=0.5, help="of a turn on mainline (default: 0.5)")
+    try:
+        print_all(parser.parse_args())
+    except CermetError as error:
+        parser.error(str(error))
+
+
+def print_all(arguments: argparse.Namespace) -> None:
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} before the start; best of {arguments.turns}")
     print_cores_alone(arguments.models, arguments.runs)
     print()

@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Sequence
 
 from cermet import paths
+from cermet.cli.bench import number
+from cermet.errors import CermetError
 from cermet.interpreter import make_interpreter
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -67,12 +69,15 @@ def row(model: pathlib.Path, count: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=pathlib.Path, nargs="*", default=MODELS)
-    parser.add_argument("--count", type=int, default=15, help="starts of each kind (default: 15)")
+    parser.add_argument("--count", type=number(1, 1000), default=15, help="starts of each kind (default: 15)")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.2f} before the start; milliseconds, p50 and least")
     print(f"{'':36} {'without':>15} {'with delegate':>15} {'added':>15} {'faults':>7} {'proc.':>7}")
     for model in arguments.models:
-        print(row(model, arguments.count), flush=True)
+        try:
+            print(row(model, arguments.count), flush=True)
+        except CermetError as error:
+            parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -48,8 +48,11 @@ def check_plan(data: bytes, *, verify_checksum: bool) -> Plan:
 
 def _check_membership(nodes: tuple[PlanNode, ...], partitions: tuple[PlanPartition, ...]) -> None:
     """Node table and partitions' node lists say the same."""
+    members: dict[int | None, list[int]] = {}
+    for index, node in enumerate(nodes):
+        members.setdefault(node.partition, []).append(index)
     for number, partition in enumerate(partitions):
-        listed = tuple(index for index, node in enumerate(nodes) if node.partition == number)
+        listed = tuple(members.get(number, ()))
         _require(partition.nodes == listed and bool(listed),
                  f"plan: partition {number} lists nodes {_short(partition.nodes)}, the node table {_short(listed)}")
     assigned = [index for index, node in enumerate(nodes)

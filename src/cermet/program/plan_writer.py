@@ -61,11 +61,10 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def _encode_tables(writer: _Writer, plan: Plan) -> dict[str, Any]:
-    on_cpu = plan_header().constants["CERMET_ON_CPU"]
-    nodes = [{"partition": on_cpu if node.partition is None else node.partition,
+    constants = plan_header().constants
+    nodes = [{"partition": constants["CERMET_ON_CPU"] if node.partition is None else node.partition,
               "reason": writer.string(_reason_text(node.refusal))} for node in plan.nodes]
     nodes_offset = writer.place(record_of("node").pack_all(nodes))
-    constants = plan_header().constants
     return {"magic": constants["CERMET_PLAN_MAGIC"], "version": constants["CERMET_PLAN_VERSION"],
             "key": _fixed("key", plan.key, 32), "build_id": _name("build_id", plan.build_id, 32),
             "soc": _name("soc", plan.soc, 16), "num_nodes": len(nodes), "nodes_offset": nodes_offset,
