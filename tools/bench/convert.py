@@ -23,7 +23,7 @@ FLAGS = ["-O3", "-std=gnu11", f"-I{RUNTIME}"]
 def build(folder: pathlib.Path) -> pathlib.Path:
     """The timing program."""
     loops = ("convert_rows", "convert_folded")
-    sources = [(RUNTIME / f"{name}.c", []) for name in ("convert", *loops, "plan", "base")]
+    sources = [(RUNTIME / f"{name}.c", []) for name in ("convert", *loops, "plan_io", "base")]
     if platform.machine() == "x86_64":
         sources += [(RUNTIME / f"{name}.c", ["-mavx2", "-DWIDE_MOVES"]) for name in loops]
     sources.append((pathlib.Path(__file__).with_suffix(".c"), ["-march=native"]))
