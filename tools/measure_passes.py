@@ -13,6 +13,7 @@ from typing import Any
 from cermet.compiler import compile_subgraph
 from cermet.drivers.base import CompileOptions
 from cermet.drivers.rocket import driver as rocket
+from cermet.errors import CermetError
 from cermet.frontend.tflite_file import load
 from cermet.hw.soc import RK3588
 from cermet.ir.passes import pass_name
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str]) -> None:
     if arguments[0].startswith("-"):
         print(__doc__)
         return
-    models = {Path(name).stem: load(Path(name)) for name in arguments}
+    try:
+        models = {Path(name).stem: load(Path(name)) for name in arguments}
+    except CermetError as error:
+        raise SystemExit(f"measure_passes.py: {error}") from error
     both = (*rocket.deciding_passes(RK3588, CompileOptions()), *rocket.lowering_passes(RK3588))
     names = [pass_name(one) for one in both]
     whole = {(name, match): counts(model, match) for name, model in models.items() for match in MATCHES}

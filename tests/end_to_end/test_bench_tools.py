@@ -38,7 +38,7 @@ def test_starts_are_timed(models_dir: pathlib.Path) -> None:
     assert 0 < plain < with_delegate
 
 
-@pytest.mark.parametrize("tool", ["start.py", "parallel.py", "ablation.py"])
+@pytest.mark.parametrize("tool", ["start.py", "parallel.py", "ablation.py", "cores.py"])
 def test_no_model_is_one_line(tool: str, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "none.tflite"
     path.write_bytes(b"none")

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from cermet.cli.bench import number
 from cermet.compiler import Compiled, compile_subgraph, driver_for
 from cermet.cost import conversion_us
 from cermet.drivers.base import CompileOptions, Program
-from cermet.frontend.tflite_file import read_tflite
+from cermet.errors import CermetError
+from cermet.frontend.tflite_file import load, read_tflite
 from cermet.hw.cycles import Conditions, LaunchTime, chained_cycles, total_cycles
 from cermet.hw.soc import RK3588, Soc
 from cermet.ir.subgraph import Subgraph
@@ -95,9 +97,9 @@ def compiled(subgraph: Subgraph, cores: int) -> Compiled:
     return compile_subgraph(subgraph, driver_for(RK3588.name), CompileOptions(cores=cores))
 
 
-def rows(name: str, data: bytes, clock_mhz: float) -> dict[str, list[str]]:
+def rows(name: str, subgraph: Subgraph, clock_mhz: float) -> dict[str, list[str]]:
     """Table -> cells of this model."""
-    soc, subgraph = RK3588, read_tflite(data)
+    soc = RK3588
     made = {cores: compiled(subgraph, cores) for cores in (1, 2, 3)}
     alone = made[1].programs
     at = {cores: total([mainline(soc, program, Conditions(clock_mhz, cores)) for program in alone])
@@ -151,16 +153,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=pathlib.Path, help="default: MobileNet V1 and V2, and a network of "
                         "3x3 convolutions")
-    parser.add_argument("--clocks", default="200,1000", help="MHz (default: 200,1000)")
-    arguments = parser.parse_args()
-    given = {path.stem: path.read_bytes() for path in arguments.models} or {
-        "MobileNet V1 1.0 224": (MODELS / "mobilenet_v1_1.0_224_quant_rejoined.tflite").read_bytes(),
-        "MobileNet V2 1.0 224": (MODELS / "mobilenet_v2_1.0_224_quant.tflite").read_bytes(),
-        NETWORK_OF_3X3: network_of_3x3()}
+    parser.add_argument("--clocks", type=clocks, default=(200, 1000), help="MHz (default: 200,1000)")
+    try:
+        print_all(parser.parse_args())
+    except CermetError as error:
+        parser.error(str(error))
+
+
+def clocks(text: str) -> tuple[int, ...]:
+    return tuple(number(1, 10_000)(word) for word in text.split(","))
+
+
+def print_all(arguments: argparse.Namespace) -> None:
+    given = {path.stem: load(path) for path in arguments.models} or {
+        "MobileNet V1 1.0 224": load(MODELS / "mobilenet_v1_1.0_224_quant_rejoined.tflite"),
+        "MobileNet V2 1.0 224": load(MODELS / "mobilenet_v2_1.0_224_quant.tflite"),
+        NETWORK_OF_3X3: read_tflite(network_of_3x3())}
     tables: dict[str, list[list[str]]] = {title: [] for title in HEADS}
-    for name, data in given.items():
-        for clock in arguments.clocks.split(","):
-            for title, cells in rows(name, data, float(clock)).items():
+    for name, subgraph in given.items():
+        for clock in arguments.clocks:
+            for title, cells in rows(name, subgraph, clock).items():
                 tables[title].append(cells)
     for title, lines in tables.items():
         print_table(title, lines)
