@@ -7,7 +7,7 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).resolve().parent
 _SOURCE_TREE = PACKAGE.parent.parent      # when the package is used where it was written, not installed
 HEADER_FOLDERS = (
-    "kernel-uapi", "delegate", "src/runtime", "src/client", "src/trace",
+    "kernel-uapi", "delegate", "src/runtime", "src/client", "src/kmd", "src/trace",
     "kernel-uapi/proposals/queues",
 )
 

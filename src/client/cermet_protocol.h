@@ -9,7 +9,9 @@
 #include <stdint.h>
 
 #define CLIENT_MAGIC 0x544d5243
-#define CLIENT_VERSION 1
+#define CLIENT_VERSION 2
+
+#define CLIENT_MAX_INLINE 256
 
 #define CLIENT_OPEN 1
 #define CLIENT_IOCTL 2
@@ -19,7 +21,10 @@
 #define CLIENT_REPLY_DONE 1
 #define CLIENT_REPLY_WAITING 2
 
-/* Sent on the device fd, with one end of a socket pair for the replies. */
+/*
+ * Sent on the device fd, with one end of a socket pair for the replies. Behind it may follow the bytes of an ioctl's
+ * argument, up to CLIENT_MAX_INLINE, as they are at that moment: the driver need not read them from the caller then.
+ */
 struct client_request {
    uint32_t magic;
    uint32_t version;

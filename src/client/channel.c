@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -146,6 +147,15 @@ device_error(int error)
    }
 }
 
+/* How many bytes an ioctl's argument has, by its number, if they are read and may go along; otherwise 0. */
+static size_t
+inline_bytes(const struct client_request *request)
+{
+   if (request->kind != CLIENT_IOCTL || !(_IOC_DIR(request->request) & _IOC_WRITE))
+      return 0;
+   return _IOC_SIZE(request->request) <= CLIENT_MAX_INLINE ? _IOC_SIZE(request->request) : 0;
+}
+
 /* 0 or an errno. Signals do not interrupt this part: the driver has not seen the call. */
 static int
 send_request(int device, const struct client_request *request, int reply_end)
@@ -154,9 +164,10 @@ send_request(int device, const struct client_request *request, int reply_end)
       struct cmsghdr header;
       char bytes[CMSG_SPACE(sizeof(int))];
    } control = {0};
-   struct iovec data = {.iov_base = (void *)request, .iov_len = sizeof(*request)};
+   struct iovec parts[] = {{.iov_base = (void *)request, .iov_len = sizeof(*request)},
+                           {.iov_base = (void *)(uintptr_t)request->argument, .iov_len = inline_bytes(request)}};
    struct msghdr message = {
-      .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+      .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
    header->cmsg_level = SOL_SOCKET;
@@ -167,7 +178,9 @@ send_request(int device, const struct client_request *request, int reply_end)
    for (;;) {
       if (sendmsg(device, &message, MSG_NOSIGNAL) >= 0)
          return 0;
-      if (errno == ETOOMANYREFS) { /* too many fds on their way at once: the driver is taking them out */
+      if (errno == EFAULT && parts[1].iov_len > 0) { /* the driver finds out for itself whether that is an error */
+         parts[1].iov_len = 0;
+      } else if (errno == ETOOMANYREFS) { /* too many fds on their way at once: the driver is taking them out */
          usleep(1000);
       } else if (errno == EAGAIN) { /* the application made the fd non-blocking, which means nothing to ioctl */
          struct pollfd wait = {.fd = device, .events = POLLOUT};

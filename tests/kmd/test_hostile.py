@@ -4,6 +4,7 @@ from __future__ import annotations
 import array
 import ctypes
 import errno
+import functools
 import logging
 import mmap
 import os
@@ -87,6 +88,30 @@ def test_random_requests(watched: Node, fake_driver: pathlib.Path) -> None:
             word = rng.choice([0, 8, 1 << 47, rng.getrandbits(64)])
             answer = ask(channel, request(rng.randrange(2, 5), rng.getrandbits(32), number, word, rng.getrandbits(32)))
             assert answer != errno.EIO and (answer == 0 or answer in errno.errorcode)
+    assert_serves(watched)
+
+
+def test_bytes_that_come_along_with_an_ioctl(watched: Node, fake_driver: pathlib.Path) -> None:
+    """As many as the driver wants: they count, wherever the address points. Fewer: it reads the caller's. Too many: no
+    call at all."""
+    number, name = uapi.IOCTLS["DRM_IOCTL_ROCKET_FINI_BO"]
+    unknown, nonzero = struct.pack("<II", 77, 0), struct.pack("<II", 77, 1)
+    real = uapi.ffi.new(f"{name} *", {"handle": 77, "reserved": 0})
+    call = functools.partial(request, protocol.IOCTL, number=number.value)
+    with connect(fake_driver) as channel:
+        assert ask(channel, request(protocol.OPEN)) == 0
+        assert ask(channel, call(argument=8) + unknown) == errno.ENOENT
+        assert ask(channel, call(argument=8) + nonzero + bytes(248)) == errno.EINVAL
+        assert ask(channel, call(argument=address_of(real)) + nonzero[:7]) == errno.ENOENT
+        assert ask(channel, call(argument=8) + nonzero[:7]) == errno.EFAULT
+        assert ask(channel, call(argument=8)) == errno.EFAULT
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with here, there:
+            send(channel, call(argument=8) + bytes(protocol.MAX_INLINE + 1), [there.fileno()])
+            there.close()
+            here.settimeout(10)
+            assert here.recv(100) == b""
+        assert ask(channel, call(argument=8) + unknown) == errno.ENOENT
     assert_serves(watched)
 
 

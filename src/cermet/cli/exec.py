@@ -120,5 +120,5 @@ def run(arguments: argparse.Namespace) -> int:
         words = prepare(arguments, command)
         os.execvp(words[0], words)
     except OSError as error:
-        print(f"cermet exec: {command[0]}: {error.strerror}", file=sys.stderr)
+        print(f"cermet exec: {command[0]}: {error.strerror or error}", file=sys.stderr)
         return NO_SUCH_COMMAND if isinstance(error, FileNotFoundError) else CANNOT_RUN

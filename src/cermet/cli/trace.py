@@ -102,7 +102,7 @@ def record(command: list[str], output: Path, simulator: bool, each: str | None, 
     try:
         child = subprocess.Popen(command, env=environment(part, simulator, each, limit_mib))
     except OSError as error:
-        print(f"cermet trace: {command[0]}: {error.strerror}", file=sys.stderr)
+        print(f"cermet trace: {command[0]}: {error.strerror or error}", file=sys.stderr)
         return NO_SUCH_COMMAND if isinstance(error, FileNotFoundError) else CANNOT_RUN, False
     status = wait_for(child)
     return 128 - status if status < 0 else status, True

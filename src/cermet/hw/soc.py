@@ -21,9 +21,9 @@ class Cbuf:
         return self.entry_bytes * self.entries_per_bank
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Soc:
-    """One SoC of the family."""
+    """One SoC of the family. Two are the same if they are one object, so that what follows from one can be kept."""
 
     name: str
     cores: int                          # hw-verified

@@ -6,7 +6,8 @@ import time
 
 
 class Busy:
-    """Time in which at least one core has a task, from the first register that is written for it to its end.
+    """Time in which at least one core has a task, from the first register that is written for it to the last, behind
+    its interrupt: registers are the NPU's, and what the simulated one does with them is its own time.
 
     What several cores do at once counts once.
     """

@@ -58,10 +58,11 @@ class Connection(threading.Thread):
             self._end()
 
     def _serve(self) -> None:
+        receiver = protocol.Receiver(self.channel)
         bad_messages = 0
         while bad_messages < MAX_BAD_MESSAGES:
             try:
-                received = protocol.receive(self.channel)
+                received = receiver.receive()
             except ProtocolError as error:
                 bad_messages += 1
                 log.warning("%s: ignored: %s", self.name, error)
@@ -159,7 +160,7 @@ class Connection(threading.Thread):
     def _ioctl(self, request: Request, reply: ReplyEnd) -> None:
         file = self._open_file(request)
         self.device.faults.any_call()
-        call = self.table.begin(file, self._memory_of(request.pid), request.request & 0xFFFF_FFFF, request.argument)
+        call = self.table.begin(file, self._memory_of(request.pid), request)
         if call.later is None:
             self._finish(call, request, reply)
         else:
@@ -184,13 +185,12 @@ class Connection(threading.Thread):
             reply.done(errno.ENOMEM)
             log.warning("%s: more than %d calls wait", self.file, MAX_WAITING_CALLS)
             return
-        if not reply.never_waits():     # who signals fences answers, with the device's lock
+        if not reply.waiting():     # who signals fences answers, with the device's lock
             later.abandon()
             reply.done(errno.EINVAL)
             return
         self._num_waiting += 1
         call.is_abandoned = reply.is_hung_up
-        reply.waiting()
         if isinstance(later, Waiting):
             self.device.waits.add(later.fences, later.deadline_ns, lambda in_time: self._go_on(
                 call, lambda: later.end(in_time), request, reply))

@@ -6,13 +6,16 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cermet.kmd import uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.fence import Fence
 from cermet.kmd.file import File
 from cermet.kmd.user_memory import UserMemory
+
+if TYPE_CHECKING:
+    from cermet.kmd.protocol import Request
 
 DRM_LETTER = uapi.CONSTANTS["DRM_IOCTL_BASE"]
 MAX_FORMS = 1024        # remembered; a stranger's numbers are many
@@ -176,13 +179,16 @@ class IoctlTable:
         pointer = uapi.ffi.typeof(f"{entry.struct} *") if entry.struct else None
         return Form(entry, num_in, num_out, max(num_in, num_out, entry.number.size, 1), pointer)
 
-    def begin(self, file: File, memory: UserMemory, request: int, argument: int) -> Call:
+    def begin(self, file: File, memory: UserMemory, request: Request) -> Call:
         """Check, copy in and call the handler. Raises DeviceError for what is refused before the handler."""
-        form = self.form(request)
+        form = self.form(request.request & 0xFFFF_FFFF)
         check_permission(form.entry.needs, file)
         buffer = bytearray(form.num_bytes)
-        memory.read_into(buffer, argument, form.num_in)
-        call = Call(file, memory, argument, buffer, form.num_out)
+        if form.num_in <= len(request.inlined):
+            buffer[:form.num_in] = request.inlined[:form.num_in]
+        else:
+            memory.read_into(buffer, request.argument, form.num_in)
+        call = Call(file, memory, request.argument, buffer, form.num_out)
         if form.pointer:
             call.data = uapi.ffi.from_buffer(form.pointer, buffer)
         call.step(lambda: form.entry.handler(call, call.data))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import logging
 import threading
@@ -87,9 +88,10 @@ class Job:
         return not self.waits_for
 
 
-def offsets_of(soc: Soc) -> list[int]:
+@functools.lru_cache(8)
+def offsets_of(soc: Soc) -> tuple[int, ...]:
     """Offsets of WRITTEN."""
-    return [soc.registers[name].offset for name in WRITTEN]
+    return tuple(soc.registers[name].offset for name in WRITTEN)
 
 
 def program_task(core: NpuCore, offsets: Sequence[int], task: Sequence[int]) -> None:
@@ -151,6 +153,9 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool], 
         try:
             program_task(core, offsets, task)
             outcome = run_task(core, space, cancelled)
+            reason = why_not_ended(task, outcome)
+            if reason is None:
+                acknowledge(core, offsets)
         except Exception:
             log.exception(PLACE + "the simulator failed; the job times out", core.index, job.number, index, task[0])
             return f"task {index}: the simulator failed"
@@ -158,10 +163,9 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool], 
             busy.end()
         if outcome.diagnostics or outcome.interrupts & DMA_ERRORS or is_verbose:
             report(core, job, index, outcome)
-        if reason := why_not_ended(task, outcome):
+        if reason is not None:
             progress.error = errno.EFAULT if outcome.fault else errno.ETIMEDOUT
             return f"task {index}: {reason}"
-        acknowledge(core, offsets)
         spent += outcome.cycles + interrupt
         if spent > limit:
             progress.error = errno.ETIMEDOUT

@@ -22,7 +22,7 @@ from cermet.kmd.rocket_ioctls import (
     REGCMD_ALIGNMENT,
     dtype_of,
     push,
-    read_handles,
+    read_bos,
 )
 from cermet.kmd.syncobj_ioctls import Syncobj
 
@@ -169,10 +169,8 @@ def read_job(call: Call, record: np.void, fences: dict[Syncobj, Fence]) -> Reque
     queue = file.queues.find(int(record["queue"]))
     tasks = read_tasks(call, record)
     needs, signals = read_syncs(call, record, fences)
-    in_bos, out_bos = (
-        [file.bo_or_error(handle) for handle in read_handles(call, int(record[f"{side}_bo_handles"]),
-                                                             int(record[f"{side}_bo_handle_count"]))]
-        for side in ("in", "out"))
+    in_bos, out_bos = read_bos(call, *((int(record[f"{side}_bo_handles"]), int(record[f"{side}_bo_handle_count"]))
+                                       for side in ("in", "out")))
     require(len({*in_bos, *out_bos}) == len(in_bos) + len(out_bos), "a BO is listed twice")
     job = Job(queue.vm.space, tasks, in_bos, out_bos, Fence(queue), list(needs), list(needs), queue.timeout_ms)
     fences.update(dict.fromkeys(signals, job.fence))

@@ -4,6 +4,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NoReturn
 
 import cffi
@@ -59,6 +61,15 @@ class UserMemory:
         buffer = bytearray(num_bytes)
         self.read_into(buffer, address, num_bytes)
         return bytes(buffer)
+
+    def read_parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        """(address, bytes) each, at most MAX_RANGES, by one system call."""
+        num_bytes = sum(size for _, size in parts)
+        buffer = bytearray(num_bytes)
+        if num_bytes:
+            self._copy(_libc.process_vm_readv, buffer, num_bytes, _ffi.new("struct iovec[]", list(parts)), len(parts))
+        ends = list(accumulate(size for _, size in parts))
+        return [bytes(buffer[end - size:end]) for end, (_, size) in zip(ends, parts, strict=True)]
 
     def write(self, address: int, data: bytes | bytearray) -> None:
         if data:

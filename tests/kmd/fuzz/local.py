@@ -59,14 +59,11 @@ class Answer:
         self.times = 0
         self._done = threading.Event()
 
-    def never_waits(self) -> bool:
+    def waiting(self) -> bool:
         return True
 
     def is_hung_up(self) -> bool:
         return False
-
-    def waiting(self) -> None:
-        pass
 
     def done(self, error: int, value: int = 0, fd: int = -1, fd_address: int = 0, fd_flags: int = 0) -> None:
         self.error = error

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* The driver's end of cermet_protocol.h: few system calls, one each way. Python declares the same. */
+#ifndef CERMET_MESSAGES_H
+#define CERMET_MESSAGES_H
+
+#include <stdint.h>
+
+/* What came. Behind END no fd is left open. */
+enum {
+   MESSAGE_GOOD,
+   MESSAGE_END,      /* the client has closed its last fd */
+   MESSAGE_SIZE,     /* not a struct client_request with up to CLIENT_MAX_INLINE bytes behind it */
+   MESSAGE_MAGIC,    /* of another protocol or version */
+   MESSAGE_NO_REPLY, /* without a socket for replies */
+   MESSAGE_NO_SENDER /* from another pid namespace */
+};
+
+/* A call. `argument` of client_request and what it points to are two things: the bytes are `bytes`. */
+struct cermet_message {
+   uint32_t kind;
+   uint32_t flags;
+   uint64_t request;
+   uint64_t argument;
+   uint32_t protection;
+   int32_t pid;
+   int32_t reply_end;
+   uint32_t num_inline; /* bytes that came along */
+};
+
+/* MESSAGE_*, or the negative errno of recvmsg(). inlined: CLIENT_MAX_INLINE bytes. */
+int32_t cermet_message_receive(int32_t connection, struct cermet_message *message, uint8_t *inlined);
+
+/* Sends and closes. fd: goes along, or -1; it stays open here. A caller that is gone is no error. */
+void cermet_message_done(int32_t reply_end, int32_t error, int32_t value, uint64_t fd_address, int32_t fd,
+                         uint32_t fd_flags);
+
+/* Whether the end is a Unix socket, on which nothing takes time; if so, the caller is told that the call waits. */
+int32_t cermet_message_waiting(int32_t reply_end);
+
+#endif
