@@ -19,6 +19,7 @@ from cermet.sim import core as core_module
 from cermet.sim import kernels
 from cermet.sim import ppu as ppu_module
 from cermet.sim.core import AddressSpace, Core, IommuFault
+from cermet.sim.memory import is_nested
 from cermet.sim.rounding import shift_away, shift_even, shift_up
 from cermet.sim.silicon import parse_silicon
 from tests.sim.programs import CONV_MASK, FLYING_MASK, POOL_MASK, Conv, flying, pooling
@@ -266,6 +267,30 @@ def test_plain_and_compiled_forms_are_identical(seed: int, monkeypatch: pytest.M
         assert (outcome.hang, outcome.fault) == (None, None)
         results.append(conv.memory.bytes(conv.output, size))
     assert (results[0] == results[1]).all()
+
+
+@pytest.mark.parametrize(("shape", "strides"), [
+    ((3, 4, 16), (64, 16, 1)), ((3, 4, 16), (16, 48, 1)), ((1, 4, 16), (0, 16, 1)), ((4, 16), (-16, 1)),
+    ((3, 4, 16), (63, 16, 1)), ((2, 3, 16), (0, 16, 1)), ((2, 3, 4, 16), (96, 32, 200, 1)),
+    ((2, 3, 4, 16), (16, 32, 95, 1))])
+def test_nested_blocks_meet_no_byte_twice(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    at = sum(index * stride for index, stride in zip(np.indices(shape), strides, strict=True))
+    assert is_nested(shape, strides) == (np.unique(at).size == at.size)
+
+
+@pytest.mark.parametrize("stride_atoms", [1, 5, 35])
+def test_outputs_on_outputs_leave_the_same_in_both_forms(stride_atoms: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Surfaces of 36 atoms that overlap."""
+    rng, results = np.random.default_rng(3), []
+    x, w = rng.integers(-128, 128, (6, 6, 40), np.int8), rng.integers(-128, 128, (96, 1, 1, 40), np.int8)
+    for plain in "01":
+        monkeypatch.setenv("CERMET_SIM_PLAIN", plain)
+        conv = Conv(x, w)
+        conv.registers = {0x4024: stride_atoms * 16}     # DST_SURF_STRIDE
+        outcome = start(new_core(), conv.memory, program(conv.program(), CONV_MASK))
+        assert (outcome.hang, outcome.fault) == (None, None)
+        results.append(conv.memory.bytes(conv.output, conv.out_aligned * conv.out_height * conv.out_width))
+    assert results[0].any() and (results[0] == results[1]).all()
 
 
 CHILD = """

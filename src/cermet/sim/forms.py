@@ -14,7 +14,7 @@ from cermet.sim.core_mac import CoreSettings
 from cermet.sim.dpu import ATOM_BYTES, Dpu
 from cermet.sim.dpu_run import written_size
 from cermet.sim.kernels import EW_ADD, EW_MAX, EW_MIN, EW_MUL, EW_NONE, ffi, pointer
-from cermet.sim.memory import Block, block_at
+from cermet.sim.memory import Block, block_at, is_nested
 from cermet.sim.rdma import COMB_SAME_DATA, CubeReader, Rdma
 from cermet.sim.rounding import INT32_MIN
 from cermet.sim.stages import EW_ADD as ALGO_ADD
@@ -115,6 +115,8 @@ class PostForm:
         shape = (surfaces // per_group, per_group, dpu.height, dpu.width, ATOM_BYTES)
         strides = (writer.group_bytes, writer.surface_bytes, writer.line_bytes, ATOM_BYTES, 1)
         self.target = block_at(writer.address, shape, strides)
+        if not self.is_renested and not is_nested(shape, strides):
+            self.usable = False         # outputs on outputs: it is the plain form's order that says which are left
         struct.group_bytes, struct.surface_bytes, struct.line_bytes = strides[:3]
         struct.surfaces_per_group = per_group
 

@@ -165,6 +165,16 @@ def block_at(iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Blo
     return Block(iova, shape, strides, *extent(iova, shape, strides))
 
 
+def is_nested(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Each axis steps over all that lies within it, so that no byte of a strided block is met twice."""
+    span = 1
+    for step, count in sorted((abs(stride), size) for stride, size in zip(strides, shape, strict=True) if size > 1):
+        if step < span:
+            return False
+        span += step * (count - 1)
+    return True
+
+
 def extent(iova: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
     """Lowest byte of a strided block, and the byte behind the highest."""
     low = high = iova
