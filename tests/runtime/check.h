@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What C tests need to check facts and to count failures. */
+/* What C tests need to check facts and to count failures; irregular numbers, the same in each run. */
 #ifndef CERMET_CHECK_H
 #define CERMET_CHECK_H
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,5 +28,16 @@ static int num_failures;
 			num_failures++; \
 		} \
 	} while (0)
+
+static uint32_t random_state = 12345;
+
+static inline uint32_t
+random_below(uint32_t limit)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 17;
+	random_state ^= random_state << 5;
+	return random_state % limit;
+}
 
 #endif

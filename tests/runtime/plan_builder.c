@@ -10,6 +10,11 @@ enum { CONSTANT, INPUT, OUTPUT, MIDDLE, NUM_BOS };
 
 #define PROGRAM_BYTES (FAKE_PROGRAM_WORDS * 8)
 
+const struct test_plan small_plan = {
+	.build_id = "test", .soc = "rk3588", .num_nodes = 3, .num_on_cpu = 1, .input = 0, .output = 4,
+	.height = 4, .width = 5, .channels = 20, .addend = 3,
+};
+
 static uint32_t
 place(uint32_t *end, size_t size)
 {
@@ -126,7 +131,6 @@ void
 fix_checksum(struct cermet_bytes *plan)
 {
 	struct cermet_plan_header *header = (void *)plan->data;
-
 	struct cermet_plan_checksum checksum;
 
 	if (plan->size < sizeof(*header))
@@ -134,4 +138,27 @@ fix_checksum(struct cermet_bytes *plan)
 	checksum = cermet_plan_checksum(plan->data, plan->size);
 	header->checksum_sum = checksum.sum;
 	header->checksum_products = checksum.products;
+}
+
+uint8_t *
+table_of(const struct cermet_bytes *plan, enum table table)
+{
+	const struct cermet_plan_header *header = (const void *)plan->data;
+	const struct cermet_plan_partition *partition = (const void *)(plan->data + header->partitions_offset);
+	const uint32_t offsets[] = {header->partitions_offset, partition->bos_offset, partition->relocations_offset,
+	                            partition->tasks_offset, partition->jobs_offset, partition->inputs_offset,
+	                            partition->outputs_offset};
+
+	return plan->data + offsets[table];
+}
+
+size_t
+place_of(const struct cermet_plan_io *io, uint32_t n, uint32_t h, uint32_t w, uint32_t c)
+{
+	size_t row = io->offset_bytes + (size_t)n * io->batch_stride_bytes + (size_t)(h / io->fold_y) * io->line_stride_bytes;
+
+	if (io->layout == CERMET_LAYOUT_PACKED)
+		return row + (size_t)w * io->channels + c;
+	c += (h % io->fold_y * io->fold_x + w % io->fold_x) * io->channels;
+	return row + (size_t)(c / 16) * io->surface_stride_bytes + w / io->fold_x * 16 + c % 16;
 }

@@ -17,6 +17,9 @@ struct test_plan {
 	uint32_t num_jobs; /* 0 or 1: one; 2: from the input through an arena bo to the output */
 };
 
+/* Three nodes, the last on the CPU. */
+extern const struct test_plan small_plan;
+
 /* The file, in malloc'ed memory. */
 struct cermet_bytes
 build_plan(const struct test_plan *plan);
@@ -27,5 +30,15 @@ build_plan(const struct test_plan *plan);
 /* Make the checksum right again after the bytes were changed. */
 void
 fix_checksum(struct cermet_bytes *plan);
+
+enum table { PARTITION, BO, RELOCATION, TASK, JOB, INPUT_PORT, OUTPUT_PORT };
+
+/* The first row of one of a plan's tables. */
+uint8_t *
+table_of(const struct cermet_bytes *plan, enum table table);
+
+/* The definition in cermet_plan.h, byte by byte. */
+size_t
+place_of(const struct cermet_plan_io *io, uint32_t n, uint32_t h, uint32_t w, uint32_t c);
 
 #endif
