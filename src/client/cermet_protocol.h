@@ -22,6 +22,9 @@
 #define CLIENT_REPLY_WAITING 2
 
 /*
+ * In every version a request begins with magic and version, and a reply is struct client_reply: a driver answers
+ * another version with EPROTONOSUPPORT.
+ *
  * Sent on the device fd, with one end of a socket pair for the replies. Behind it may follow the bytes of an ioctl's
  * argument, up to CLIENT_MAX_INLINE, as they are at that moment: the driver need not read them from the caller then.
  */

@@ -166,8 +166,10 @@ send_request(int device, const struct client_request *request, int reply_end)
    } control = {0};
    struct iovec parts[] = {{.iov_base = (void *)request, .iov_len = sizeof(*request)},
                            {.iov_base = (void *)(uintptr_t)request->argument, .iov_len = inline_bytes(request)}};
+   /* One part if the other is empty: its address would count, and it need not be one. */
    struct msghdr message = {
-      .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+      .msg_iov = parts, .msg_iovlen = parts[1].iov_len ? 2 : 1,
+      .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
    header->cmsg_level = SOL_SOCKET;
@@ -178,8 +180,8 @@ send_request(int device, const struct client_request *request, int reply_end)
    for (;;) {
       if (sendmsg(device, &message, MSG_NOSIGNAL) >= 0)
          return 0;
-      if (errno == EFAULT && parts[1].iov_len > 0) { /* the driver finds out for itself whether that is an error */
-         parts[1].iov_len = 0;
+      if (errno == EFAULT && message.msg_iovlen > 1) { /* the driver finds out for itself whether that is an error */
+         message.msg_iovlen = 1;
       } else if (errno == ETOOMANYREFS) { /* too many fds on their way at once: the driver is taking them out */
          usleep(1000);
       } else if (errno == EAGAIN) { /* the application made the fd non-blocking, which means nothing to ioctl */

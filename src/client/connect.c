@@ -112,7 +112,12 @@ open_once(const char *soc, const char *path, int flags, int64_t deadline_ms, cha
       apply_flags(fd, flags);
       return fd;
    }
-   client_say(message, message_bytes, "%s: the simulated device cannot be opened: %s", path, strerror(error));
+   if (error == EPROTONOSUPPORT) {
+      client_say(message, message_bytes, "%s: the simulated device that runs there is of another version", path);
+      error = ENXIO;
+   } else {
+      client_say(message, message_bytes, "%s: the simulated device cannot be opened: %s", path, strerror(error));
+   }
    syscall(SYS_close, fd);
    errno = error;
    return -1;
@@ -131,7 +136,7 @@ cermet_client_open(const char *soc, int flags, char *message, size_t message_byt
    if (cermet_client_socket_path(soc, path, sizeof(path), message, message_bytes) != 0)
       return -1;
 
-   /* A driver that ends just now is replaced by the next attempt; a line in `line` and ENXIO mean that none starts. */
+   /* A driver that ends just now is replaced by the next attempt; a line in `line` and ENXIO mean that none helps. */
    while ((fd = open_once(soc, path, flags, deadline_ms, line, sizeof(line))) < 0 && errno == ENODEV &&
           client_now_ms() < deadline_ms)
       usleep(5000);

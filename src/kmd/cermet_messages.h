@@ -5,12 +5,13 @@
 
 #include <stdint.h>
 
-/* What came. Behind END no fd is left open. */
+/* What came. From END on no fd is left open. */
 enum {
    MESSAGE_GOOD,
    MESSAGE_END,      /* the client has closed its last fd */
    MESSAGE_SIZE,     /* not a struct client_request with up to CLIENT_MAX_INLINE bytes behind it */
-   MESSAGE_MAGIC,    /* of another protocol or version */
+   MESSAGE_MAGIC,    /* of another protocol */
+   MESSAGE_VERSION,  /* of another version; the sender has been told EPROTONOSUPPORT */
    MESSAGE_NO_REPLY, /* without a socket for replies */
    MESSAGE_NO_SENDER /* from another pid namespace */
 };
@@ -24,13 +25,16 @@ struct cermet_message {
    uint32_t protection;
    int32_t pid;
    int32_t reply_end;
-   uint32_t num_inline; /* bytes that came along */
+   uint32_t num_inline; /* bytes that came along; of a message that is not GOOD, all its bytes */
 };
 
 /* MESSAGE_*, or the negative errno of recvmsg(). inlined: CLIENT_MAX_INLINE bytes. */
 int32_t cermet_message_receive(int32_t connection, struct cermet_message *message, uint8_t *inlined);
 
-/* Sends and closes. fd: goes along, or -1; it stays open here. A caller that is gone is no error. */
+/*
+ * Sends and closes. fd: goes along, or -1; it stays open here. If it cannot go, the caller gets ENOMEM. A caller that
+ * is gone is no error.
+ */
 void cermet_message_done(int32_t reply_end, int32_t error, int32_t value, uint64_t fd_address, int32_t fd,
                          uint32_t fd_flags);
 

@@ -6,12 +6,13 @@ import ctypes
 import errno
 import mmap
 import os
+import struct
 import termios
 
 import pytest
 
 from cermet.kmd import uapi
-from tests.kmd.client import PAGE, Job, Node, address_of, libc
+from tests.kmd.client import MAP_FAILED, PAGE, Job, Node, address_of, libc
 
 TABLE = {   # from the ABI's document: not from the header that is tested
     "ROCKET_CREATE_BO": 0xC0186440, "ROCKET_SUBMIT": 0x40186441, "ROCKET_PREP_BO": 0x40106442,
@@ -116,6 +117,38 @@ def test_bad_pointers(node: Node) -> None:
         assert node.raw(number, 0) == expected, name
         assert node.raw(number, 0xFFFF_8000_0000_0000) == expected, name
     assert node.call("ROCKET_CREATE_BO", size=1).handle > 0
+
+
+@pytest.mark.parametrize("address", [0, 8, 0xFFFF_8000_0000_0000, (1 << 64) - 1])
+@pytest.mark.parametrize(("request_number", "expected"), [
+    (0x40106542, errno.ENOTTY), (0x5401, errno.ENOTTY), (0xC0186460, errno.EINVAL), (0x649F, errno.EINVAL),
+    (0x40046411, errno.EACCES), (0xC06864A2, errno.EACCES), (0xFFFF_64FF, errno.EINVAL)])
+def test_numbers_are_refused_whatever_the_address(node: Node, request_number: int, expected: int, address: int) -> None:
+    assert node.raw(request_number, address) == expected
+
+
+def test_offsets_in_the_upper_half_are_offsets(node: Node) -> None:
+    for offset in (-PAGE, -1 << 63):
+        ctypes.set_errno(0)
+        mapped = node.library.cermet_client_mmap(None, PAGE, mmap.PROT_READ, mmap.MAP_SHARED, node.fd, offset)
+        assert mapped == MAP_FAILED
+        assert ctypes.get_errno() == errno.EINVAL
+
+
+@pytest.mark.parametrize("num_bytes", [8, 255, 256, 257, 0x3FFF])
+def test_every_size_of_an_argument(node: Node, num_bytes: int) -> None:
+    """FINI_BO of any length, up to the end of what can be read: all of it is read, and none of it behind the end."""
+    bo = node.create(PAGE)
+    pages = mmap.mmap(-1, 5 * PAGE)
+    start = address_of(uapi.ffi.from_buffer(pages))
+    assert libc.mprotect(ctypes.c_void_p(start + 4 * PAGE), PAGE, 0) == 0
+    number = 1 << 30 | num_bytes << 16 | 0x6443
+    first = 4 * PAGE - num_bytes
+    for reserved, expected in ((0, 0), (1, errno.EINVAL)):
+        pages[first:first + 8] = struct.pack("<II", bo.handle, reserved)
+        assert node.raw(number, start + first) == expected
+    assert node.raw(number, start + first + 1) == errno.EFAULT
+    assert libc.mprotect(ctypes.c_void_p(start + 4 * PAGE), PAGE, mmap.PROT_READ | mmap.PROT_WRITE) == 0
 
 
 def test_unwritable_argument_leaves_the_bo(node: Node) -> None:

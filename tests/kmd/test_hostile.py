@@ -20,7 +20,7 @@ from cermet.kmd import protocol, uapi
 from cermet.kmd.errors import DeviceError
 from cermet.kmd.log import ASKED_FOR, Limit
 from cermet.kmd.user_memory import UserMemory
-from tests.kmd.client import FOREVER, PAGE, Job, Node, address_of, libc
+from tests.kmd.client import FOREVER, PAGE, Job, Node, address_of, environ, libc
 from tests.kmd.fake_core import FILL, SLEEP
 
 REQUEST = struct.Struct("<IIIIQQII")
@@ -124,16 +124,32 @@ def test_calls_before_open_and_opening_twice(watched: Node, fake_driver: pathlib
         assert ask(channel, request(99)) == errno.EINVAL
 
 
-def test_another_protocol_version_is_refused(watched: Node, fake_driver: pathlib.Path) -> None:
+@pytest.mark.parametrize("num_bytes", [8, 40, 400])
+def test_another_protocol_version_is_refused(watched: Node, fake_driver: pathlib.Path, num_bytes: int) -> None:
+    """Whatever a request of that version looks like behind its number."""
     with connect(fake_driver) as channel:
-        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with here, there:
-            data = bytearray(request(protocol.OPEN))
-            data[4] = 77
-            send(channel, bytes(data), [there.fileno()])
-            there.close()
-            here.settimeout(10)
-            assert here.recv(100) == b""       # closed without an answer: ENODEV in a client
+        for version in (protocol.VERSION - 1, protocol.VERSION + 1):
+            data = struct.pack("<II", protocol.MAGIC, version).ljust(num_bytes, b"x")
+            assert ask(channel, data) == errno.EPROTONOSUPPORT
+        assert ask(channel, request(protocol.OPEN)) == 0
+
+
+def test_a_driver_of_another_version_is_told_at_once(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, environ(CERMET_SIM_SOCKET=str(path)):
+        listener.bind(str(path))
+        listener.listen()
+
+        def refuse() -> None:
+            with listener.accept()[0] as channel:
+                _, (end,), _, _ = socket.recv_fds(channel, 400, 1)
+                protocol.ReplyEnd(end).done(errno.EPROTONOSUPPORT)
+        driver = threading.Thread(target=refuse, daemon=True)
+        driver.start()
+        with pytest.raises(OSError, match=f"{path}: .* of another version") as caught:
+            Node()
+        driver.join(10)
+        assert caught.value.errno == errno.ENODEV and not driver.is_alive()
 
 
 def test_reply_sockets_that_cannot_be_written(watched: Node, fake_driver: pathlib.Path) -> None:

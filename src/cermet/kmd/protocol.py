@@ -33,7 +33,8 @@ REQUEST, REPLY, MESSAGE = (form_of(_ffi, f"struct {name}") for name in
 # What a message that is none lacks, by the number that the library gives it.
 PROBLEMS = {
     _lib.MESSAGE_SIZE: f"must have {REQUEST.size} to {REQUEST.size + MAX_INLINE} bytes",
-    _lib.MESSAGE_MAGIC: f"must begin with magic {MAGIC:#x} and version {VERSION}",
+    _lib.MESSAGE_MAGIC: f"must begin with magic {MAGIC:#x}",
+    _lib.MESSAGE_VERSION: f"must be of version {VERSION}",
     _lib.MESSAGE_NO_REPLY: "has no reply socket",
     _lib.MESSAGE_NO_SENDER: "has no sender in this pid namespace",
 }
