@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
-#include "cermet_messages.h"
+#include "cermet_kmd.h"
 
 #include <errno.h>
 #include <stdbool.h>

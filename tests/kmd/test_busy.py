@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import random
+import threading
 import time
 
 import pytest
 
+from cermet.kmd.busy import MAX_SPANS, Busy, length_of_union
 from tests.kmd.client import Node, load
 from tests.kmd.fake_core import SLEEP
 
@@ -44,3 +47,36 @@ def test_bad_address(node: Node) -> None:
     library = load()
     assert library.cermet_client_busy(node.fd, ctypes.c_void_p(16)) == -1
     assert ctypes.get_errno() == errno.EFAULT
+
+
+def test_union_of_spans() -> None:
+    """Against counting each nanosecond; asked at any moment, the sum is the same."""
+    rng = random.Random(1)
+    for _ in range(300):
+        spans = [(begin, begin + rng.randrange(12)) for begin in (rng.randrange(40) for _ in range(rng.randrange(6)))]
+        covered = {ns for begin, end in spans for ns in range(begin, end)}
+        cut = rng.randrange(60)
+        assert length_of_union(spans, 0, 60) == len(covered)
+        assert length_of_union(spans, 0, cut) + length_of_union(spans, cut, 60) == len(covered)
+
+
+def test_spans_of_threads_do_not_get_lost() -> None:
+    """Of cores that begin and end while somebody asks all the time: what is counted never gets less or more than the
+    time that has passed, and spans do not pile up."""
+    busy = Busy(3)
+
+    def work(core: int) -> None:
+        for _ in range(3 * MAX_SPANS):
+            busy.begin(core)
+            busy.end(core)
+    threads = [threading.Thread(target=work, args=(core,)) for core in range(3)]
+    started, counts = time.monotonic_ns(), [0]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        counts.append(busy.ns())
+        assert counts[-2] <= counts[-1] <= time.monotonic_ns() - started
+    for thread in threads:
+        thread.join()
+    assert 0 < busy.ns() == busy.ns()
+    assert len(busy._spans) == 0

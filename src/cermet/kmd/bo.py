@@ -126,8 +126,10 @@ class Bo:
 
     def pending_fences(self, reads: bool = False) -> list[Fence]:
         """The write fences, with `reads` also the read fences, that have not signalled; forgets the others."""
-        self.write_fences = [fence for fence in self.write_fences if not fence.is_signalled]
-        self.read_fences = [fence for fence in self.read_fences if not fence.is_signalled]
+        if self.write_fences:
+            self.write_fences = [fence for fence in self.write_fences if not fence.is_signalled]
+        if self.read_fences:
+            self.read_fences = [fence for fence in self.read_fences if not fence.is_signalled]
         return self.write_fences + self.read_fences if reads else self.write_fences
 
     def sync_for_cpu(self) -> None:

@@ -60,7 +60,7 @@ class Device:
         self.behaviour = behaviour
         self.faults = Faults(behaviour.faults)
         self.lock = threading.RLock()
-        self.busy = Busy()
+        self.busy = Busy(soc.cores)
         cores: list[NpuCore] = [make_core(soc, index) for index in range(soc.cores)]
         if behaviour.faults:
             cores = [FaultyCore(core, self.faults) for core in cores]

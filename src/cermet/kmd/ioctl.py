@@ -54,11 +54,11 @@ class Call:
         self.fd_offset = uapi.ffi.offsetof(uapi.ffi.typeof(self.data).item, member)
         self.fd_flags = flags
 
-    def step(self, function: Callable[[], int | Blocking | Waiting | None]) -> None:
+    def step(self, function: Callable[..., int | Blocking | Waiting | None], *arguments: Any) -> None:
         """Its handler, or the part of it that waits."""
         self.later = None
         try:
-            result = function()
+            result = function(*arguments)
         except DeviceError as error:
             self.error, self.reason = error.errno, error.reason
             return
@@ -71,7 +71,7 @@ class Call:
         if not self.num_out or self.is_abandoned():     # who no longer waits may use the memory for other things
             return
         try:
-            self.memory.write(self.argument, self.buffer[:self.num_out])
+            self.memory.write(self.argument, bytes(self.buffer[:self.num_out]))
         except DeviceError as error:
             self.error, self.reason = error.errno, error.reason
 
@@ -187,11 +187,11 @@ class IoctlTable:
         if form.num_in <= len(request.inlined):
             buffer[:form.num_in] = request.inlined[:form.num_in]
         else:
-            memory.read_into(buffer, request.argument, form.num_in)
+            buffer[:form.num_in] = memory.read(request.argument, form.num_in)
         call = Call(file, memory, request.argument, buffer, form.num_out)
         if form.pointer:
             call.data = uapi.ffi.from_buffer(form.pointer, buffer)
-        call.step(lambda: form.entry.handler(call, call.data))
+        call.step(form.entry.handler, call, call.data)
         return call
 
 

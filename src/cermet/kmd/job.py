@@ -149,7 +149,7 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool], 
     spent = 0
     core.begin_job(timeout_ms(soc, job))
     for index, task in enumerate(job.tasks.tolist()):
-        busy.begin()
+        busy.begin(core.index)
         try:
             program_task(core, offsets, task)
             outcome = run_task(core, space, cancelled)
@@ -160,7 +160,7 @@ def run_tasks(core: NpuCore, soc: Soc, job: Job, cancelled: Callable[[], bool], 
             log.exception(PLACE + "the simulator failed; the job times out", core.index, job.number, index, task[0])
             return f"task {index}: the simulator failed"
         finally:
-            busy.end()
+            busy.end(core.index)
         if outcome.diagnostics or outcome.interrupts & DMA_ERRORS or is_verbose:
             report(core, job, index, outcome)
         if reason is not None:

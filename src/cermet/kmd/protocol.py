@@ -6,37 +6,23 @@ import os
 import select
 import socket
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cffi
-
-from cermet import paths
-from cermet.kmd.uapi import declarations, form_of, parse_constants, strip_comments
+from cermet.kmd.library import CONSTANTS, ffi, lib
+from cermet.kmd.uapi import form_of
 
 CREDENTIALS = struct.Struct("3i")                   # pid, uid, gid
-LIBRARY = "libcermet_messages.so"
-
-
-def _load() -> tuple[cffi.FFI, dict[str, int]]:
-    protocol, messages = (paths.header(f"cermet_{name}.h").read_text() for name in ("protocol", "messages"))
-    ffi = cffi.FFI()
-    ffi.cdef(declarations(protocol) + declarations(messages))
-    return ffi, parse_constants(strip_comments(protocol).replace(" \n", "\n"))
-
-
-_ffi, _CONSTANTS = _load()
-_lib: Any = _ffi.dlopen(str(paths.library(LIBRARY)))
-MAGIC, VERSION, MAX_INLINE = (_CONSTANTS[f"CLIENT_{name}"] for name in ("MAGIC", "VERSION", "MAX_INLINE"))
-OPEN, IOCTL, MMAP, BUSY = (_CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP", "BUSY"))
-REQUEST, REPLY, MESSAGE = (form_of(_ffi, f"struct {name}") for name in
+MAGIC, VERSION, MAX_INLINE = (CONSTANTS[f"CLIENT_{name}"] for name in ("MAGIC", "VERSION", "MAX_INLINE"))
+OPEN, IOCTL, MMAP, BUSY = (CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP", "BUSY"))
+REQUEST, REPLY, MESSAGE = (form_of(ffi, f"struct {name}") for name in
                            ("client_request", "client_reply", "cermet_message"))
 # What a message that is none lacks, by the number that the library gives it.
 PROBLEMS = {
-    _lib.MESSAGE_SIZE: f"must have {REQUEST.size} to {REQUEST.size + MAX_INLINE} bytes",
-    _lib.MESSAGE_MAGIC: f"must begin with magic {MAGIC:#x}",
-    _lib.MESSAGE_VERSION: f"must be of version {VERSION}",
-    _lib.MESSAGE_NO_REPLY: "has no reply socket",
-    _lib.MESSAGE_NO_SENDER: "has no sender in this pid namespace",
+    lib.MESSAGE_SIZE: f"must have {REQUEST.size} to {REQUEST.size + MAX_INLINE} bytes",
+    lib.MESSAGE_MAGIC: f"must begin with magic {MAGIC:#x}",
+    lib.MESSAGE_VERSION: f"must be of version {VERSION}",
+    lib.MESSAGE_NO_REPLY: "has no reply socket",
+    lib.MESSAGE_NO_SENDER: "has no sender in this pid namespace",
 }
 
 
@@ -70,7 +56,7 @@ class ReplyEnd:
     def waiting(self) -> bool:
         """Tells the caller that it waits; False: closing this end may take time, as it is no Unix socket: a stranger
         may have sent any file."""
-        return bool(_lib.cermet_message_waiting(self._fd))
+        return bool(lib.cermet_message_waiting(self._fd))
 
     def is_hung_up(self) -> bool:
         """Whether the caller has closed its end: it died, or a signal interrupted it."""
@@ -81,7 +67,7 @@ class ReplyEnd:
     def done(self, error: int, value: int = 0, fd: int = -1, fd_address: int = 0, fd_flags: int = 0) -> None:
         """The last answer; closes this end, but not fd."""
         if self._fd >= 0:
-            _lib.cermet_message_done(self._fd, error, value, fd_address, fd, fd_flags)
+            lib.cermet_message_done(self._fd, error, value, fd_address, fd, fd_flags)
             self._fd = -1
 
     def close(self) -> None:
@@ -95,17 +81,17 @@ class Receiver:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._message = _ffi.new("struct cermet_message *")
-        self._bytes = _ffi.buffer(self._message)
-        self._inlined = _ffi.new("uint8_t[]", MAX_INLINE)
+        self._message = ffi.new("struct cermet_message *")
+        self._bytes = ffi.buffer(self._message)
+        self._inlined = ffi.new("uint8_t[]", MAX_INLINE)
 
     def receive(self) -> tuple[Request, ReplyEnd] | None:
         """The next request; None at the end. Raises OSError, and ProtocolError for a message of another kind."""
-        verdict = _lib.cermet_message_receive(self._channel.fileno(), self._message, self._inlined)
+        verdict = lib.cermet_message_receive(self._channel.fileno(), self._message, self._inlined)
         *members, reply_end, num_inline = MESSAGE.unpack(self._bytes)
-        if verdict == _lib.MESSAGE_GOOD:
-            return Request._make((*members, _ffi.buffer(self._inlined, num_inline)[:])), ReplyEnd(reply_end)
-        if verdict == _lib.MESSAGE_END:
+        if verdict == lib.MESSAGE_GOOD:
+            return Request._make((*members, ffi.buffer(self._inlined, num_inline)[:])), ReplyEnd(reply_end)
+        if verdict == lib.MESSAGE_END:
             return None
         if verdict < 0:
             raise OSError(-verdict, os.strerror(-verdict))

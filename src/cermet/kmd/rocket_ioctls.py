@@ -209,10 +209,8 @@ def read_structs(call: Call, address: int, count: int, stride: int, size: int) -
 
 def read_job(call: Call, record: Any) -> Request:
     tasks = read_tasks(call, record.tasks, record.task_count, record.task_struct_size)
-    # The kernel looks up the first list before it reads the second; which of two discarded errors wins is invisible.
-    in_bos, out_bos = read_bos(call, (record.in_bo_handles, record.in_bo_handle_count),
-                               (record.out_bo_handles, record.out_bo_handle_count))
-    return Request(tasks, in_bos, out_bos)
+    return Request(tasks, read_bos(call, record.in_bo_handles, record.in_bo_handle_count),
+                   read_bos(call, record.out_bo_handles, record.out_bo_handle_count))
 
 
 def read_tasks(call: Call, address: int, count: int, stride: int) -> np.ndarray:
@@ -244,18 +242,14 @@ def tasks_of(raw: bytes, may_be_impossible: bool) -> np.ndarray:
     return tasks
 
 
-def read_handles(call: Call, *lists: tuple[int, int]) -> list[list[int]]:
-    """lists: (address, count) each."""
-    for _, count in lists:
-        if count > min(MAX_HANDLES, INT_MAX):
-            raise DeviceError(errno.ENOMEM, f"handle count {count}: more than {MAX_HANDLES}")
-    parts = call.memory.read_parts([(address, count * 4) for address, count in lists])
-    return [memoryview(part).cast("I").tolist() for part in parts]
+def read_handles(call: Call, address: int, count: int) -> list[int]:
+    if count > min(MAX_HANDLES, INT_MAX):
+        raise DeviceError(errno.ENOMEM, f"handle count {count}: more than {MAX_HANDLES}")
+    return memoryview(call.memory.read(address, count * 4)).cast("I").tolist()
 
 
-def read_bos(call: Call, *lists: tuple[int, int]) -> list[list[Bo]]:
-    find = call.file.bo_or_error
-    return [[find(handle) for handle in handles] for handles in read_handles(call, *lists)]
+def read_bos(call: Call, address: int, count: int) -> list[Bo]:
+    return list(map(call.file.bo_or_error, read_handles(call, address, count)))
 
 
 def check_job(file: File, request: Request, num_jobs: int, num_tasks: int) -> None:

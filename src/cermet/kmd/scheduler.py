@@ -105,7 +105,7 @@ class Scheduler:
 
     def push(self, entity: Entity, job: Job) -> None:
         """Queue a job. Its core is chosen when nothing of the entity is in flight: least load, then lowest index."""
-        with self.changed:
+        with self.lock:
             if entity.in_flight == 0:
                 allowed = [core for core in self.cores if entity.core_mask >> core.core.index & 1]
                 self._attach(entity, min(allowed, key=lambda core: (core.load, core.core.index)))
@@ -136,7 +136,7 @@ class Scheduler:
     def next_job(self, core: CoreThread) -> tuple[Entity, Job] | None:
         """Waits for a job whose dependencies are done, of the entity that has run least; None: the device stops."""
         while not self.stopping.is_set():
-            with self.changed:
+            with self.lock:
                 if chosen := self._take_job(core):
                     return chosen
                 core.power.idle()
@@ -156,7 +156,7 @@ class Scheduler:
 
     def finish(self, entity: Entity, job: Job, error: int, spent_ns: int) -> None:
         """The job is over: signal, let go of its buffers, see who can run now."""
-        with self.changed:
+        with self.lock:
             assert entity.core is not None
             entity.run_time_ns += spent_ns
             entity.in_flight -= 1
@@ -169,7 +169,7 @@ class Scheduler:
 
     def close(self, entity: Entity) -> None:
         """It ends when its last job has."""
-        with self.changed:
+        with self.lock:
             entity.is_closed = True
             if not entity.in_flight:
                 self._forget(entity)

@@ -52,7 +52,7 @@ def find(call: Call, args: Any) -> list[Syncobj]:
     """The objects of an array of handles."""
     if args.count_handles == 0:
         raise DeviceError(errno.EINVAL, "count_handles 0")
-    handles, = read_handles(call, (args.handles, args.count_handles))
+    handles = read_handles(call, args.handles, args.count_handles)
     return [call.file.syncobjs.find(handle) for handle in handles]
 
 

@@ -97,7 +97,8 @@ class Lab:
             at += text.size + 15 & ~15
         job = Job(self.space, np.array(tasks, np.uint32), [], [], Fence(None))
         deadline = time.monotonic() + CANCEL_S
-        reason = run_tasks(self.core, RK3588, job, lambda: time.monotonic() > deadline, Busy())
+        reason = run_tasks(self.core, RK3588, job, lambda: time.monotonic() > deadline,
+                           Busy(RK3588.cores))
         if reason is not None:
             self.core.reset()
         return reason

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The driver's end of cermet_protocol.h: few system calls, one each way. Python declares the same. */
-#ifndef CERMET_MESSAGES_H
-#define CERMET_MESSAGES_H
+/*
+ * What the simulated driver does for each call of a client, in as few steps as there can be: a call mostly finds the
+ * driver's process idle and its caches empty. Python reads this very file.
+ */
+#ifndef CERMET_KMD_H
+#define CERMET_KMD_H
 
 #include <stdint.h>
+
+/* --- messages: the driver's end of cermet_protocol.h --- */
 
 /* What came. From END on no fd is left open. */
 enum {
@@ -40,5 +45,14 @@ void cermet_message_done(int32_t reply_end, int32_t error, int32_t value, uint64
 
 /* Whether the end is a Unix socket, on which nothing takes time; if so, the caller is told that the call waits. */
 int32_t cermet_message_waiting(int32_t reply_end);
+
+/* --- the memory of another process: 0 or an errno, EFAULT if not all bytes are there --- */
+
+int32_t cermet_user_read(int32_t pid, uint8_t *to, uint64_t from, uint64_t num_bytes);
+int32_t cermet_user_write(int32_t pid, uint64_t to, const uint8_t *from, uint64_t num_bytes);
+
+/* The first `size` bytes of `count` elements of an array; element i lies at from + (i * stride & offset_mask). */
+int32_t cermet_user_read_elements(int32_t pid, uint8_t *to, uint64_t from, uint64_t count, uint64_t stride,
+                                  uint64_t size, uint64_t offset_mask);
 
 #endif
