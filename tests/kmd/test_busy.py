@@ -6,6 +6,7 @@ import errno
 import random
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -58,6 +59,42 @@ def test_union_of_spans() -> None:
         cut = rng.randrange(60)
         assert length_of_union(spans, 0, 60) == len(covered)
         assert length_of_union(spans, 0, cut) + length_of_union(spans, cut, 60) == len(covered)
+
+
+class Clock:
+    """Time by hand. What is to happen next happens when somebody has just looked at the clock, before he goes on."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1
+        self.next: Callable[[], None] | None = None
+
+    def monotonic_ns(self) -> int:
+        now_ns, happens, self.next = self.now_ns, self.next, None
+        if happens:
+            happens()
+        return now_ns
+
+
+@pytest.mark.parametrize("begins_again", [False, True])
+def test_task_that_ends_while_somebody_counts(begins_again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who counts had to wait behind its look at the clock: what the core did meanwhile is counted the next time."""
+    clock, busy = Clock(), Busy(1)
+    monkeypatch.setattr("cermet.kmd.busy.time", clock)
+
+    def meanwhile() -> None:
+        clock.now_ns += 50
+        busy.end(0)
+        if begins_again:
+            clock.now_ns += 7
+            busy.begin(0)
+            clock.now_ns += 30
+            busy.end(0)
+        clock.now_ns += 1000
+    busy.begin(0)
+    clock.now_ns += 100
+    clock.next = meanwhile
+    assert busy.ns() == 100
+    assert busy.ns() == busy.ns() == (180 if begins_again else 150)
 
 
 def test_spans_of_threads_do_not_get_lost() -> None:

@@ -34,13 +34,15 @@ class Busy:
             self.ns()
 
     def ns(self) -> int:
-        """So far. A task that begins or ends right now counts a few microseconds too few or too many."""
+        """So far. A task that begins or ends right now counts too few or too many: a few microseconds, or as long as
+        its core's thread has to wait between looking at the clock and noting what it says."""
         with self._lock:
             now_ns = time.monotonic_ns()
             spans = [(since_ns, now_ns) for since_ns in self._since_ns if since_ns]
             while self._spans:
                 spans.append(self._spans.popleft())
             self._counted_ns += length_of_union(spans, self._until_ns, now_ns)
+            self._spans.extend(span for span in spans if span[1] > now_ns)      # ended since: the rest next time
             self._until_ns = now_ns
             return self._counted_ns
 
