@@ -17,9 +17,7 @@ import threading
 import pytest
 
 from cermet.kmd import protocol, uapi
-from cermet.kmd.errors import DeviceError
 from cermet.kmd.log import ASKED_FOR, Limit
-from cermet.kmd.user_memory import UserMemory
 from tests.kmd.client import FOREVER, PAGE, Job, Node, address_of, environ, libc
 from tests.kmd.fake_core import FILL, SLEEP
 
@@ -231,18 +229,6 @@ def test_huge_counts_allocate_nothing(node: Node) -> None:
                           job_struct_size=40) == (errno.EFAULT if count <= 65_536 else errno.ENOMEM)
     libc.mprotect(ctypes.c_void_p(start + PAGE), PAGE, mmap.PROT_READ | mmap.PROT_WRITE)
     assert_serves(node)
-
-
-def test_strides_wrap_at_32_bits() -> None:
-    """index * stride is computed in 32 bits: with a stride of 2 GiB + 4 the third element lies 8 bytes on."""
-    memory = UserMemory(os.getpid())
-    data = uapi.ffi.new("__u32[]", [1, 2, 3, 4])
-    assert bytes(memory.read_elements(address_of(data), 1, 0x8000_0004, 4, True)[0]) == b"\1\0\0\0"
-    with pytest.raises(DeviceError) as caught:
-        memory.read_elements(address_of(data), 2, 0x8000_0004, 4, True)
-    assert caught.value.errno == errno.EFAULT
-    wrapped = memory.read_elements(address_of(data), 3, 0x1_0000_0004, 4, True)
-    assert wrapped.view("<u4")[:, 0].tolist() == [1, 2, 3]
 
 
 def test_log_has_an_end() -> None:
