@@ -6,6 +6,7 @@ import errno
 import mmap
 import pathlib
 import signal
+import struct
 import threading
 import time
 from typing import Any
@@ -432,3 +433,23 @@ def test_without_quirks_the_queue_is_full_for_all_jobs_of_a_submit(tmp_path: pat
             node.submit(*[job] * 5)
         assert raised.value.errno == errno.ENOMEM
         assert not node.is_busy(target) and target.byte() == 0
+
+
+@pytest.mark.parametrize("count", [1 << 14, (1 << 14) + 1, 1 << 20])
+def test_without_quirks_an_array_with_wide_gaps_has_a_limit(tmp_path: pathlib.Path, count: int) -> None:
+    """Of 64 MiB, as the driver reads what lies between the structs too: a caller can map more than there is memory."""
+    gap = 1 << 12
+    with environ(**environment(tmp_path / "s", FAKE_DRIVER_QUIRKS="none")), Node() as node:
+        target = Target(node)
+        bo, words = node.program((FILL, target.dma_address, 1, 7))
+        tasks = bytearray((1 << 14) * gap)
+        for place in range(0, len(tasks), gap):
+            tasks[place:place + 8] = struct.pack("<II", bo.dma_address, words)
+        job = Job([], [bo.handle], [target.handle], task_count=count, task_struct_size=gap)
+        job.record["tasks"] = address_of(uapi.ffi.from_buffer(tasks))
+        if count * gap <= len(tasks):
+            node.submit(job)        # so many tasks that their interrupts alone outlast the timeout
+            return
+        with pytest.raises(OSError, match="SUBMIT") as raised:
+            node.submit(job)
+        assert raised.value.errno == errno.ENOMEM

@@ -20,6 +20,7 @@ from cermet.kmd.rocket_ioctls import (
     MAX_STRIDE,
     MAX_TASKS,
     REGCMD_ALIGNMENT,
+    check_array,
     dtype_of,
     push,
     read_bos,
@@ -158,6 +159,7 @@ def read_structs(call: Call, address: int, count: int, stride: int, known: np.dt
     if count == 0:
         return np.empty(0, known)
     require(known.itemsize <= stride <= MAX_STRIDE, f"struct size {stride} must be {known.itemsize}..{MAX_STRIDE}")
+    check_array(count, stride)
     whole = call.memory.read_elements(address, count, stride, stride)
     require(not whole[:, known.itemsize:].any(), f"bytes behind the first {known.itemsize} of a struct must be 0")
     return np.ascontiguousarray(whole[:, :known.itemsize]).view(known)[:, 0]

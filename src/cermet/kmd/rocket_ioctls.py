@@ -37,6 +37,7 @@ MAX_TASKS = 1 << 20                     # of one job
 MAX_QUEUED_TASKS = 1 << 22              # of one file
 MAX_HANDLES = 1 << 20                   # of one list
 MAX_STRIDE = 1 << 12                    # of a struct whose tail is looked at
+MAX_ARRAY_BYTES = 1 << 26               # of an array of such structs
 MAX_KEPT, MAX_KEPT_BYTES = 64, 1 << 14  # lists of tasks, and the length of one
 
 
@@ -201,10 +202,17 @@ def read_structs(call: Call, address: int, count: int, stride: int, size: int) -
         return call.memory.read_elements(address, count, stride, size, behaviour.has("wrapping-strides")).tobytes()
     if stride > MAX_STRIDE:
         raise DeviceError(errno.EINVAL, f"struct size {stride} must be at most {MAX_STRIDE}")
+    check_array(count, stride)
     whole = call.memory.read_elements(address, count, stride, stride)
     if whole[:, size:].any():
         raise DeviceError(errno.EINVAL, f"bytes behind the first {size} of a struct must be 0")
     return whole[:, :size].tobytes()
+
+
+def check_array(count: int, stride: int) -> None:
+    """Before an array is read with all that lies between the known parts of its structs."""
+    if count * stride > MAX_ARRAY_BYTES:
+        raise DeviceError(errno.ENOMEM, f"{count} structs of {stride} bytes: more than {MAX_ARRAY_BYTES} bytes")
 
 
 def read_job(call: Call, record: Any) -> Request:
