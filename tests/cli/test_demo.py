@@ -1,6 +1,7 @@
 """`cermet demo`: what it draws, what it says, errors."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from cermet import paths
 from cermet.cli.demo_drawn import boxes_of, shares_of
+from cermet.cli.demo_run import quiet_runtime
 from cermet.drawing import Box, draw_boxes, draw_mask
 from tests.cli.conftest import Cermet
 
@@ -89,3 +91,12 @@ def test_what_was_found_is_drawn_on_the_picture(task: str, picture: str, words: 
 def test_errors_are_one_line(arguments: list[str], words: str, cermet: Cermet, needs_delegate: None) -> None:
     shown = cermet("demo", *arguments)
     assert shown.status == 1 and words in shown.err and shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "shown"), [(ZeroDivisionError, "a greeting\n"), (KeyboardInterrupt, "")])
+def test_what_libraries_say_is_shown_when_something_is_wrong(error: type[BaseException], shown: str,
+                                                             capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(error), quiet_runtime():
+        os.write(2, b"a greeting\n")
+        raise error
+    assert capfd.readouterr().err == shown

@@ -68,7 +68,8 @@ def test_other_files_are_refused(cermet: Cermet, tmp_path: Path, data: bytes, wo
     path = tmp_path / "file"
     path.write_bytes(data)
     result = cermet("disasm", path)
-    assert result.status == 1 and words in result.err and result.err.count("\n") == 1
+    assert result.status == 1 and result.err.startswith(f"cermet: {path}: ")
+    assert words in result.err and result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("data", [bytes(range(1, 201)), np.random.default_rng(1).bytes(80_000)], ids=["200", "80000"])

@@ -2,8 +2,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import signal
 import struct
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -114,6 +119,24 @@ def test_list_and_names(cermet: Cermet, tmp_path: pathlib.Path) -> None:
     assert cermet("probe", "--list", "Q-N99").err == "cermet: probe: Q-N99: unknown; cermet probe --list names all\n"
     refused = cermet("probe", "-o", tmp_path / "x", "Q-N11")
     assert refused.status == 1 and "no program can settle it: fp16" in refused.err and not list(tmp_path.iterdir())
+
+
+def test_interrupted(tmp_path: pathlib.Path) -> None:
+    """Ctrl-C reaches both processes: one line says where the answers so far are."""
+    path = tmp_path / "probe.trace"
+    part = path.with_name("probe.trace.part")
+    child = subprocess.Popen([sys.executable, "-m", "cermet", "probe", "--device", "sim", "-o", str(path)],
+                             start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (part.exists() and b"Q-N4" in part.read_bytes()):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said) == (130, f"cermet probe: not done; what there is so far is in {path}\n")
+    assert not part.exists()
+    assert subprocess.run([sys.executable, "-m", "cermet", "probe", "--read", str(path)],
+                          capture_output=True).stdout.count(b"\n") > 2
 
 
 def test_no_node_to_probe(cermet: Cermet, tmp_path: pathlib.Path) -> None:

@@ -191,13 +191,21 @@ def test_layers_of_several_tasks_are_one_line(cermet: Cermet, tmp_path: Path) ->
     (["--cores", "4"], "--cores: 4 must be 1..3, rk3588 has no more"), (["--cores", "0"], "--cores: 0 must be 1..3"),
     (["--option", "cores=2"], "--option cores: is --kernel queues --cores N here"),
     (["--soc", "rk1"], "soc: 'rk1' must be one of rk3588"), (["--json", "--csv"], "only one of them"),
-    (["--json", "other.tflite"], "--json: other.tflite would be overwritten"),
     (["--trace", "/nonexistent/x"], "/nonexistent/x: No such file or directory"),
     (["--subgraph", "7"], "subgraph"), (["--option", "deny=CONV_2D+99"], "option deny: 99 must be below 2"),
 ])
 def test_errors_are_one_line(cermet: Cermet, conv_model: Path, arguments: list[str], words: str) -> None:
     result = cermet("profile", conv_model, *arguments)
     assert result.status == 1 and words in result.err and result.err.count("\n") == 1
+
+
+def test_a_model_is_not_taken_for_a_file_to_write(cermet: Cermet, conv_model: Path) -> None:
+    """Behind --json or --csv, whose file may be left out, also when it is the only model there is."""
+    before = conv_model.read_bytes()
+    for arguments in (["--json", conv_model], [conv_model, "--csv", conv_model], [conv_model, "--html", conv_model]):
+        result = cermet("profile", *arguments)
+        assert result.status == 2 and f"{conv_model} would be overwritten" in result.err
+        assert result.err.count("\n") == 1 and conv_model.read_bytes() == before
 
 
 def test_traffic_is_held_against_what_has_to_be_moved(cermet: Cermet, tmp_path: Path) -> None:

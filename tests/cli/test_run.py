@@ -207,6 +207,7 @@ def test_outputs_of_any_name_are_saved(cermet: Cermet, tmp_path: Path) -> None:
     (["--output", "/nosuch/x.npz"], 1, "/nosuch/x.npz: No such file or directory"),
     (["--option", "cache=required", "--option", "cache_dir=/nosuch"], 1, "option cache=required: "),
     (["--repeat", "0"], 2, "argument --repeat: '0' must be 1..1000000000"),
+    (["--random", "-1"], 2, "argument --random: '-1' must be a whole number, 0 or more"),
     (["--random", "1", "--image", "x"], 2, "not allowed with argument"),
     (["--comprae", "cpu"], 2, "unknown argument '--comprae', did you mean --compare?"),
 ])

@@ -267,6 +267,9 @@ def test_a_file_in_the_sockets_place_is_left_alone(tmp_path: pathlib.Path) -> No
     assert caught.value.errno == errno.EEXIST
     with pytest.raises(CermetError, match="is there and no socket, will not be replaced"):
         Server(RK3588, FakeCore, Options(str(mistake), False, 0, -1)).run()
+    long = tmp_path / ("x" * 108)
+    with pytest.raises(CermetError, match=f"{long}: must be at most 107 bytes"):
+        Server(RK3588, FakeCore, Options(str(long), False, 0, -1)).run()
     assert [path.name for path in tmp_path.iterdir() if "run-" not in path.name] == ["file"]
     assert mistake.read_text() == "precious"
 
@@ -281,6 +284,22 @@ def test_unsafe_runtime_folder_is_refused(tmp_path: pathlib.Path) -> None:
         with environ(CERMET_SIM_SOCKET="", XDG_RUNTIME_DIR=str(tmp_path / folder)), pytest.raises(OSError) as caught:
             Node()
         assert text in str(caught.value)
+
+
+def test_a_foreground_driver_waits_for_one_that_is_left_behind(own_socket: pathlib.Path) -> None:
+    """`cermet sim` behind a program that has ended: its driver is there for two seconds more."""
+    with environ(**environment(own_socket, FAKE_DRIVER_LINGER="1")):
+        with Node() as node:
+            left_behind = driver_pid(node)
+        second = subprocess.Popen([sys.executable, "-m", "tests.kmd.fake_driver", "sim", "--soc", "rk3588", "--socket",
+                                   str(own_socket), "--ready-fd", "-1"], stderr=subprocess.PIPE, text=True)
+        try:
+            assert ends(left_behind)
+            with Node() as node:
+                assert driver_pid(node) == second.pid
+        finally:
+            second.terminate()
+            second.communicate(timeout=20)
 
 
 def test_two_foreground_drivers_on_one_socket(own_socket: pathlib.Path) -> None:

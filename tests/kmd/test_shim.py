@@ -135,6 +135,8 @@ def test_exec_says_what_cannot_work(run_with_shim, tmp_path: pathlib.Path) -> No
     static = fake_program(tmp_path / "static", machine=62 if platform.machine() == "x86_64" else 183, interpreter=False)
     assert "is statically linked and will not see the simulated device" in cermet_exec("--", static).stderr
     done = cermet_exec("--shim", tmp_path / "none.so", "--", "true")
+    assert done.returncode == 1 and "none.so: no such file" in done.stderr
+    done = cermet_exec("--shim", __file__, "--", "true")
     assert done.returncode == 1 and "is no 64-bit library" in done.stderr
     done = cermet_exec("--shim", other, "--", other, PATH="")
     assert done.returncode == 1 and "needs qemu-" in done.stderr

@@ -80,6 +80,14 @@ def test_interrupt_is_status_130_without_a_traceback(monkeypatch, capsys):
     assert run_verb(monkeypatch, capsys, KeyboardInterrupt()) == (130, "")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["probe", "--list"]])     # less and more than Python holds back
+def test_output_that_cannot_be_written_is_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        shown = subprocess.run([sys.executable, "-m", "cermet", *arguments], stdout=full, stderr=subprocess.PIPE,
+                               text=True)
+    assert (shown.returncode, shown.stderr) == (1, "cermet: No space left on device\n")
+
+
 def test_reader_that_leaves_the_pipe_is_no_error():
     reader, writer = os.pipe()
     os.close(reader)

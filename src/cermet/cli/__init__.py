@@ -105,8 +105,9 @@ def dispatch(argv: Sequence[str]) -> int:
 
 def one_line(error: BaseException) -> str:
     """The text of an error without line breaks; file errors as 'file: what is wrong'."""
-    if isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if named else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -114,6 +115,11 @@ def open_closed_outputs() -> None:
     """Python has None for a stream that the caller closed: what goes there is thrown away."""
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
+
+
+def drop_output() -> None:
+    """What cannot be written: Python would try again, and complain, when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,11 +134,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe left (| head): not an error, but Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()       # the reader of a pipe left (| head): not an error
         return 0
     except OUR_ERRORS as error:
         if os.environ.get("CERMET_TRACEBACK"):
             raise
         print(f"cermet: {one_line(error)}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop_output()
         return 1

@@ -99,7 +99,7 @@ def quiet_runtime() -> Iterator[None]:
     try:
         with held_stderr() as held:
             yield
-    except CermetError:     # says what is there too
+    except (CermetError, KeyboardInterrupt):    # the one says what is there too, the other is nothing wrong
         raise
     except BaseException:
         sys.stderr.write("".join(held))

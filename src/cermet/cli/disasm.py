@@ -86,11 +86,15 @@ def select(listings: list[Listing], wanted: int | None) -> Iterator[tuple[int, L
 
 def listings_of(data: bytes, path: Path, soc: str) -> tuple[str, list[Listing]]:
     """(SoC, tasks) of a file. Raises CermetError when it is neither a plan nor program words."""
+    from cermet.program.plan import PlanError
     from cermet.program.plan_layout import plan_header
     from cermet.program.plan_reader import decode_plan
     magic = plan_header().constants["CERMET_PLAN_MAGIC"].to_bytes(4, "little")
     if data[:4] == magic:
-        plan = decode_plan(data)
+        try:
+            plan = decode_plan(data)
+        except PlanError as error:
+            raise CermetError(f"{path}: {error}") from error
         return plan.soc, plan_listings(plan)
     if data[4:8] == b"TFL3":
         raise CermetError(f"{path}: a TFLite model, must be a plan: cermet compile {path} -o DIR makes DIR/KEY.plan")

@@ -94,7 +94,7 @@ def prepare(arguments: argparse.Namespace, command: list[str]) -> list[str]:
     library = (arguments.shim or paths.library("libcermet_shim.so")).resolve()
     about_shim = program_of(library)
     if about_shim is None:
-        raise CermetError(f"exec: {library}: is no 64-bit library")
+        raise CermetError(f"exec: {library}: {'is no 64-bit library' if library.exists() else 'no such file'}")
     check_program(command[0], about_shim.machine)
     if arguments.soc:
         os.environ["CERMET_SOC"] = arguments.soc

@@ -55,17 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
         return show_list(select(arguments.names), arguments.json)
     if arguments.here:
         return run_here(arguments.here, select(arguments.names))
-    path = arguments.read or probe_node(arguments)
-    if path is None:
-        return 1
-    return show_results(path, arguments.json, arguments.read is None)
+    if arguments.read:
+        return show_results(arguments.read, arguments.json, False)
+    status, path = probe_node(arguments)
+    if path is None or status:
+        return status or 1
+    return show_results(path, arguments.json, True)
 
 
 # -- running -----------------------------------------------------------------------------------------------------------
 
 
-def probe_node(arguments: argparse.Namespace) -> Path | None:
-    """The file; None when the run failed, which has been told."""
+def probe_node(arguments: argparse.Namespace) -> tuple[int, Path | None]:
+    """(exit status, which is not 0 when the run failed, the file if anything was recorded): failures have been told."""
     output = arguments.output.absolute()
     check_output(output)
     select(arguments.names)
@@ -73,7 +75,11 @@ def probe_node(arguments: argparse.Namespace) -> Path | None:
     node = SIMULATED_PATH if simulator else real_node()
     command = [sys.executable, "-m", "cermet", "probe", "--here", node, *arguments.names]
     status, _ = record(command, output, simulator, None, LIMIT_MIB)
-    return output if finish(output) is not None and not status else None
+    path = output if finish(output) is not None else None
+    if status > 128:        # by a signal: the process itself had no word to say
+        print(f"cermet probe: not done; {f'what there is so far is in {path}' if path else 'nothing was recorded'}",
+              file=sys.stderr)
+    return status, path
 
 
 def real_node() -> str:

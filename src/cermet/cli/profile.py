@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cermet.profile.profile import Profile
     from cermet.profile.setting import Setting
 
-STDOUT = "-"
+STDOUT = Path("-")
 EPILOG = """
 Estimates: docs/performance.md says how good they are. The JSON form is described in docs/profile-json.md.
 
@@ -35,11 +35,11 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.tflite")
     for name, what in (("json", "JSON"), ("csv", "the layers as CSV")):
-        parser.add_argument(f"--{name}", nargs="?", const=STDOUT, metavar="F",
+        parser.add_argument(f"--{name}", nargs="?", const=STDOUT, type=place, metavar="F",
                             help=f"{what} to a file, or instead of the tables")
-    parser.add_argument("--html", type=Path, metavar="F.html",
+    parser.add_argument("--html", type=place, metavar="F.html",
                         help="write a page with roofline, timeline and memory, which needs no other file")
-    parser.add_argument("--trace", type=Path, metavar="F.json", help="write a trace for ui.perfetto.dev")
+    parser.add_argument("--trace", type=place, metavar="F.json", help="write a trace for ui.perfetto.dev")
     parser.add_argument("--clock", type=int, metavar="MHZ", help="of the NPU (default: the full clock)")
     parser.add_argument("--cores", type=int, default=1, metavar="N",
                         help="inferences side by side, one on each core, which share the memory; with --kernel "
@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subgraph", type=int, default=0, metavar="N",
                         help="which subgraph (default: 0, the main one)")
     add_compile_arguments(parser)
+
+
+def place(text: str) -> Path:
+    """Where something is to be written. A model behind --json is more likely one to read."""
+    if text.endswith(".tflite"):
+        raise argparse.ArgumentTypeError(f"{text} would be overwritten; options without a file come behind the model")
+    return Path(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,13 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
-    """Where things are to be written. A model behind --json is more likely one to read."""
     if arguments.json == STDOUT and arguments.csv == STDOUT:
         raise CermetError("--json and --csv: only one of them can go to the standard output")
-    for name in ("json", "csv", "html", "trace"):
-        place = str(getattr(arguments, name) or "")
-        if place.endswith(".tflite"):
-            raise CermetError(f"--{name}: {place} would be overwritten; options without a file come behind the model")
 
 
 def _write_numbers(arguments: argparse.Namespace, profile: Profile, count: int) -> None:
@@ -87,7 +89,7 @@ def _write_numbers(arguments: argparse.Namespace, profile: Profile, count: int) 
         if place == STDOUT:
             sys.stdout.write(text())
         elif place:
-            Path(place).write_text(text(), encoding="utf-8")
+            place.write_text(text(), encoding="utf-8")
 
 
 def _write_drawings(arguments: argparse.Namespace, compiled: Compiled, profile: Profile) -> None:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--image", type=Path, metavar="F", help="a picture, resized to the input")
     source.add_argument("--input", type=Path, metavar="F", action="append",
                         help="a .npy for each input, in order, or one .npz")
-    source.add_argument("--random", type=int, metavar="SEED", help="random inputs")
+    source.add_argument("--random", type=seed, metavar="SEED", help="random inputs")
     parser.add_argument("--crop", action="store_true",
                         help="cut the picture to the input's proportions instead of stretching it")
     parser.add_argument("--labels", type=Path, metavar="F", help="names of the classes, one a line: prints the best 5")
@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def positive(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} must be 1..1000000000")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
     return int(text)
 
 

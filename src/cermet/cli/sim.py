@@ -41,7 +41,8 @@ LISTS = "\n".join(
 EPILOG = LISTS + """
 
 Programs reach the device through `cermet exec`, the shim or the delegate's option device=sim; they start one by
-themselves when none runs. Set CERMET_SIM_SOCKET for them when --socket is not the default.
+themselves when none runs, which ends 2 seconds after its last client. Set CERMET_SIM_SOCKET for them when --socket is
+not the default.
 Ctrl-C ends it; its clients see the device go away (ENODEV).
 
 examples:
@@ -49,7 +50,8 @@ examples:
   cermet exec -- ./my_rocket_test           # in another
   cermet sim --faults create-fails@3,lost-interrupt@2+
   CERMET_SIM_FAULTS=hung-core=0 cermet run MODEL.tflite --random 1
-Also CERMET_SIM_QUIRKS, CERMET_SIM_PROPOSALS, CERMET_SIM_SILICON, CERMET_SIM_CACHES=1.
+Also CERMET_SIM_QUIRKS, CERMET_SIM_PROPOSALS, CERMET_SIM_SILICON, CERMET_SIM_CACHES=1: for the device that a program
+starts, without effect on one that runs.
 """
 PATH_BYTES = 108
 MESSAGE_BYTES = 512

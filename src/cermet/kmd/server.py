@@ -32,6 +32,8 @@ BACKLOG = 4096
 LOOK_INTERVAL_S = 0.05          # how often the main thread looks whether it is still needed
 COLLECT_INTERVAL_S = 1.0
 PREDECESSOR_WAIT_S = 10.0       # for another driver on the same socket that is just ending
+LEFT_BEHIND_WAIT_S = 3.0        # the same in the foreground: one that a program started ends 2 s after its last client
+MAX_PATH_BYTES = 107            # sun_path has 108 with the final 0
 THREAD_STACK_BYTES = 512 << 10
 SWITCH_INTERVAL_S = 0.0005      # a call must not wait 5 ms for the GIL while a core decodes programs
 NEW_OBJECTS_TO_COLLECT = 20_000     # a collection stops all threads; what calls and tasks leave behind is no garbage
@@ -93,13 +95,15 @@ class Server:
     def _take_socket(self) -> None:
         """Become the one driver of this path. A lock held for life says so: a socket file may be a dead one's."""
         path = self.options.socket_path
+        if len(os.fsencode(path)) > MAX_PATH_BYTES:
+            raise CermetError(f"{path}: must be at most {MAX_PATH_BYTES} bytes, as a socket's address has no more")
         if os.path.lexists(path) and not is_socket(path):
             raise CermetError(f"{path}: is there and no socket, will not be replaced")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._owner_lock = os.open(f"{path}.lock", flags, 0o600)
-        deadline = time.monotonic() + PREDECESSOR_WAIT_S
+        deadline = time.monotonic() + (PREDECESSOR_WAIT_S if self.options.on_demand else LEFT_BEHIND_WAIT_S)
         while not self._try_lock():
-            if not self.options.on_demand or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise CermetError(f"{path}: another simulated device listens there")
             time.sleep(0.02)
         remove_socket(path)
