@@ -67,6 +67,17 @@ def test_subtests(options: list[str], outcome: str, tree: pathlib.Path, environm
     assert outcome in done.stdout, done.stdout + done.stderr
 
 
+def test_header_is_installed(tree: pathlib.Path) -> None:
+    """All that the driver reads: in a clone the commands are those of the installed package."""
+    installed = re.findall(r"^install_data\((.*?)\)", (tree / "meson.build").read_text(), re.DOTALL | re.MULTILINE)
+    names = {pathlib.PurePath(path).name for path in re.findall(r"'([^']+\.h)'", " ".join(installed))
+             if (tree / path).is_file()}
+    script = "from cermet.kmd import uapi; print(*uapi.HEADERS)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(tree / "src")})
+    assert "rocket_busy.h" in done.stdout and set(done.stdout.split()) <= names
+
+
 def c_sources(tree: pathlib.Path) -> list[str]:
     """What device.c needs: the library of the simulated device's client, as meson makes it."""
     text = (tree / "src" / "client" / "meson.build").read_text()
