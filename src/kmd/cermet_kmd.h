@@ -21,7 +21,7 @@ enum {
    MESSAGE_NO_SENDER /* from another pid namespace */
 };
 
-/* A call. `argument` of client_request and what it points to are two things: the bytes are `bytes`. */
+/* A call: the members of client_request, who sent it, and where the replies go. */
 struct cermet_message {
    uint32_t kind;
    uint32_t flags;

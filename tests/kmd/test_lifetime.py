@@ -256,7 +256,7 @@ def test_errors_of_starting_are_one_line(own_socket: pathlib.Path) -> None:
     assert "CERMET_COMMAND: '/nonexistent/cermet' must be a program" in message_of(CERMET_COMMAND="/nonexistent/cermet")
     with_argument = f"{environment(own_socket)['CERMET_COMMAND']} --flag"
     assert "a path or a name in PATH, without arguments" in message_of(CERMET_COMMAND=with_argument)
-    assert "must be less than" in message_of(CERMET_SIM_SOCKET="/tmp/" + "x" * 200)
+    assert "must be less than" in message_of(CERMET_SIM_SOCKET=str(own_socket.with_name("x" * 200)))
 
 
 def test_a_file_in_the_sockets_place_is_left_alone(tmp_path: pathlib.Path) -> None:

@@ -3,8 +3,11 @@
 #ifndef CERMET_CHECK_H
 #define CERMET_CHECK_H
 
+#include "files.h"
+
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FOLDER_BYTES 256 /* room for the path of a folder of the test's own */
@@ -28,6 +31,24 @@ static int num_failures;
 			num_failures++; \
 		} \
 	} while (0)
+
+/* A program's whole run, in a folder of its own that is removed behind it: what main() returns. */
+static inline int
+run_in_folder(char folder[FOLDER_BYTES], void (*run_tests)(void))
+{
+	char command[FILE_BYTES];
+	struct cermet_error error;
+
+	if (!cermet_make_folder(folder, FOLDER_BYTES, &error)) {
+		printf("%s\n", error.text);
+		return 2;
+	}
+	snprintf(command, sizeof(command), "rm -r '%s'", folder);
+	run_tests();
+	CHECK(system(command) == 0);
+	printf("%d failures\n", num_failures);
+	return num_failures != 0;
+}
 
 static uint32_t random_state = 12345;
 

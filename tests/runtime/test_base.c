@@ -114,22 +114,17 @@ test_files_are_read_as_written(void)
 	free(data);
 }
 
-int
-main(void)
+static void
+run_tests(void)
 {
-	char command[FILE_BYTES];
-	struct cermet_error error;
-
-	if (!cermet_make_folder(folder, sizeof(folder), &error)) {
-		printf("%s\n", error.text);
-		return 2;
-	}
-	snprintf(command, sizeof(command), "rm -r '%s'", folder);
 	test_hash_of_any_length_and_split();
 	test_key_equals_the_compilers();
 	test_messages_are_printable_utf8();
 	test_files_are_read_as_written();
-	CHECK(system(command) == 0);
-	printf("%d failures\n", num_failures);
-	return num_failures != 0;
+}
+
+int
+main(void)
+{
+	return run_in_folder(folder, run_tests);
 }

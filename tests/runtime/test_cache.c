@@ -288,15 +288,15 @@ test_compiler_that_hangs_is_killed(void)
 }
 
 static void
-test_cache_and_compiler(const char *build_id)
+run_tests(void)
 {
 	char temporary[FILE_BYTES];
 
 	snprintf(temporary, sizeof(temporary), "%s/tmp", folder);
 	mkdir(temporary, 0700);
 	setenv("TMPDIR", temporary, 1);
-	test_cache_modes(build_id);
-	test_damaged_entries_are_compiled_again(build_id);
+	test_cache_modes(CERMET_BUILD_ID);
+	test_damaged_entries_are_compiled_again(CERMET_BUILD_ID);
 	test_directory_of_others_is_not_used();
 	test_compiler_gets_what_it_needs_and_nothing_else();
 	test_compiler_failures_become_one_line();
@@ -307,16 +307,5 @@ test_cache_and_compiler(const char *build_id)
 int
 main(void)
 {
-	char command[FILE_BYTES];
-	struct cermet_error error;
-
-	if (!cermet_make_folder(folder, sizeof(folder), &error)) {
-		printf("%s\n", error.text);
-		return 2;
-	}
-	snprintf(command, sizeof(command), "rm -r '%s'", folder);
-	test_cache_and_compiler(CERMET_BUILD_ID);
-	CHECK(system(command) == 0);
-	printf("%d failures\n", num_failures);
-	return num_failures != 0;
+	return run_in_folder(folder, run_tests);
 }

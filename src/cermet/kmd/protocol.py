@@ -14,8 +14,7 @@ from cermet.kmd.uapi import form_of
 CREDENTIALS = struct.Struct("3i")                   # pid, uid, gid
 MAGIC, VERSION, MAX_INLINE = (CONSTANTS[f"CLIENT_{name}"] for name in ("MAGIC", "VERSION", "MAX_INLINE"))
 OPEN, IOCTL, MMAP, BUSY = (CONSTANTS[f"CLIENT_{kind}"] for kind in ("OPEN", "IOCTL", "MMAP", "BUSY"))
-REQUEST, REPLY, MESSAGE = (form_of(ffi, f"struct {name}") for name in
-                           ("client_request", "client_reply", "cermet_message"))
+REQUEST, MESSAGE = (form_of(ffi, f"struct {name}") for name in ("client_request", "cermet_message"))
 # What a message that is none lacks, by the number that the library gives it.
 PROBLEMS = {
     lib.MESSAGE_SIZE: f"must have {REQUEST.size} to {REQUEST.size + MAX_INLINE} bytes",
